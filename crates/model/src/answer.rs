@@ -1,0 +1,187 @@
+//! What the quota engine answers, as it travels from cell to router and as it is kept for repeats.
+
+use crate::{
+    Amount, CellName, Epoch, Fence, Micros, Revision, SettingProblem, SlotName, TierName, Unit,
+    Version,
+};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Exactly one of these answers every check.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// Committed; `replayed` when an earlier call committed it.
+    Admitted {
+        answer: Answer,
+        replayed: bool,
+        degraded: Option<Degraded>,
+    },
+    /// Nothing was written or charged.
+    Denied {
+        denial: Denial,
+        degraded: Option<Degraded>,
+    },
+    /// What `Peek` found.
+    Seen(Answer),
+    Refused(Refusal),
+}
+
+/// The members an allowed and a denied body share. It alone decides the body: what is kept for an
+/// idempotency key is this value, and a repeat's body is made from it anew.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    pub charge: Option<ChargeId>,
+    pub version: Version,
+    pub tier: TierName,
+    pub catalog_revision: Revision,
+    /// Policy time of the decision: header fields count their seconds from it.
+    pub at: Micros,
+    pub slots: Vec<SlotAnswer>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SlotAnswer {
+    pub slot: SlotName,
+    pub unit: Unit,
+    /// The most one call can ever be admitted.
+    pub limit: u64,
+    pub remaining: u64,
+    pub resets_at: Micros,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Denial {
+    pub answer: Answer,
+    /// The slots that denied, in the tier's order; never empty.
+    pub violated: Vec<SlotName>,
+    /// Until the slowest of them would admit the same cost, if nothing else is spent.
+    pub retry_after_us: u64,
+}
+
+/// Names one admitted charge of one user: where its commit stood. Unique among the user's charges,
+/// since a (epoch, fence, version) is committed once.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ChargeId {
+    pub epoch: Epoch,
+    pub fence: Fence,
+    pub version: Version,
+    /// Place among the checks of that commit.
+    pub place: u32,
+}
+
+impl fmt::Display for ChargeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "c{}-{}-{}-{}",
+            self.epoch, self.fence, self.version, self.place
+        )
+    }
+}
+
+impl fmt::Debug for ChargeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Which degraded path an answer took; a header and a metric say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Degraded {
+    /// A policy faulted and the tier's `on_fault` answered.
+    PolicyFault,
+    /// `appendfsync` is not `always`, and the operator allowed that.
+    UnsafeAck,
+}
+
+impl Degraded {
+    pub fn label(self) -> &'static str {
+        match self {
+            Degraded::PolicyFault => "policy-fault",
+            Degraded::UnsafeAck => "unsafe-ack",
+        }
+    }
+}
+
+/// Why there is neither an admission nor a denial.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Refusal {
+    UnknownUser,
+    Blocked,
+    /// This cell is not the user's home. For routers; callers never see it.
+    Elsewhere {
+        home: Option<CellName>,
+        epoch: Epoch,
+    },
+    /// Mid-move. For routers.
+    Frozen,
+    UnknownUnit(Unit),
+    /// More than this slot can ever admit.
+    AboveLimit {
+        slot: SlotName,
+        limit: Amount,
+        unit: Unit,
+    },
+    KeyReused,
+    /// `at_us` where the clock is not virtual.
+    ClockNotVirtual,
+    UnknownTier(TierName),
+    Invalid(Vec<SettingProblem>),
+    /// Unknown or certainly nothing written: either way the caller repeats with the same key.
+    TryAgain {
+        reason: TryAgain,
+    },
+}
+
+/// Why an answer is unknown or was not attempted; the metric's label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum TryAgain {
+    /// The shard is taking a turn, or waits for its Redis.
+    ShardClosed,
+    /// The store did not answer in time: the commit may have happened.
+    Unknown,
+    /// The queue is full: certainly nothing written.
+    Overloaded,
+    /// The caller's deadline passed before an answer.
+    Deadline,
+    StoreDown,
+    CellDown,
+    DirectoryDown,
+    /// The policy could not be loaded, or the catalog has not come yet.
+    NotReady,
+    OutOfMemory,
+}
+
+impl TryAgain {
+    pub fn label(self) -> &'static str {
+        match self {
+            TryAgain::ShardClosed => "shard-closed",
+            TryAgain::Unknown => "unknown",
+            TryAgain::Overloaded => "overloaded",
+            TryAgain::Deadline => "deadline",
+            TryAgain::StoreDown => "store-down",
+            TryAgain::CellDown => "cell-down",
+            TryAgain::DirectoryDown => "directory-down",
+            TryAgain::NotReady => "not-ready",
+            TryAgain::OutOfMemory => "out-of-memory",
+        }
+    }
+
+    pub const ALL: [TryAgain; 9] = [
+        TryAgain::ShardClosed,
+        TryAgain::Unknown,
+        TryAgain::Overloaded,
+        TryAgain::Deadline,
+        TryAgain::StoreDown,
+        TryAgain::CellDown,
+        TryAgain::DirectoryDown,
+        TryAgain::NotReady,
+        TryAgain::OutOfMemory,
+    ];
+}
+
+impl Verdict {
+    pub fn try_again(reason: TryAgain) -> Self {
+        Verdict::Refused(Refusal::TryAgain { reason })
+    }
+}

@@ -1,0 +1,39 @@
+//! The values and wire bodies of Cellar: what its parts say to each other, and nothing that does I/O.
+
+mod amount;
+mod answer;
+mod check;
+mod counters;
+mod credential;
+mod headers;
+mod idempotency;
+mod names;
+mod problem;
+mod ring;
+mod secret;
+mod session;
+mod tier;
+mod time;
+mod topology;
+mod user;
+pub mod wire;
+
+pub use amount::{Amount, AmountError, COST_UNITS_MAX, Cost};
+pub use answer::{Answer, ChargeId, Degraded, Denial, Refusal, SlotAnswer, TryAgain, Verdict};
+pub use check::{ATTRIBUTES_MAX, Attribute, Check, Operation};
+pub use counters::{Epoch, Fence, Incarnation, Revision, Seq, Version};
+pub use credential::{ApiKey, KeyDocument, KeyError, KeyHash, KeyKind, Scope};
+pub use headers::{DeadlineMs, header};
+pub use idempotency::{BodyHash, IDEMPOTENCY_KEY_MAX, IdempotencyKey, KeyId};
+pub use names::{CellName, KeyName, NameError, PolicyName, RegionName, SlotName, TierName, Unit};
+pub use problem::{Problem, ProblemType, SettingProblem};
+pub use ring::{Ring, RingError};
+pub use secret::Secret;
+pub use session::{MacKey, MacKeys, SessionId, SessionSecret, SessionToken, TokenError};
+pub use tier::{
+    Ack, OnFault, OnUnavailable, POLICIES_MAX, Pin, PolicyMode, PolicyRef, RevisedTier,
+    TierDocument, TierError, TierPolicy,
+};
+pub use time::Micros;
+pub use topology::{CellEntry, CellState, RegionEntry, Topology, TopologyError};
+pub use user::{PlacementKey, Point, UserId, UserIdError};

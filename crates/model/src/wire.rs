@@ -1,0 +1,292 @@
+//! The JSON bodies of the HTTP contract, for those who serve it and those who call it.
+
+use crate::{Answer, Attribute, CellName, Cost, Denial, RegionName, TierName, UserId};
+use serde::{Deserialize, Serialize};
+use smol_str::SmolStr;
+use std::collections::BTreeMap;
+
+/// `POST /v1/internal/quota/consume`, and an item of a batch.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConsumeBody {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<UserId>,
+    /// A number of tokens, or a map from unit to amount. Absent: one request.
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "cost_as_map"
+    )]
+    pub cost: Option<Cost>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<SmolStr, SmolStr>,
+    /// Policy time in microseconds since the epoch: where the clock is virtual.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_us: Option<u64>,
+    /// Of a batch item; a single check has the header `Idempotency-Key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idempotency_key: Option<String>,
+}
+
+fn cost_as_map<S: serde::Serializer>(
+    cost: &Option<Cost>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match cost {
+        Some(cost) => crate::amount::as_map(cost, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+impl ConsumeBody {
+    pub fn attributes(&self) -> Vec<Attribute> {
+        self.attributes
+            .iter()
+            .map(|(name, value)| Attribute {
+                name: name.clone(),
+                value: value.clone(),
+            })
+            .collect()
+    }
+}
+
+/// `POST /v1/internal/quota/batch`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchBody {
+    pub checks: Vec<ConsumeBody>,
+}
+
+/// The most checks a batch may carry.
+pub const BATCH_CHECKS_MAX: usize = 1_000;
+
+/// 200 of a check. A denial's problem document has the same members.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConsumeAnswer {
+    pub allowed: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub charge_id: Option<String>,
+    pub version: u64,
+    pub tier: TierName,
+    pub catalog_revision: u64,
+    pub policies: Vec<SlotBody>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SlotBody {
+    pub slot: SmolStr,
+    pub unit: SmolStr,
+    pub limit: u64,
+    pub remaining: u64,
+    pub resets_at: String,
+}
+
+/// 429 of a check.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DeniedBody {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub title: String,
+    pub status: u16,
+    #[serde(rename = "violated-policies")]
+    pub violated_policies: Vec<SmolStr>,
+    pub retryable: bool,
+    /// When the slowest of the violated policies would admit this cost.
+    pub resets_at: String,
+    #[serde(flatten)]
+    pub answer: ConsumeAnswer,
+}
+
+/// `GET /v1/user/quota`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QuotaBody {
+    pub user_id: UserId,
+    pub tier: TierName,
+    pub policies: Vec<SlotBody>,
+}
+
+impl SlotBody {
+    fn all(answer: &Answer) -> Vec<SlotBody> {
+        let body = |slot: &crate::SlotAnswer| SlotBody {
+            slot: slot.slot.clone().into(),
+            unit: slot.unit.clone().into(),
+            limit: slot.limit,
+            remaining: slot.remaining,
+            resets_at: slot.resets_at.to_rfc3339(),
+        };
+        answer.slots.iter().map(body).collect()
+    }
+}
+
+impl ConsumeAnswer {
+    pub fn new(allowed: bool, answer: &Answer) -> Self {
+        Self {
+            allowed,
+            charge_id: answer.charge.map(|charge| charge.to_string()),
+            version: answer.version.0,
+            tier: answer.tier.clone(),
+            catalog_revision: answer.catalog_revision.0,
+            policies: SlotBody::all(answer),
+        }
+    }
+}
+
+impl DeniedBody {
+    pub fn new(denial: &Denial) -> Self {
+        let kind = crate::ProblemType::QuotaExceeded;
+        Self {
+            kind: kind.uri(),
+            title: kind.title().to_owned(),
+            status: kind.status(),
+            violated_policies: denial
+                .violated
+                .iter()
+                .map(|slot| slot.clone().into())
+                .collect(),
+            retryable: true,
+            resets_at: denial
+                .answer
+                .at
+                .saturating_add(denial.retry_after_us)
+                .to_rfc3339(),
+            answer: ConsumeAnswer::new(false, &denial.answer),
+        }
+    }
+}
+
+impl QuotaBody {
+    pub fn new(user: &UserId, answer: &Answer) -> Self {
+        Self {
+            user_id: user.clone(),
+            tier: answer.tier.clone(),
+            policies: SlotBody::all(answer),
+        }
+    }
+}
+
+/// `POST /v1/users`
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignUpBody {
+    pub email: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    pub tier: TierName,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<RegionName>,
+    /// A foreign id, kept as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<UserId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SignedUp {
+    pub user_id: UserId,
+    pub tier: TierName,
+    pub region: RegionName,
+}
+
+/// What a router hands a cell to sign up a user: id and cell drawn, the rest as it came.
+/// `POST /cell/v1/users`
+#[derive(Clone, Serialize, Deserialize)]
+pub struct PlacedSignUp {
+    pub user_id: UserId,
+    pub region: RegionName,
+    /// From the idempotency key, in hex: the same for a repeat. Random without one.
+    pub intent: String,
+    pub body: SignUpBody,
+}
+
+/// `POST /v1/sessions`
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogInBody {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+    /// With a service key: the application authenticated the person itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<UserId>,
+    #[serde(default)]
+    pub device: Device,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Device {
+    #[serde(default)]
+    pub name: String,
+    #[serde(default)]
+    pub platform: String,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+pub struct LoggedIn {
+    pub user_id: UserId,
+    pub session_id: String,
+    pub session_token: String,
+    pub expires_at: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SessionList {
+    pub sessions: Vec<SessionEntry>,
+    pub last_login_at: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SessionEntry {
+    pub session_id: String,
+    pub device: Device,
+    pub created_at: String,
+    pub last_active: String,
+    pub current: bool,
+}
+
+/// `GET /v1/user/profile`
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Profile {
+    pub user_id: UserId,
+    pub email: String,
+    pub name: Option<String>,
+    pub tier: TierName,
+    pub created_at: String,
+    pub preferences: serde_json::Map<String, serde_json::Value>,
+}
+
+/// `Cellar-Home: <cell>; epoch=<n>` of a 421.
+pub fn home_header(home: &CellName, epoch: crate::Epoch) -> String {
+    format!("{home}; epoch={epoch}")
+}
+
+pub fn parse_home_header(text: &str) -> Option<(CellName, crate::Epoch)> {
+    let (home, epoch) = text.split_once(';')?;
+    let epoch = epoch.trim().strip_prefix("epoch=")?.parse().ok()?;
+    Some((CellName::new(home.trim()).ok()?, crate::Epoch(epoch)))
+}
+
+/// What `cellctl audit` asks of a cell: everyone's charges by the ledger and by the records.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AuditedUser {
+    pub user_id: UserId,
+    /// By unit: the sum of the ledger's charges.
+    pub ledger: BTreeMap<SmolStr, u64>,
+    /// By unit: the total the Redis record counts.
+    pub record: BTreeMap<SmolStr, u64>,
+    /// By unit: the total the copy of the record in Postgres counts.
+    pub copy: BTreeMap<SmolStr, u64>,
+    pub admitted: u64,
+}
+
+/// `GET /admin/v1/audit?after=<user id>` of a cell: a page, in order of ids.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AuditPage {
+    pub users: Vec<AuditedUser>,
+    /// The id to ask the next page after; absent on the last.
+    pub next: Option<UserId>,
+    /// Entries not yet in the ledger when the page was made: sums compare only at 0.
+    pub undrained: u64,
+}

@@ -1,0 +1,127 @@
+//! The engine: checks in, verdicts out, by way of the shards.
+
+use crate::config::QuotaConfig;
+use crate::error::QuotaError;
+use crate::metrics::QuotaMetrics;
+use crate::shard::{Ask, Shard, ShardId, ShardParts};
+use crate::store::Audit;
+use crate::store::postgres::PostgresStore;
+use crate::tiers::TierSet;
+use cellar_model::{Check, TryAgain, Verdict};
+use cellar_policy_host::Host;
+use sqlx::PgPool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Decides quota questions for the users of one cell.
+///
+/// **Contract:** every check gets exactly one verdict, in the order of the checks. An admission has
+/// been committed when it is returned; a denial has written nothing; `TryAgain` says neither.
+#[derive(Clone)]
+pub struct Quota {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shards: Vec<mpsc::Sender<Ask>>,
+    undrained: Vec<Arc<AtomicU64>>,
+    tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
+    stop: CancellationToken,
+    audit: Audit,
+}
+
+impl Quota {
+    /// Starts the shards' loops; each opens when its turn has gone through.
+    ///
+    /// # Errors
+    /// When the cell was made with another number of shards, or its Postgres cannot be asked.
+    pub async fn start(
+        config: QuotaConfig,
+        pool: PgPool,
+        host: Host,
+        tiers: watch::Receiver<Arc<TierSet>>,
+        metrics: QuotaMetrics,
+    ) -> Result<Self, QuotaError> {
+        let made = PostgresStore::shard_count(&pool).await.map_err(QuotaError::Postgres)?;
+        if made > 0 && made != i64::from(config.shards) {
+            return Err(QuotaError::ShardCount { made, configured: config.shards });
+        }
+        let audit = Audit::new(pool.clone(), config.redis_url.clone(), config.shards);
+        let owner: Arc<str> = hex::encode(rand::random::<[u8; 12]>()).into();
+        let (config, stop) = (Arc::new(config), CancellationToken::new());
+        let (mut shards, mut counts, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
+        for id in ShardId::all(config.shards) {
+            let (sender, inbox) = mpsc::channel(config.queue_max);
+            let undrained = Arc::new(AtomicU64::new(0));
+            let parts = ShardParts {
+                id,
+                owner: owner.clone(),
+                config: config.clone(),
+                postgres: PostgresStore::new(pool.clone(), id),
+                host: host.clone(),
+                tiers: tiers.clone(),
+                metrics: metrics.clone(),
+                undrained: undrained.clone(),
+                stop: stop.clone(),
+            };
+            tasks.push(tokio::spawn(Shard::new(parts, inbox).run()));
+            shards.push(sender);
+            counts.push(undrained);
+        }
+        let inner = Inner { shards, undrained: counts, tasks: tasks.into(), stop, audit };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Decides `checks`, in their order.
+    pub async fn decide(&self, checks: Vec<Check>) -> Vec<Verdict> {
+        let now = Instant::now();
+        let shards = self.inner.shards.len() as u16;
+        let asked: Vec<_> = checks
+            .into_iter()
+            .map(|check| {
+                let (reply, answer) = oneshot::channel();
+                let deadline = now + check.deadline.duration();
+                let shard = check.user.placement_key().point().shard(shards);
+                let ask = Ask { check, deadline, reply, looked_up: false };
+                let sent = self.inner.shards[usize::from(shard)].try_send(ask);
+                (sent.is_ok().then_some(answer), deadline)
+            })
+            .collect();
+        let mut verdicts = Vec::with_capacity(asked.len());
+        for (answer, deadline) in asked {
+            verdicts.push(match answer {
+                None => Verdict::try_again(TryAgain::Overloaded),
+                Some(answer) => match tokio::time::timeout_at(deadline, answer).await {
+                    Ok(Ok(verdict)) => verdict,
+                    // Dropped on the way: the call it was in has no answer.
+                    Ok(Err(_)) => Verdict::try_again(TryAgain::Unknown),
+                    Err(_) => Verdict::try_again(TryAgain::Deadline),
+                },
+            });
+        }
+        verdicts
+    }
+
+    /// Ledger entries that Postgres does not hold yet.
+    pub fn undrained(&self) -> u64 {
+        self.inner.undrained.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
+    pub fn audit(&self) -> &Audit {
+        &self.inner.audit
+    }
+
+    /// Takes no more checks, drains what is held, and ends the shards' loops.
+    pub async fn shutdown(&self) {
+        self.inner.stop.cancel();
+        let tasks = self.inner.tasks.lock().map(|mut tasks| std::mem::take(&mut *tasks)).unwrap_or_default();
+        for task in tasks {
+            // A shard that panicked has said so; its successor reads the stream.
+            let _ = task.await;
+        }
+    }
+}

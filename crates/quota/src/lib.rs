@@ -1,0 +1,32 @@
+//! The quota engine of a cell: who may spend how much, decided once and kept for good.
+//!
+//! One request, one direction: [`Quota::decide`] → a shard's loop → its batch → the policies →
+//! one call to the store. Nothing calls back up.
+
+mod clock;
+mod config;
+mod engine;
+mod entry;
+mod error;
+mod evaluate;
+mod metrics;
+mod outcome;
+mod record;
+mod shard;
+mod store;
+mod tail;
+mod tiers;
+
+pub use clock::{Clock, ClockMode, boot_clock};
+pub use config::QuotaConfig;
+pub use engine::Quota;
+pub use entry::{EntryKind, LedgerCheck, LedgerEntry};
+pub use error::{QuotaError, StoreError};
+pub use metrics::QuotaMetrics;
+pub use record::{
+    Flags, Grant, Head, Override, RECORD_BYTES_MAX, Record, RecordBody, RecordError, Reservation,
+    SlotState, Take,
+};
+pub use shard::ShardId;
+pub use store::{Audit, Fsync, STATEMENTS};
+pub use tiers::{Tier, TierCompileError, TierSet, TierSlot};

@@ -1,0 +1,111 @@
+//! What the engine counts. Labels are bounded: shards, policies of the catalog, fixed words.
+
+use crate::shard::ShardId;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct ShardLabel {
+    shard: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct FaultLabels {
+    pub(crate) policy: String,
+    pub(crate) kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct CauseLabel {
+    pub(crate) cause: &'static str,
+}
+
+/// Why a shard took a turn.
+pub(crate) const TURN_CAUSES: [&str; 4] = ["start", "unanswered", "fenced", "redis"];
+
+/// Cheap to clone: all clones count together.
+#[derive(Clone)]
+pub struct QuotaMetrics {
+    undrained: Family<ShardLabel, Gauge>,
+    fence: Family<ShardLabel, Gauge>,
+    open: Family<ShardLabel, Gauge>,
+    users: Family<ShardLabel, Gauge>,
+    pub(crate) turns: Family<CauseLabel, Counter>,
+    pub(crate) faults: Family<FaultLabels, Counter>,
+    pub(crate) replays: Counter,
+    pub(crate) batch_checks: Histogram,
+    pub(crate) commit_seconds: Histogram,
+    pub(crate) drain_seconds: Histogram,
+    pub(crate) drain_failures: Counter,
+}
+
+/// From 0.1 ms, doubling, to 3.3 s.
+fn seconds() -> Histogram {
+    Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(0.000_1, 2.0, 16))
+}
+
+impl QuotaMetrics {
+    /// Registers every series, each at 0 from the start.
+    pub fn register(registry: &mut Registry, shards: u16) -> Self {
+        let metrics = Self {
+            undrained: Family::default(),
+            fence: Family::default(),
+            open: Family::default(),
+            users: Family::default(),
+            turns: Family::default(),
+            faults: Family::default(),
+            replays: Counter::default(),
+            batch_checks: Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(1.0, 2.0, 10)),
+            commit_seconds: seconds(),
+            drain_seconds: seconds(),
+            drain_failures: Counter::default(),
+        };
+        for shard in 0..shards {
+            for family in [&metrics.undrained, &metrics.fence, &metrics.open, &metrics.users] {
+                let _ = family.get_or_create(&ShardLabel { shard: u32::from(shard) });
+            }
+        }
+        for cause in TURN_CAUSES {
+            let _ = metrics.turns.get_or_create(&CauseLabel { cause });
+        }
+        let m = metrics.clone();
+        registry.register("cellar_quota_undrained_entries", "Ledger entries that Postgres does not hold yet", m.undrained);
+        registry.register("cellar_quota_fence", "Turns of the shard", m.fence);
+        registry.register("cellar_quota_shard_open", "1 while the shard serves", m.open);
+        registry.register("cellar_quota_users_in_memory", "Records the shard keeps in memory", m.users);
+        registry.register("cellar_quota_turns", "Turns taken, by cause", m.turns);
+        registry.register("cellar_policy_faults", "Policies that trapped, looped or lied", m.faults);
+        registry.register("cellar_quota_replays", "Checks answered with their first answer", m.replays);
+        registry.register("cellar_quota_batch_checks", "Checks that shared one commit", m.batch_checks);
+        registry.register_with_unit("cellar_quota_commit", "From sending a commit to its answer", Unit::Seconds, m.commit_seconds);
+        registry.register_with_unit("cellar_quota_drain", "One ledger transaction", Unit::Seconds, m.drain_seconds);
+        registry.register("cellar_quota_drain_failures", "Ledger transactions that failed", m.drain_failures);
+        metrics
+    }
+
+    fn of(family: &Family<ShardLabel, Gauge>, shard: ShardId) -> Gauge {
+        family.get_or_create_owned(&ShardLabel { shard: u32::from(shard.0) })
+    }
+
+    pub(crate) fn shard(&self, shard: ShardId) -> ShardMetrics {
+        ShardMetrics {
+            undrained: Self::of(&self.undrained, shard),
+            fence: Self::of(&self.fence, shard),
+            open: Self::of(&self.open, shard),
+            users: Self::of(&self.users, shard),
+        }
+    }
+}
+
+/// One shard's gauges, looked up once.
+#[derive(Clone)]
+pub(crate) struct ShardMetrics {
+    pub(crate) undrained: Gauge,
+    pub(crate) fence: Gauge,
+    pub(crate) open: Gauge,
+    pub(crate) users: Gauge,
+}

@@ -1,0 +1,142 @@
+//! Loads: records and first answers fetched for users who are not in memory.
+
+use super::calls::replay;
+use super::serve::Serving;
+use super::Shard;
+use crate::error::StoreError;
+use crate::outcome::Outcome;
+use crate::record::{Head, Record, RecordBody};
+use crate::store::postgres::{Loaded, PostgresStore};
+use crate::store::redis::RedisStore;
+use cellar_model::{Epoch, Fence, KeyId, Refusal, TryAgain, UserId, Verdict, Version};
+use std::collections::{HashMap, HashSet};
+
+pub(super) struct LoadDone {
+    users: Vec<UserId>,
+    keys: HashSet<KeyId>,
+    result: Result<Fetched, StoreError>,
+}
+
+/// What a load brought: records, or why there is none, and first answers of keys.
+struct Fetched {
+    records: HashMap<UserId, Result<Record, Refusal>>,
+    known: HashMap<KeyId, Outcome>,
+}
+
+impl Shard {
+    /// Fetches records (those given are at hand already) and the ledger's answers to `keys`.
+    pub(super) fn start_load(&mut self, serving: &mut Serving, users: Vec<(UserId, Option<Record>)>, keys: Vec<KeyId>) {
+        let (mut redis, postgres) = (serving.open.redis.clone(), self.parts.postgres.clone());
+        let valid_from = serving.open.valid_from;
+        serving.loads.push(Box::pin(async move {
+            let names = users.iter().map(|(user, _)| user.clone()).collect();
+            let result = async {
+                let known = if keys.is_empty() { HashMap::new() } else { postgres.find_keys(&keys).await? };
+                let records = fetch(&mut redis, &postgres, valid_from, users).await?;
+                Ok(Fetched { records, known })
+            };
+            LoadDone { users: names, keys: keys.iter().copied().collect(), result: result.await }
+        }));
+    }
+
+    pub(super) fn finish_load(&mut self, serving: &mut Serving, done: LoadDone) {
+        let mut fetched = match done.result {
+            Ok(fetched) => fetched,
+            Err(error) => {
+                tracing::warn!(shard = %self.parts.id, error = &error as &dyn std::error::Error, "load failed");
+                for user in &done.users {
+                    for ask in serving.users.release(user, None) {
+                        ask.answer(Verdict::try_again(TryAgain::StoreDown));
+                    }
+                }
+                return;
+            }
+        };
+        for user in &done.users {
+            match fetched.records.remove(user) {
+                Some(Ok(record)) => {
+                    for mut ask in serving.users.release(user, Some(record)).into_iter().rev() {
+                        match ask.check.key.and_then(|key| fetched.known.get(&key.id).map(|known| (key, known))) {
+                            Some((key, known)) => {
+                                self.parts.metrics.replays.inc();
+                                ask.answer(replay(&known.clone(), key.body));
+                            }
+                            None => {
+                                // One that came while the load was under way was not part of it.
+                                ask.looked_up |= ask.check.key.is_some_and(|key| done.keys.contains(&key.id));
+                                self.ready.push_front(ask);
+                            }
+                        }
+                    }
+                }
+                refused => {
+                    let refusal = match refused {
+                        Some(Err(refusal)) => refusal,
+                        _ => Refusal::TryAgain { reason: TryAgain::StoreDown },
+                    };
+                    for ask in serving.users.release(user, None) {
+                        ask.answer(Verdict::Refused(refusal.clone()));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Records in memory already, else from Redis, else from Postgres with the ownership.
+async fn fetch(
+    redis: &mut RedisStore,
+    postgres: &PostgresStore,
+    valid_from: Fence,
+    users: Vec<(UserId, Option<Record>)>,
+) -> Result<HashMap<UserId, Result<Record, Refusal>>, StoreError> {
+    let mut records = HashMap::with_capacity(users.len());
+    let mut missing = Vec::new();
+    for (user, record) in users {
+        match record {
+            Some(record) => {
+                records.insert(user, Ok(record));
+            }
+            None => missing.push(user),
+        }
+    }
+    let mut absent = Vec::new();
+    for (user, bytes) in missing.iter().zip(redis.records(&missing).await?) {
+        let record = bytes.map(|bytes| Record::decode(&bytes)).transpose();
+        let record = record.map_err(|cause| StoreError::Unreadable { store: "redis", cause })?;
+        match record {
+            // A record of a life that is not believed is a miss, and a frozen one is for Postgres to
+            // explain.
+            Some(record) if record.head.fence >= valid_from && !record.body.flags.frozen => {
+                records.insert(user.clone(), Ok(record));
+            }
+            _ => absent.push(user.clone()),
+        }
+    }
+    if !absent.is_empty() {
+        let mut loaded = postgres.load_users(&absent).await?;
+        for user in absent {
+            let found = loaded.remove(&user).unwrap_or(Loaded::Absent);
+            records.insert(user, from_postgres(found));
+        }
+    }
+    Ok(records)
+}
+
+fn from_postgres(loaded: Loaded) -> Result<Record, Refusal> {
+    match loaded {
+        Loaded::Owned { epoch, tier, blocked, record } => {
+            let mut record = record.unwrap_or_else(|| Record {
+                head: Head { fence: Fence(0), epoch, version: Version(0) },
+                body: RecordBody::new(tier),
+            });
+            record.head.epoch = record.head.epoch.max(epoch);
+            record.body.flags.blocked |= blocked;
+            Ok(record)
+        }
+        Loaded::Frozen => Err(Refusal::Frozen),
+        Loaded::Elsewhere { home, epoch } => Err(Refusal::Elsewhere { home: Some(home), epoch }),
+        // No row, no service: whether there is such a user at all, the directory knows.
+        Loaded::Absent => Err(Refusal::Elsewhere { home: None, epoch: Epoch(0) }),
+    }
+}

@@ -1,0 +1,111 @@
+//! A shard: one writer for its users, one loop, one batch after another.
+
+mod batch;
+mod calls;
+mod drains;
+mod loads;
+mod serve;
+mod turn;
+mod users;
+
+use crate::config::QuotaConfig;
+use crate::metrics::{QuotaMetrics, ShardMetrics};
+use crate::store::postgres::PostgresStore;
+use crate::tail::{Months, Tail};
+use crate::tiers::TierSet;
+use cellar_model::{Check, Fence, Verdict};
+use cellar_policy_host::{Host, Stores};
+use drains::PendingAck;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// `point` modulo the cell's shard count; a Redis hash tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(pub u16);
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One check on its way through a shard. Dropped without an answer it is answered "unknown", so no
+/// path can forget a caller.
+pub(crate) struct Ask {
+    pub(crate) check: Check,
+    pub(crate) deadline: Instant,
+    pub(crate) reply: oneshot::Sender<Verdict>,
+    /// The ledger has been asked for this check's key, or need not be.
+    pub(crate) looked_up: bool,
+}
+
+impl Ask {
+    pub(crate) fn answer(self, verdict: Verdict) {
+        // The caller may have stopped waiting; his charge stands all the same.
+        let _ = self.reply.send(verdict);
+    }
+}
+
+/// What a shard needs from the cell.
+pub(crate) struct ShardParts {
+    pub(crate) id: ShardId,
+    /// One life of this process, random at start.
+    pub(crate) owner: Arc<str>,
+    pub(crate) config: Arc<QuotaConfig>,
+    pub(crate) postgres: PostgresStore,
+    pub(crate) host: Host,
+    pub(crate) tiers: watch::Receiver<Arc<TierSet>>,
+    pub(crate) metrics: QuotaMetrics,
+    /// Undrained entries, for the audit.
+    pub(crate) undrained: Arc<AtomicU64>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// The state of a shard's loop between turns.
+pub(crate) struct Shard {
+    parts: ShardParts,
+    gauges: ShardMetrics,
+    inbox: mpsc::Receiver<Ask>,
+    stores: Stores,
+    /// Taken from the inbox, not yet in a batch.
+    ready: VecDeque<Ask>,
+    /// What the fence last served under has not seen drained.
+    tail: Option<(Fence, Tail)>,
+    /// Admissions that wait for Postgres.
+    acks: VecDeque<PendingAck>,
+    months: Months,
+}
+
+impl Shard {
+    pub(crate) fn new(parts: ShardParts, inbox: mpsc::Receiver<Ask>) -> Self {
+        let gauges = parts.metrics.shard(parts.id);
+        let stores = Stores::new(&parts.host);
+        Self {
+            parts,
+            gauges,
+            inbox,
+            stores,
+            ready: VecDeque::new(),
+            tail: None,
+            acks: VecDeque::new(),
+            months: Months::default(),
+        }
+    }
+
+    /// Turns and serves until told to stop, then drains what it holds.
+    pub(crate) async fn run(mut self) {
+        let mut cause = "start";
+        while let Some(open) = self.turn_until_open(cause).await {
+            match self.serve(open).await {
+                Some(next) => cause = next,
+                None => break,
+            }
+        }
+        self.gauges.open.set(0);
+    }
+}

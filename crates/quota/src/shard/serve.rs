@@ -1,0 +1,101 @@
+//! The serving loop of an open shard: checks in, batches out, the tail drained behind.
+
+use super::Shard;
+use super::calls::CallDone;
+use super::drains::DrainDone;
+use super::loads::LoadDone;
+use super::turn::Open;
+use super::users::Users;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How often an idle shard asks Postgres whether it still is the writer, and housekeeping is done.
+const TICK: Duration = Duration::from_secs(1);
+/// For how long a stopping shard drains before it leaves the rest to its successor.
+const STOP_DRAIN: Duration = Duration::from_secs(5);
+
+/// Everything that lives as long as one opening of the shard.
+pub(super) struct Serving {
+    pub(super) open: Open,
+    pub(super) users: Users,
+    pub(super) calls: FuturesUnordered<BoxFuture<'static, CallDone>>,
+    pub(super) loads: FuturesUnordered<BoxFuture<'static, LoadDone>>,
+    pub(super) drain: Option<BoxFuture<'static, DrainDone>>,
+    /// When what has gathered in the tail is due.
+    pub(super) drain_at: Option<Instant>,
+    /// Whether Postgres answered the last time it was asked.
+    pub(super) postgres_answers: bool,
+    stopping: Option<Instant>,
+}
+
+impl Shard {
+    /// Serves until a turn is due (its cause), or until told to stop and drained (`None`).
+    pub(super) async fn serve(&mut self, open: Open) -> Option<&'static str> {
+        let mut serving = Serving {
+            users: Users::new(self.parts.config.users_max),
+            calls: FuturesUnordered::new(),
+            loads: FuturesUnordered::new(),
+            drain: None,
+            drain_at: None,
+            postgres_answers: true,
+            stopping: None,
+            open,
+        };
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let stop = self.parts.stop.clone();
+        loop {
+            self.start_calls(&mut serving);
+            self.start_drain(&mut serving);
+            if serving.stopping.is_some_and(|since| self.tail_is_empty() || since.elapsed() > STOP_DRAIN)
+                && serving.calls.is_empty()
+            {
+                return None;
+            }
+            let drain_at = serving.drain_at.unwrap_or_else(Instant::now);
+            let cause = tokio::select! {
+                biased;
+                Some(done) = serving.calls.next() => self.finish_call(&mut serving, done),
+                Some(done) = serving.loads.next() => { self.finish_load(&mut serving, done); None }
+                done = async { serving.drain.as_mut().expect("guarded").await }, if serving.drain.is_some() => {
+                    self.finish_drain(&mut serving, done)
+                }
+                ask = self.inbox.recv(), if self.ready.len() < self.parts.config.batch_max => match ask {
+                    Some(ask) => { self.ready.push_back(ask); None }
+                    None => { serving.stopping.get_or_insert_with(Instant::now); None }
+                },
+                () = tokio::time::sleep_until(drain_at), if serving.drain_at.is_some() && serving.drain.is_none() => None,
+                () = stop.cancelled(), if serving.stopping.is_none() => {
+                    serving.stopping = Some(Instant::now());
+                    None
+                }
+                _ = tick.tick() => { self.tick(&mut serving); None }
+            };
+            if cause.is_some() {
+                return cause;
+            }
+            self.gather().await;
+        }
+    }
+
+    /// Lets callers that are about to ask do so, then takes what waits: a batch costs one call
+    /// however many share it.
+    async fn gather(&mut self) {
+        tokio::task::yield_now().await;
+        while self.ready.len() < self.parts.config.batch_max {
+            match self.inbox.try_recv() {
+                Ok(ask) => self.ready.push_back(ask),
+                Err(_) => break,
+            }
+        }
+    }
+
+    /// Once a second: what an idle shard would otherwise never notice.
+    fn tick(&mut self, serving: &mut Serving) {
+        self.gauges.users.set(serving.users.in_memory() as i64);
+        self.confirm_fence(serving);
+    }
+}

@@ -1,0 +1,117 @@
+//! The comparison of the books: ledger, records in Redis, and their copies in Postgres.
+
+use crate::record::Record;
+use crate::shard::ShardId;
+use crate::store::redis::RedisStore;
+use crate::{QuotaError, StoreError};
+use cellar_model::wire::{AuditPage, AuditedUser};
+use cellar_model::{Secret, UserId};
+use smol_str::SmolStr;
+use sqlx::{PgPool, Row};
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+pub(super) const PAGE: &str = "
+    select o.user_id, q.record from ownership o left join quota_state q using (user_id)
+    where o.state = 'OWNED' and o.user_id > $1 order by o.user_id limit $2";
+
+pub(super) const LEDGER_SUMS: &str = "
+    select l.user_id, c.key as unit, sum(c.value::bigint)::bigint as amount
+    from ledger l, jsonb_each_text(l.charges) c where l.user_id = any($1) group by 1, 2
+    union all
+    select user_id, '', sum(places)::bigint from ledger where user_id = any($1) group by 1";
+
+/// Users of one page.
+const PAGE_USERS: i64 = 500;
+
+/// Reads all three books of a cell. It takes connections of its own, so that it can neither disturb
+/// a shard's writer nor be answered from its memory.
+#[derive(Clone)]
+pub struct Audit {
+    pool: PgPool,
+    redis_url: Secret,
+    shards: u16,
+    timeout: Duration,
+}
+
+type Sums = BTreeMap<SmolStr, u64>;
+
+impl Audit {
+    pub fn new(pool: PgPool, redis_url: Secret, shards: u16) -> Self {
+        Self { pool, redis_url, shards, timeout: Duration::from_secs(5) }
+    }
+
+    /// The page of users after `after`, with `undrained` as the shards count it.
+    pub async fn page(&self, after: Option<&UserId>, undrained: u64) -> Result<AuditPage, QuotaError> {
+        let postgres = |e: sqlx::Error| QuotaError::Postgres(e);
+        let rows = sqlx::query(PAGE)
+            .bind(after.map_or("", UserId::as_str))
+            .bind(PAGE_USERS)
+            .fetch_all(&self.pool)
+            .await
+            .map_err(postgres)?;
+        let mut ids = Vec::with_capacity(rows.len());
+        let mut copies: HashMap<String, Sums> = HashMap::new();
+        for row in &rows {
+            let id: String = row.try_get("user_id").map_err(postgres)?;
+            let copy: Option<Vec<u8>> = row.try_get("record").map_err(postgres)?;
+            copies.insert(id.clone(), copy.map(|bytes| totals(&bytes)).transpose()?.unwrap_or_default());
+            ids.push(id);
+        }
+        let (mut ledgers, mut places) = self.ledger_sums(&ids).await?;
+        let mut records = self.records(&ids).await?;
+        let mut users = Vec::with_capacity(ids.len());
+        for id in &ids {
+            users.push(AuditedUser {
+                user_id: UserId::new(id).map_err(|_| QuotaError::UnfitRedis("a user id of another form".into()))?,
+                ledger: ledgers.remove(id).unwrap_or_default(),
+                record: records.remove(id).unwrap_or_default(),
+                copy: copies.remove(id).unwrap_or_default(),
+                admitted: places.remove(id).unwrap_or_default(),
+            });
+        }
+        let next = (rows.len() as i64 == PAGE_USERS).then(|| users.last().map(|user| user.user_id.clone())).flatten();
+        Ok(AuditPage { users, next, undrained })
+    }
+
+    async fn ledger_sums(&self, ids: &[String]) -> Result<(HashMap<String, Sums>, HashMap<String, u64>), QuotaError> {
+        let rows = sqlx::query(LEDGER_SUMS).bind(ids).fetch_all(&self.pool).await.map_err(QuotaError::Postgres)?;
+        let (mut sums, mut places) = (HashMap::<String, Sums>::new(), HashMap::new());
+        for row in rows {
+            let get = |row: &sqlx::postgres::PgRow| -> Result<(String, String, i64), sqlx::Error> {
+                Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
+            };
+            let (id, unit, amount) = get(&row).map_err(QuotaError::Postgres)?;
+            let amount = amount.max(0) as u64;
+            if unit.is_empty() {
+                places.insert(id, amount);
+            } else {
+                sums.entry(id).or_default().insert(SmolStr::from(unit), amount);
+            }
+        }
+        Ok((sums, places))
+    }
+
+    async fn records(&self, ids: &[String]) -> Result<HashMap<String, Sums>, QuotaError> {
+        let mut by_shard: HashMap<ShardId, Vec<UserId>> = HashMap::new();
+        for id in ids.iter().filter_map(|id| UserId::new(id).ok()) {
+            let shard = ShardId(id.placement_key().point().shard(self.shards));
+            by_shard.entry(shard).or_default().push(id);
+        }
+        let mut records = HashMap::new();
+        for (shard, users) in by_shard {
+            let mut redis = RedisStore::connect(self.redis_url.reveal(), shard, self.timeout, true).await?;
+            for (user, record) in users.iter().zip(redis.records(&users).await?) {
+                if let Some(bytes) = record {
+                    records.insert(user.as_str().to_owned(), totals(&bytes)?);
+                }
+            }
+        }
+        Ok(records)
+    }
+}
+
+fn totals(record: &[u8]) -> Result<Sums, StoreError> {
+    let record = Record::decode(record).map_err(|cause| StoreError::Unreadable { store: "redis", cause })?;
+    Ok(record.body.totals.into_iter().map(|(unit, total)| (unit.into(), total)).collect())
+}

@@ -1,0 +1,9 @@
+//! Where quota state lives: Redis takes the commits, Postgres keeps the books.
+
+mod audit;
+pub(crate) mod postgres;
+pub(crate) mod redis;
+
+pub use audit::Audit;
+pub use postgres::STATEMENTS;
+pub use redis::Fsync;

@@ -1,0 +1,400 @@
+//! The cell's Postgres: whose turn it is, the ledger, and each user's latest record.
+//!
+//! Every statement is one round trip, so that the `shard` row, which each writer's statement
+//! changes or reads first, is never held across a pause of the process.
+
+use crate::entry::LedgerEntry;
+use crate::error::StoreError;
+use crate::outcome::Outcome;
+use crate::record::{Head, Record};
+use crate::shard::ShardId;
+use crate::tail::{Months, TailBatch};
+use cellar_model::{CellName, Epoch, Fence, KeyId, Seq, TierName, UserId};
+use sqlx::{PgPool, Row};
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// Raises the fence and nothing else; its answer is what the last finished turn left.
+const BEGIN_TURN: &str = "
+    insert into shard (shard, fence, taker) values ($1, 1, $2)
+    on conflict (shard) do update set fence = shard.fence + 1, taker = excluded.taker
+    returning fence, opened, owner, mode, run_id, fence_key, valid_from, drained_seq,
+              coalesce(extract(epoch from now() - valid_at), 0)::float8 as valid_for_s";
+
+/// The last step of a turn: the only one that writes `opened` and what follows it.
+const OPEN_TURN: &str = "
+    with closed as (
+        insert into fences (shard, fence, last_seq)
+        select shard, opened, drained_seq from shard where shard = $1 and fence = $2 and opened between 1 and $2 - 1
+        on conflict (shard, fence) do nothing
+    )
+    update shard set opened = $2, owner = $3, mode = 'redis', run_id = $4, fence_key = $5,
+        valid_at = case when valid_from = $6 then valid_at else now() end,
+        valid_from = $6, drained_seq = -1
+    where shard = $1 and fence = $2
+    returning extract(epoch from now() - valid_at)::float8 as valid_for_s";
+
+const CONFIRM_FENCE: &str = "select fence = $2 from shard where shard = $1";
+
+/// Rows, keys and records of consecutive batches, behind the watermark: all or nothing, once.
+/// `$2` is the fence of who writes, `$5` that of the batches (they differ while a turn drains).
+const DRAIN: &str = "
+    with mine as (
+        update shard set drained_seq = $4 where shard = $1 and fence = $2 and drained_seq = $3 returning shard
+    ), entries as (
+        insert into ledger (shard, fence, seq, n, at_us, user_id, epoch, version, kind, places, charges, checks)
+        select $1, $5, t.seq, t.n, t.at_us, t.user_id, t.epoch, t.version, t.kind, t.places, t.charges::jsonb, t.checks
+        from unnest($6::bigint[], $7::int[], $8::bigint[], $9::text[], $10::bigint[], $11::bigint[],
+                    $12::smallint[], $13::int[], $14::text[], $15::bytea[])
+             as t (seq, n, at_us, user_id, epoch, version, kind, places, charges, checks)
+        where exists (select from mine)
+    ), keys as (
+        insert into ledger_keys (key_id, at_us, shard, fence, seq, n, place, expires_at)
+        select k.key_id, k.at_us, $1, $5, k.seq, k.n, k.place, now() + k.window_s * interval '1 second'
+        from unnest($16::bytea[], $17::bigint[], $18::bigint[], $19::int[], $20::int[], $21::int[])
+             as k (key_id, at_us, seq, n, place, window_s)
+        where exists (select from mine)
+        on conflict (key_id) do update set at_us = excluded.at_us, shard = excluded.shard,
+            fence = excluded.fence, seq = excluded.seq, n = excluded.n, place = excluded.place,
+            expires_at = excluded.expires_at
+    ), states as (
+        insert into quota_state (user_id, shard, fence, epoch, version, record)
+        select r.user_id, $1, r.fence, r.epoch, r.version, r.record
+        from unnest($22::text[], $23::bigint[], $24::bigint[], $25::bigint[], $26::bytea[])
+             as r (user_id, fence, epoch, version, record)
+        where exists (select from mine)
+        on conflict (user_id) do update set shard = excluded.shard, fence = excluded.fence,
+            epoch = excluded.epoch, version = excluded.version, record = excluded.record
+        where (quota_state.fence, quota_state.version) < (excluded.fence, excluded.version)
+    )
+    select exists (select from mine)";
+
+/// State and ownership together.
+const LOAD_USERS: &str = "
+    select o.user_id, o.state, o.epoch, o.home, u.tier_id, u.state = 'blocked' as blocked, q.record
+    from ownership o left join users u using (user_id) left join quota_state q using (user_id)
+    where o.user_id = any($1)";
+
+const FIND_KEYS: &str = "
+    select k.key_id, k.place, l.checks from ledger_keys k
+    join ledger l on (l.at_us, l.shard, l.fence, l.seq, l.n) = (k.at_us, k.shard, k.fence, k.seq, k.n)
+    where k.key_id = any($1) and k.expires_at > now()";
+
+const EXPIRE_KEYS: &str = "
+    delete from ledger_keys where key_id in (
+        select key_id from ledger_keys where expires_at < now() order by expires_at limit 5000)";
+
+const COUNT_SHARDS: &str = "select count(*) from shard";
+
+/// Every statement of this crate, for the test that prepares them all against the migrated schema.
+pub const STATEMENTS: &[&str] = &[
+    BEGIN_TURN, OPEN_TURN, CONFIRM_FENCE, DRAIN, LOAD_USERS, FIND_KEYS, EXPIRE_KEYS, COUNT_SHARDS,
+    super::audit::PAGE, super::audit::LEDGER_SUMS,
+];
+
+/// A statement without an answer for this long is unknown.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
+
+#[derive(Clone)]
+pub(crate) struct PostgresStore {
+    pool: PgPool,
+    shard: ShardId,
+}
+
+/// What the last finished turn left, and the fence of the turn that read it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TurnRow {
+    pub(crate) fence: Fence,
+    /// The last fence that was served under; none on the first turn ever.
+    pub(crate) opened: Option<Fence>,
+    pub(crate) owner: Option<String>,
+    pub(crate) mode_redis: bool,
+    pub(crate) run_id: Option<String>,
+    pub(crate) fence_key: Option<String>,
+    pub(crate) valid_from: Fence,
+    pub(crate) drained: Option<Seq>,
+}
+
+/// Of one user, what Postgres knows.
+#[derive(Debug)]
+pub(crate) enum Loaded {
+    Owned { epoch: Epoch, tier: TierName, blocked: bool, record: Option<Record> },
+    Frozen,
+    Elsewhere { home: CellName, epoch: Epoch },
+    Absent,
+}
+
+impl PostgresStore {
+    pub(crate) fn new(pool: PgPool, shard: ShardId) -> Self {
+        Self { pool, shard }
+    }
+
+    fn shard(&self) -> i16 {
+        self.shard.0 as i16
+    }
+
+    /// How many shards the cell was made with; 0 before its first turn.
+    pub(crate) async fn shard_count(pool: &PgPool) -> Result<i64, sqlx::Error> {
+        sqlx::query_scalar(COUNT_SHARDS).fetch_one(pool).await
+    }
+
+    pub(crate) async fn begin_turn(&self, taker: &str) -> Result<TurnRow, StoreError> {
+        let row = bounded("begin turn", sqlx::query(BEGIN_TURN).bind(self.shard()).bind(taker).fetch_one(&self.pool));
+        turn_row(&row.await?).map_err(|e| StoreError::postgres("begin turn", &e))
+    }
+
+    /// Opens the shard under `row.fence`. Returns for how long its Redis content has counted.
+    pub(crate) async fn open_turn(
+        &self,
+        fence: Fence,
+        owner: &str,
+        run_id: &str,
+        fence_key: &str,
+        valid_from: Fence,
+    ) -> Result<Duration, StoreError> {
+        let open = sqlx::query_scalar::<_, f64>(OPEN_TURN)
+            .bind(self.shard())
+            .bind(fence.as_i64())
+            .bind(owner)
+            .bind(run_id)
+            .bind(fence_key)
+            .bind(valid_from.as_i64())
+            .fetch_optional(&self.pool);
+        let valid_for_s = bounded("open turn", open).await?.ok_or(StoreError::Fenced)?;
+        Ok(Duration::try_from_secs_f64(valid_for_s).unwrap_or_default())
+    }
+
+    pub(crate) async fn confirm_fence(&self, fence: Fence) -> Result<bool, StoreError> {
+        let confirm = sqlx::query_scalar::<_, bool>(CONFIRM_FENCE)
+            .bind(self.shard())
+            .bind(fence.as_i64())
+            .fetch_optional(&self.pool);
+        Ok(bounded("confirm fence", confirm).await? == Some(true))
+    }
+
+    /// Writes consecutive batches of `entries_fence`, the first after `after`, under `writer`.
+    pub(crate) async fn drain(
+        &self,
+        writer: Fence,
+        entries_fence: Fence,
+        after: Option<Seq>,
+        batches: &[std::sync::Arc<TailBatch>],
+        months: &mut Months,
+    ) -> Result<(), StoreError> {
+        let Some(last) = batches.last() else { return Ok(()) };
+        self.make_partitions(batches, months).await?;
+        let columns = Columns::of(batches)?;
+        let statement = sqlx::query_scalar::<_, bool>(DRAIN)
+            .bind(self.shard())
+            .bind(writer.as_i64())
+            .bind(after.map_or(-1, Seq::as_i64))
+            .bind(last.seq.as_i64())
+            .bind(entries_fence.as_i64());
+        let written = bounded("drain", columns.bind(statement).fetch_one(&self.pool)).await?;
+        if written { Ok(()) } else { Err(StoreError::Fenced) }
+    }
+
+    /// Makes the partitions that `batches` need and this process has not made yet.
+    async fn make_partitions(
+        &self,
+        batches: &[std::sync::Arc<TailBatch>],
+        months: &mut Months,
+    ) -> Result<(), StoreError> {
+        for month in months.missing(batches.iter().flat_map(|b| b.entries.iter().map(|e| e.at))) {
+            let (from, to) = month.bounds();
+            let name = month.partition();
+            let create = format!("create table if not exists {name} partition of ledger for values from ({from}) to ({to})");
+            // Names and bounds are made of numbers here, nothing of a caller stands in them.
+            let create = sqlx::query(sqlx::AssertSqlSafe(create));
+            match bounded("make partition", create.execute(&self.pool)).await {
+                // Another shard made it at the same moment: Postgres may refuse the second.
+                Ok(_) | Err(StoreError::Refused { .. }) => months.made(month),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn load_users(&self, users: &[UserId]) -> Result<HashMap<UserId, Loaded>, StoreError> {
+        let ids: Vec<&str> = users.iter().map(UserId::as_str).collect();
+        let rows = bounded("load users", sqlx::query(LOAD_USERS).bind(ids).fetch_all(&self.pool)).await?;
+        rows.iter().map(loaded).collect()
+    }
+
+    /// The first answers of `keys` that the ledger still has to give.
+    pub(crate) async fn find_keys(&self, keys: &[KeyId]) -> Result<HashMap<KeyId, Outcome>, StoreError> {
+        let ids: Vec<&[u8]> = keys.iter().map(|key| &key.0[..]).collect();
+        let rows = bounded("find keys", sqlx::query(FIND_KEYS).bind(ids).fetch_all(&self.pool)).await?;
+        let outcome = |row: &sqlx::postgres::PgRow| -> Option<(KeyId, Outcome)> {
+            let id = KeyId(row.try_get::<&[u8], _>("key_id").ok()?.try_into().ok()?);
+            let checks: Vec<crate::entry::LedgerCheck> = postcard::from_bytes(row.try_get("checks").ok()?).ok()?;
+            let place = row.try_get::<i32, _>("place").ok()?;
+            let keyed = checks.into_iter().nth(place as usize)?.key?;
+            Some((id, Outcome { body: keyed.body, answer: keyed.answer }))
+        };
+        rows.iter()
+            .map(|row| outcome(row).ok_or(StoreError::Unreadable { store: "postgres", cause: crate::record::RecordError::NoHead(0) }))
+            .collect()
+    }
+
+    pub(crate) async fn expire_keys(&self) -> Result<(), StoreError> {
+        bounded("expire keys", sqlx::query(EXPIRE_KEYS).execute(&self.pool)).await.map(|_| ())
+    }
+}
+
+/// A statement with a bound on its wait. What is not answered in time may still be carried out.
+async fn bounded<T>(
+    call: &'static str,
+    statement: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, StoreError> {
+    match tokio::time::timeout(STATEMENT_TIMEOUT, statement).await {
+        Ok(result) => result.map_err(|e| StoreError::postgres(call, &e)),
+        Err(_) => Err(StoreError::Unknown { store: "postgres", call, cause: "timed out".into() }),
+    }
+}
+
+fn turn_row(row: &sqlx::postgres::PgRow) -> Result<TurnRow, sqlx::Error> {
+    let opened: i64 = row.try_get("opened")?;
+    let drained: i64 = row.try_get("drained_seq")?;
+    Ok(TurnRow {
+        fence: Fence::from_i64(row.try_get("fence")?),
+        opened: (opened > 0).then(|| Fence::from_i64(opened)),
+        owner: row.try_get("owner")?,
+        mode_redis: row.try_get::<Option<String>, _>("mode")?.as_deref() == Some("redis"),
+        run_id: row.try_get("run_id")?,
+        fence_key: row.try_get("fence_key")?,
+        valid_from: Fence::from_i64(row.try_get("valid_from")?),
+        drained: (drained >= 0).then(|| Seq::from_i64(drained)),
+    })
+}
+
+fn loaded(row: &sqlx::postgres::PgRow) -> Result<(UserId, Loaded), StoreError> {
+    let unreadable = |e: sqlx::Error| StoreError::postgres("load users", &e);
+    let text = |name: &str| row.try_get::<String, _>(name).map_err(unreadable);
+    let odd = |what: &str| StoreError::Refused { store: "postgres", call: "load users", cause: format!("an odd {what}") };
+    let user = UserId::new(&text("user_id")?).map_err(|_| odd("user id"))?;
+    let epoch = Epoch::from_i64(row.try_get("epoch").map_err(unreadable)?);
+    let loaded = match text("state")?.as_str() {
+        "OWNED" => {
+            let record: Option<Vec<u8>> = row.try_get("record").map_err(unreadable)?;
+            let record = record.map(|bytes| Record::decode(&bytes)).transpose();
+            Loaded::Owned {
+                epoch,
+                tier: TierName::new(&text("tier_id")?).map_err(|_| odd("tier"))?,
+                blocked: row.try_get::<Option<bool>, _>("blocked").map_err(unreadable)?.unwrap_or(false),
+                record: record.map_err(|cause| StoreError::Unreadable { store: "postgres", cause })?,
+            }
+        }
+        "FROZEN" => Loaded::Frozen,
+        "ERASED" => Loaded::Absent,
+        _ => Loaded::Elsewhere { home: CellName::new(&text("home")?).map_err(|_| odd("home"))?, epoch },
+    };
+    Ok((user, loaded))
+}
+
+/// The columns of a drain, as arrays.
+#[derive(Default)]
+struct Columns {
+    seq: Vec<i64>,
+    n: Vec<i32>,
+    at_us: Vec<i64>,
+    user: Vec<String>,
+    epoch: Vec<i64>,
+    version: Vec<i64>,
+    kind: Vec<i16>,
+    places: Vec<i32>,
+    charges: Vec<String>,
+    checks: Vec<Vec<u8>>,
+    keys: HashMap<KeyId, KeyRow>,
+    records: HashMap<UserId, (Head, Vec<u8>)>,
+}
+
+struct KeyRow {
+    at_us: i64,
+    seq: i64,
+    n: i32,
+    place: i32,
+    window_s: i32,
+}
+
+impl Columns {
+    fn of(batches: &[std::sync::Arc<TailBatch>]) -> Result<Self, StoreError> {
+        let mut columns = Self::default();
+        for batch in batches {
+            for (n, entry) in batch.entries.iter().enumerate() {
+                columns.add(batch.seq, n as i32, entry)?;
+            }
+            for (user, head, record) in &batch.records {
+                let held = columns.records.get(user).map(|(held, _)| *held);
+                if held.is_none_or(|held| held < *head) {
+                    columns.records.insert(user.clone(), (*head, record.clone()));
+                }
+            }
+        }
+        Ok(columns)
+    }
+
+    fn add(&mut self, seq: Seq, n: i32, entry: &LedgerEntry) -> Result<(), StoreError> {
+        let encode = |cause: String| StoreError::Refused { store: "postgres", call: "drain", cause };
+        let charges: serde_json::Map<_, _> =
+            entry.charges().into_iter().map(|(unit, amount)| (unit.to_string(), amount.into())).collect();
+        self.seq.push(seq.as_i64());
+        self.n.push(n);
+        self.at_us.push(entry.at.0 as i64);
+        self.user.push(entry.user.as_str().to_owned());
+        self.epoch.push(entry.epoch.as_i64());
+        self.version.push(entry.version.as_i64());
+        self.kind.push(entry.kind.as_i16());
+        self.places.push(entry.checks.len() as i32);
+        self.charges.push(serde_json::Value::from(charges).to_string());
+        self.checks.push(postcard::to_allocvec(&entry.checks).map_err(|e| encode(e.to_string()))?);
+        for (place, check) in entry.checks.iter().enumerate() {
+            let Some(keyed) = &check.key else { continue };
+            // A key admitted again after its window: the later one is the one to repeat.
+            let row = KeyRow {
+                at_us: entry.at.0 as i64,
+                seq: seq.as_i64(),
+                n,
+                place: place as i32,
+                window_s: keyed.window_s as i32,
+            };
+            self.keys.insert(keyed.id, row);
+        }
+        Ok(())
+    }
+
+    fn bind<'q>(
+        self,
+        statement: sqlx::query::QueryScalar<'q, sqlx::Postgres, bool, sqlx::postgres::PgArguments>,
+    ) -> sqlx::query::QueryScalar<'q, sqlx::Postgres, bool, sqlx::postgres::PgArguments> {
+        // In order of their primary keys: two writers that lock rows in opposite order can deadlock.
+        let mut keys: Vec<(KeyId, KeyRow)> = self.keys.into_iter().collect();
+        keys.sort_by_key(|(id, _)| *id);
+        let mut records: Vec<(UserId, (Head, Vec<u8>))> = self.records.into_iter().collect();
+        records.sort_by(|a, b| a.0.cmp(&b.0));
+        let key = |f: fn(&KeyRow) -> i32| keys.iter().map(|(_, row)| f(row)).collect::<Vec<_>>();
+        let head = |f: fn(&Head) -> i64| records.iter().map(|(_, (head, _))| f(head)).collect::<Vec<_>>();
+        statement
+            .bind(self.seq)
+            .bind(self.n)
+            .bind(self.at_us)
+            .bind(self.user)
+            .bind(self.epoch)
+            .bind(self.version)
+            .bind(self.kind)
+            .bind(self.places)
+            .bind(self.charges)
+            .bind(self.checks)
+            .bind(keys.iter().map(|(id, _)| id.0.to_vec()).collect::<Vec<_>>())
+            .bind(keys.iter().map(|(_, row)| row.at_us).collect::<Vec<_>>())
+            .bind(keys.iter().map(|(_, row)| row.seq).collect::<Vec<_>>())
+            .bind(key(|row| row.n))
+            .bind(key(|row| row.place))
+            .bind(key(|row| row.window_s))
+            .bind(records.iter().map(|(user, _)| user.as_str().to_owned()).collect::<Vec<_>>())
+            .bind(head(|head| head.fence.as_i64()))
+            .bind(head(|head| head.epoch.as_i64()))
+            .bind(head(|head| head.version.as_i64()))
+            .bind(records.into_iter().map(|(_, (_, record))| record).collect::<Vec<_>>())
+    }
+}

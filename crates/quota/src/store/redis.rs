@@ -1,0 +1,327 @@
+//! The quota Redis, one connection of one shard.
+//!
+//! A connection is used by one turn and the serving after it: when it breaks, the shard turns.
+
+use crate::error::{QuotaError, StoreError};
+use crate::record::Head;
+use crate::shard::ShardId;
+use cellar_model::{Fence, KeyId, Seq, UserId};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, Cmd, Value};
+use std::time::Duration;
+
+const COMMIT: &str = include_str!("../../../../lua/commit.lua");
+const FENCE: &str = include_str!("../../../../lua/fence.lua");
+const DRAINED: &str = include_str!("../../../../lua/drained.lua");
+
+/// Entries of the stream read at once while a turn drains it.
+const STREAM_PAGE: usize = 500;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// The first version with stream ids `<fence>-*` and the script rules the commit relies on.
+const VERSION_MIN: (u32, u32) = (7, 0);
+
+/// How the server flushes its append-only file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fsync {
+    Always,
+    /// Up to a second of acknowledged commits may be lost with the machine.
+    Everysec,
+}
+
+/// One checked connection. Cheap to clone: all clones share the socket.
+#[derive(Clone)]
+pub(crate) struct RedisStore {
+    connection: MultiplexedConnection,
+    shard: ShardId,
+    scripts: [String; 3],
+    pub(crate) run_id: String,
+    pub(crate) fsync: Fsync,
+}
+
+/// One user's part of a commit.
+pub(crate) struct Group {
+    pub(crate) user: UserId,
+    /// Record and packed entry; absent when nothing was admitted.
+    pub(crate) write: Option<(Vec<u8>, Vec<u8>)>,
+    pub(crate) keys: Vec<KeyedCheck>,
+}
+
+pub(crate) struct KeyedCheck {
+    pub(crate) id: KeyId,
+    /// Absent when the check was denied: nothing is to be kept.
+    pub(crate) outcome: Option<Vec<u8>>,
+    pub(crate) expiry_s: u32,
+}
+
+/// What a commit answered.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Committed {
+    /// Absent when nothing was written.
+    pub(crate) seq: Option<Seq>,
+    /// Groups of which nothing was written, with what each of their keyed checks is known as.
+    pub(crate) replayed: Vec<(usize, Vec<Option<Vec<u8>>>)>,
+}
+
+/// What stands in the stream beyond a given seq.
+pub(crate) struct StreamBatch {
+    pub(crate) seq: Seq,
+    pub(crate) packed: Vec<u8>,
+}
+
+/// A writer's proof: what `fence:{s}` must hold for a script to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FenceKey {
+    pub(crate) fence: Fence,
+    pub(crate) text: String,
+}
+
+impl RedisStore {
+    /// Connects and checks that the server is fit for acknowledged writes.
+    pub(crate) async fn connect(
+        url: &str,
+        shard: ShardId,
+        timeout: Duration,
+        allow_unsafe_ack: bool,
+    ) -> Result<Self, QuotaError> {
+        let unfit = |why: String| QuotaError::UnfitRedis(why);
+        let client = Client::open(url).map_err(|_| unfit("its URL cannot be read".into()))?;
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(timeout));
+        let mut connection = client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+            .map_err(|e| StoreError::redis("connect", &e))?;
+        let info: String =
+            redis::cmd("INFO").query_async(&mut connection).await.map_err(|e| StoreError::redis("INFO", &e))?;
+        let field = |name: &str| {
+            info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or("").trim().to_owned()
+        };
+        check_server(&field("redis_version"), &field("role")).map_err(unfit)?;
+        let fsync = check_persistence(&mut connection).await?;
+        if fsync == Fsync::Everysec && !allow_unsafe_ack {
+            return Err(unfit("appendfsync is not `always`: set it, or allow_unsafe_ack = true".into()));
+        }
+        let mut store = Self { connection, shard, scripts: Default::default(), run_id: field("run_id"), fsync };
+        for (n, script) in [COMMIT, FENCE, DRAINED].into_iter().enumerate() {
+            store.scripts[n] = redis::cmd("SCRIPT")
+                .arg("LOAD")
+                .arg(script)
+                .query_async(&mut store.connection)
+                .await
+                .map_err(|e| StoreError::redis("SCRIPT LOAD", &e))?;
+        }
+        Ok(store)
+    }
+
+    fn fence_name(&self) -> String {
+        format!("fence:{{{}}}", self.shard)
+    }
+
+    fn ledger_name(&self) -> String {
+        format!("ledger:{{{}}}", self.shard)
+    }
+
+    fn record_name(&self, user: &UserId) -> String {
+        format!("quota:{{{}}}:{}", self.shard, user.as_str())
+    }
+
+    fn key_name(&self, key: &KeyId) -> String {
+        format!("key:{{{}}}:{}", self.shard, hex::encode(key.0))
+    }
+
+    fn script(&self, n: usize, keys: usize) -> Cmd {
+        let mut call = redis::cmd("EVALSHA");
+        call.arg(&self.scripts[n]).arg(keys);
+        call
+    }
+
+    /// Makes `key` the writer. Returns what it replaced (none: nothing stood there).
+    pub(crate) async fn fence(&mut self, key: &FenceKey) -> Result<Option<String>, StoreError> {
+        let mut call = self.script(1, 1);
+        call.arg(self.fence_name()).arg(&key.text);
+        let (done, held): (u8, String) =
+            call.query_async(&mut self.connection).await.map_err(|e| StoreError::redis("fence.lua", &e))?;
+        match done {
+            1 => Ok((!held.is_empty()).then_some(held)),
+            _ => Err(StoreError::Fenced),
+        }
+    }
+
+    pub(crate) async fn fence_stands(&mut self, key: &FenceKey) -> Result<bool, StoreError> {
+        let held: Option<String> = redis::cmd("GET")
+            .arg(self.fence_name())
+            .query_async(&mut self.connection)
+            .await
+            .map_err(|e| StoreError::redis("GET fence", &e))?;
+        Ok(held.as_deref() == Some(&key.text))
+    }
+
+    /// One call for a batch. See `lua/commit.lua` for the layout.
+    pub(crate) async fn commit(
+        &mut self,
+        key: &FenceKey,
+        valid_from: Fence,
+        groups: &[Group],
+    ) -> Result<Committed, StoreError> {
+        let keys = 2 + groups.iter().map(|group| 1 + group.keys.len()).sum::<usize>();
+        let mut call = self.script(0, keys);
+        call.arg(self.fence_name()).arg(self.ledger_name());
+        for group in groups {
+            call.arg(self.record_name(&group.user));
+            for check in &group.keys {
+                call.arg(self.key_name(&check.id));
+            }
+        }
+        call.arg(&key.text).arg(key.fence.0).arg(valid_from.0).arg(groups.len());
+        for group in groups {
+            let (record, entry) = group.write.as_ref().map_or((&[][..], &[][..]), |(r, e)| (&r[..], &e[..]));
+            call.arg(record).arg(entry).arg(group.keys.len());
+            for check in &group.keys {
+                call.arg(check.outcome.as_deref().unwrap_or_default()).arg(check.expiry_s);
+            }
+        }
+        let answer: Value =
+            call.query_async(&mut self.connection).await.map_err(|e| StoreError::redis("commit.lua", &e))?;
+        parse_committed(answer, groups)
+    }
+
+    /// Records of `users`, in their order.
+    pub(crate) async fn records(&mut self, users: &[UserId]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        if users.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut call = redis::cmd("MGET");
+        for user in users {
+            call.arg(self.record_name(user));
+        }
+        call.query_async(&mut self.connection).await.map_err(|e| StoreError::redis("MGET", &e))
+    }
+
+    /// A page of the stream's batches of `fence` after `seq` (none: from its first).
+    pub(crate) async fn stream_after(
+        &mut self,
+        fence: Fence,
+        after: Option<Seq>,
+    ) -> Result<Vec<StreamBatch>, StoreError> {
+        let from = after.map_or(0, |seq| seq.0 + 1);
+        let page: Vec<(String, Vec<(String, Vec<u8>)>)> = redis::cmd("XRANGE")
+            .arg(self.ledger_name())
+            .arg(format!("{fence}-{from}"))
+            .arg(format!("{fence}-{}", u64::MAX))
+            .arg("COUNT")
+            .arg(STREAM_PAGE)
+            .query_async(&mut self.connection)
+            .await
+            .map_err(|e| StoreError::redis("XRANGE", &e))?;
+        let batch = |(id, mut fields): (String, Vec<(String, Vec<u8>)>)| {
+            let seq = id.split_once('-')?.1.parse().ok()?;
+            Some(StreamBatch { seq: Seq(seq), packed: fields.pop()?.1 })
+        };
+        Ok(page.into_iter().filter_map(batch).collect())
+    }
+
+    /// Trims the stream up to `last` of `fence`, and lets records that Postgres holds expire.
+    pub(crate) async fn drained(
+        &mut self,
+        key: &FenceKey,
+        last: Seq,
+        ttl_s: u32,
+        records: &[(UserId, Head)],
+    ) -> Result<(), StoreError> {
+        let mut call = self.script(2, 2 + records.len());
+        call.arg(self.fence_name()).arg(self.ledger_name());
+        for (user, _) in records {
+            call.arg(self.record_name(user));
+        }
+        call.arg(&key.text).arg(format!("{}-{}", key.fence, last.0 + 1)).arg(ttl_s);
+        for (_, head) in records {
+            call.arg(&head.to_bytes()[..]);
+        }
+        call.query_async::<i64>(&mut self.connection).await.map_err(|e| StoreError::redis("drained.lua", &e))?;
+        Ok(())
+    }
+}
+
+fn check_server(version: &str, role: &str) -> Result<(), String> {
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+    let held = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    if held < VERSION_MIN {
+        return Err(format!("version {version} is older than 7.0"));
+    }
+    if role != "master" {
+        return Err(format!("it is a {role}, not a master"));
+    }
+    Ok(())
+}
+
+async fn check_persistence(connection: &mut MultiplexedConnection) -> Result<Fsync, QuotaError> {
+    let mut setting = async |name: &str| -> Result<String, QuotaError> {
+        let (_, value): (String, String) = redis::cmd("CONFIG")
+            .arg("GET")
+            .arg(name)
+            .query_async(connection)
+            .await
+            .map_err(|e| StoreError::redis("CONFIG GET", &e))?;
+        Ok(value)
+    };
+    if setting("appendonly").await? != "yes" {
+        return Err(QuotaError::UnfitRedis("it keeps no append-only file (appendonly yes)".into()));
+    }
+    if setting("maxmemory-policy").await? != "noeviction" {
+        return Err(QuotaError::UnfitRedis("it evicts keys (maxmemory-policy must be noeviction)".into()));
+    }
+    Ok(if setting("appendfsync").await? == "always" { Fsync::Always } else { Fsync::Everysec })
+}
+
+/// `{'fenced'}`, or `{seq or ''}` followed by each replayed group's number and outcomes.
+fn parse_committed(answer: Value, groups: &[Group]) -> Result<Committed, StoreError> {
+    let odd = |what: &str| StoreError::Unknown {
+        store: "redis",
+        call: "commit.lua",
+        cause: format!("an answer of another form: {what}"),
+    };
+    let Value::Array(items) = answer else { return Err(odd("not a list")) };
+    let mut items = items.into_iter();
+    let seq = match items.next() {
+        Some(Value::BulkString(text)) if text == b"fenced" => return Err(StoreError::Fenced),
+        Some(Value::BulkString(text)) if text.is_empty() => None,
+        Some(Value::BulkString(text)) => {
+            let seq = std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok());
+            Some(Seq(seq.ok_or_else(|| odd("no seq"))?))
+        }
+        _ => return Err(odd("no head")),
+    };
+    let mut replayed = Vec::new();
+    while let Some(group) = items.next() {
+        let Value::Int(group) = group else { return Err(odd("no group")) };
+        let keyed = groups.get(group as usize).ok_or_else(|| odd("an unknown group"))?.keys.len();
+        let mut known = Vec::with_capacity(keyed);
+        for _ in 0..keyed {
+            match items.next() {
+                Some(Value::BulkString(bytes)) => known.push((!bytes.is_empty()).then_some(bytes)),
+                _ => return Err(odd("no outcome")),
+            }
+        }
+        replayed.push((group as usize, known));
+    }
+    Ok(Committed { seq, replayed })
+}
+
+/// A fresh nonce: 64 random bits in hex.
+pub(crate) fn nonce() -> String {
+    hex::encode(rand::random::<[u8; 8]>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_servers_and_replicas_are_refused() {
+        assert!(check_server("6.2.7", "master").is_err());
+        assert!(check_server("7.0.15", "slave").is_err());
+        assert!(check_server("7.0.15", "master").is_ok());
+        assert!(check_server("8.0.0", "master").is_ok());
+    }
+}
