@@ -1,0 +1,127 @@
+//! `cell.toml`, as written by an operator. A key nobody reads is a typo, so unknown keys stop us.
+
+use cellar_model::{CellName, Incarnation, RegionName, Secret};
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CellConfig {
+    pub(crate) name: CellName,
+    pub(crate) region: RegionName,
+    #[serde(default = "first")]
+    pub(crate) incarnation: Incarnation,
+    /// Where routers (and with `public`, callers) ask.
+    pub(crate) listen: SocketAddr,
+    /// Metrics, health, audit: for operators and this region's routers.
+    pub(crate) admin_listen: SocketAddr,
+    /// Serve callers without a router: one cell on a laptop, benches.
+    #[serde(default)]
+    pub(crate) public: bool,
+    #[serde(default)]
+    pub(crate) clock: ClockSetting,
+    /// Accept a quota Redis that does not flush its append-only file at every write. An answer then
+    /// survives the process but not the machine; every admission says so.
+    #[serde(default)]
+    pub(crate) allow_unsafe_ack: bool,
+    /// Listen beyond loopback without TLS: for containers on a laptop.
+    #[serde(default)]
+    pub(crate) allow_plaintext: bool,
+    /// This process's own: its lock, and the last good catalog with its artifacts.
+    pub(crate) data_dir: PathBuf,
+    /// Fixed when the cell is made.
+    #[serde(default = "four")]
+    pub(crate) shards: u16,
+    /// Threads that serve. 1 is the fastest on a machine shared with the stores.
+    #[serde(default = "one")]
+    pub(crate) worker_threads: usize,
+    pub(crate) postgres_url_file: PathBuf,
+    pub(crate) directory_url_file: PathBuf,
+    pub(crate) redis_quota_url_file: PathBuf,
+    pub(crate) redis_cache_url_file: PathBuf,
+    pub(crate) pepper_file: PathBuf,
+    pub(crate) mac_key_file: PathBuf,
+    /// Connections to the cell's Postgres: of the quota engine, and of everything else.
+    #[serde(default = "eight")]
+    pub(crate) quota_pool_max: u32,
+    #[serde(default = "sixteen")]
+    pub(crate) standard_pool_max: u32,
+    #[serde(default)]
+    pub(crate) otlp_endpoint: Option<String>,
+    #[serde(default)]
+    pub(crate) log_json: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ClockSetting {
+    #[default]
+    Wall,
+    /// Takes `at_us` from callers. Loopback only: whoever sets the time sets the quota.
+    Virtual,
+}
+
+fn first() -> Incarnation {
+    Incarnation(1)
+}
+fn one() -> usize {
+    1
+}
+fn four() -> u16 {
+    4
+}
+fn eight() -> u32 {
+    8
+}
+fn sixteen() -> u32 {
+    16
+}
+
+/// The secrets that the configuration names files of.
+pub(crate) struct CellSecrets {
+    pub(crate) postgres_url: Secret,
+    pub(crate) directory_url: Secret,
+    pub(crate) redis_quota_url: Secret,
+    pub(crate) redis_cache_url: Secret,
+    pub(crate) pepper: cellar_directory::Pepper,
+    pub(crate) mac_keys: cellar_model::MacKeys,
+}
+
+impl CellConfig {
+    pub(crate) fn load(path: &Path) -> anyhow::Result<Self> {
+        let config: Self = cellar_server::config::load(path, "CELLAR_CELL__")?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// What types cannot say. Called once, before the first socket opens.
+    fn validate(&self) -> anyhow::Result<()> {
+        anyhow::ensure!((1..=1024).contains(&self.shards), "shards must be 1 to 1024");
+        anyhow::ensure!((1..=64).contains(&self.worker_threads), "worker_threads must be 1 to 64");
+        let loopback = self.listen.ip().is_loopback() && self.admin_listen.ip().is_loopback();
+        anyhow::ensure!(
+            loopback || self.allow_plaintext,
+            "a listener beyond loopback needs TLS, or allow_plaintext = true"
+        );
+        anyhow::ensure!(
+            self.clock == ClockSetting::Wall || loopback,
+            "clock = \"virtual\" is for loopback only: whoever sets the time sets the quota"
+        );
+        Ok(())
+    }
+
+    pub(crate) fn secrets(&self) -> anyhow::Result<CellSecrets> {
+        let read = |path: &Path| cellar_server::config::read_secret(path);
+        let mac_keys = read(&self.mac_key_file)?;
+        Ok(CellSecrets {
+            postgres_url: read(&self.postgres_url_file)?,
+            directory_url: read(&self.directory_url_file)?,
+            redis_quota_url: read(&self.redis_quota_url_file)?,
+            redis_cache_url: read(&self.redis_cache_url_file)?,
+            pepper: cellar_directory::Pepper::from_text(&read(&self.pepper_file)?)?,
+            mac_keys: cellar_model::MacKeys::from_text(mac_keys.reveal())
+                .map_err(|_| anyhow::anyhow!("mac_key_file must hold one or two lines of 64 hex digits"))?,
+        })
+    }
+}

@@ -1,0 +1,57 @@
+//! `cellar-cell`: the service of one cell.
+
+mod accounts;
+mod admin;
+mod app;
+mod catalog;
+mod config;
+mod decide;
+mod lock;
+
+use clap::{Parser, Subcommand};
+use config::CellConfig;
+use std::path::PathBuf;
+
+#[derive(Parser)]
+#[command(name = "cellar-cell", about = "The service of one cell", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// The cell's configuration
+    #[arg(long, global = true, env = "CELLAR_CELL_CONFIG", default_value = "cell.toml")]
+    config: PathBuf,
+    /// Read and check the configuration, then exit
+    #[arg(long)]
+    check_config: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Bring the cell's Postgres to the newest schema, then exit
+    Migrate,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let config = CellConfig::load(&arguments.config)?;
+    if arguments.check_config {
+        config.secrets()?;
+        println!("{} is good", arguments.config.display());
+        return Ok(());
+    }
+    let mut runtime = match config.worker_threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        threads => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(threads);
+            builder
+        }
+    };
+    let runtime = runtime.enable_all().build()?;
+    runtime.block_on(async {
+        match arguments.command {
+            Some(Command::Migrate) => app::migrate(&config).await,
+            None => app::run(config).await,
+        }
+    })
+}

@@ -1,0 +1,59 @@
+//! Claims: who has which e-mail, without the e-mail.
+
+use crate::{DirectoryError, EmailHash, Intent, Op, Written};
+use cellar_model::{CellName, UserId};
+use std::future::Future;
+
+/// A user's hold on an e-mail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub email: EmailHash,
+    pub user: UserId,
+    /// The cell that alone commits or refuses the intent, and later the user's home.
+    pub cell: CellName,
+    pub intent: Intent,
+    pub state: ClaimState,
+    /// Of the write that made the row what it is.
+    pub op: Op,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimState {
+    Creating,
+    Held,
+    Releasing,
+}
+
+/// The rows of `claims`. Every change names the `op` it read, and writes a fresh one.
+pub trait Claims {
+    /// May be stale: for log-in by e-mail.
+    fn read_claim(
+        &self,
+        email: &EmailHash,
+    ) -> impl Future<Output = Result<Option<Claim>, DirectoryError>> + Send;
+
+    fn read_claim_serially(
+        &self,
+        email: &EmailHash,
+    ) -> impl Future<Output = Result<Option<Claim>, DirectoryError>> + Send;
+
+    /// Writes the row if nobody claims this e-mail.
+    fn create_claim(
+        &self,
+        claim: &Claim,
+    ) -> impl Future<Output = Result<Written<Claim>, DirectoryError>> + Send;
+
+    /// Writes `next` over the claim of the same e-mail if its `op` is still `read`.
+    fn change_claim(
+        &self,
+        read: &Op,
+        next: &Claim,
+    ) -> impl Future<Output = Result<Written<Claim>, DirectoryError>> + Send;
+
+    /// Frees the e-mail if the claim's `op` is still `read`.
+    fn remove_claim(
+        &self,
+        email: &EmailHash,
+        read: &Op,
+    ) -> impl Future<Output = Result<Written<Claim>, DirectoryError>> + Send;
+}

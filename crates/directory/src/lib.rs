@@ -1,0 +1,43 @@
+//! Which cell is each user's home, which e-mails are taken, what tiers, policies and keys there are.
+//!
+//! The traits here are implemented once per kind of store. Whatever a conditional write decides is
+//! one row in one partition, so that a store with lightweight transactions suffices.
+
+pub mod catalog;
+mod claim;
+mod document;
+mod email;
+mod error;
+mod home;
+mod ids;
+mod postgres;
+mod signup;
+mod written;
+
+pub use catalog::{Catalog, PolicyEntry};
+pub use claim::{Claim, ClaimState, Claims};
+pub use document::{
+    ARTIFACT_BYTES_MAX, CatalogKind, CatalogRow, CellBeat, DOCUMENT_BYTES_MAX, Digest, Documents,
+};
+pub use email::{EMAIL_BYTES_MAX, Email, EmailError, EmailHash, Pepper, PepperError};
+pub use error::{DirectoryError, ErrorKind};
+pub use home::{HomeCursor, HomePage, HomeState, Homes, PAGE_MAX, UserHome};
+pub use ids::{IdError, Intent, MoveId, Op};
+pub use postgres::{PostgresDirectory, STATEMENTS};
+pub use signup::{Claimed, Opened, Placed, SignUp};
+pub use written::Written;
+
+/// A whole directory.
+///
+/// **Contract**, checked for every implementation by `tests/contract/directory.rs`:
+/// 1. Of any number of racing conditional writes that expect the same row, exactly one is
+///    `Written::Applied`.
+/// 2. `Written::Refused` carries the row that stood in the way, read after the refusal.
+/// 3. `Written::Unknown` is the only answer to a write that may yet take effect; `Err` certainly
+///    wrote nothing.
+/// 4. A serial read sees every write that was applied before it began, and decides every unknown
+///    one for good.
+/// 5. An erased user's row stays, and no write brings the user back.
+pub trait Directory: Homes + Claims + Documents + Clone + Send + Sync + 'static {}
+
+impl<T: Homes + Claims + Documents + Clone + Send + Sync + 'static> Directory for T {}

@@ -1,0 +1,58 @@
+//! The engine every policy of a process is compiled by.
+
+use crate::digest::Digest;
+use crate::gate::{self, GateError};
+use crate::limits::HostLimits;
+use crate::policy::Policy;
+use std::sync::Arc;
+use wasmtime::{Config, Engine};
+
+/// Compiles policies. Cheap to clone.
+#[derive(Clone)]
+pub struct Host(Arc<Inner>);
+
+struct Inner {
+    engine: Engine,
+    limits: HostLimits,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the WebAssembly engine cannot start here: {0}")]
+pub struct HostError(String);
+
+impl Host {
+    pub fn new(limits: HostLimits) -> Result<Self, HostError> {
+        let engine = Engine::new(&config(&limits)).map_err(|e| HostError(format!("{e:#}")))?;
+        Ok(Self(Arc::new(Inner { engine, limits })))
+    }
+
+    /// Checks, compiles and asks a component what it is. Some 20 ms of work: not for a shard's loop.
+    pub fn load(&self, component: &[u8]) -> Result<Arc<Policy>, GateError> {
+        gate::check(component, &self.0.limits)?;
+        let policy = Policy::compile(&self.0.engine, self.0.limits, Digest::of(component), component)?;
+        Ok(Arc::new(policy))
+    }
+
+    pub(crate) fn limits(&self) -> &HostLimits {
+        &self.0.limits
+    }
+}
+
+/// Nothing a policy could tell two machines apart by, and nothing it does not need: the same call
+/// gives the same outcome and burns the same fuel everywhere.
+fn config(limits: &HostLimits) -> Config {
+    let mut config = Config::new();
+    config
+        .consume_fuel(true)
+        .cranelift_nan_canonicalization(true)
+        .wasm_simd(false)
+        .wasm_relaxed_simd(false)
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .max_wasm_stack(limits.stack_max_bytes)
+        // Machinery for asynchronous components: it would cost each call half a microsecond.
+        .concurrency_support(false)
+        // A trap's kind is reported; its frames would be read by nobody and make traps slow.
+        .wasm_backtrace_max_frames(None);
+    config
+}

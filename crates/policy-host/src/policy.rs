@@ -1,0 +1,83 @@
+//! One version of one policy, compiled.
+
+use crate::breaker::Breaker;
+use crate::describe::Description;
+use crate::digest::Digest;
+use crate::fault::Fault;
+use crate::gate::GateError;
+use crate::instance::{self, Exports, Grant};
+use crate::limits::HostLimits;
+use cellar_model::SettingProblem;
+use std::fmt;
+use wasmtime::Engine;
+use wasmtime::component::{Component, InstancePre, Linker};
+
+/// Made by `Host::load`, shared by all workers. It decides through a worker's `Stores`.
+pub struct Policy {
+    digest: Digest,
+    description: Description,
+    pub(crate) limits: HostLimits,
+    pub(crate) linked: InstancePre<Grant>,
+    pub(crate) exports: Exports,
+    pub(crate) breaker: Breaker,
+}
+
+/// Why settings gave no parameters.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigureError {
+    /// All that is wrong with them, by JSON pointer.
+    #[error("the settings are not fit: {}", .0.iter().map(|p| format!("{}: {}", p.pointer, p.message)).collect::<Vec<_>>().join("; "))]
+    Refused(Vec<SettingProblem>),
+    #[error("the settings have {bytes} bytes; at most {max} are read")]
+    TooLarge { bytes: usize, max: usize },
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+impl Policy {
+    pub(crate) fn compile(
+        engine: &Engine,
+        limits: HostLimits,
+        digest: Digest,
+        component: &[u8],
+    ) -> Result<Self, GateError> {
+        let refused = |e: wasmtime::Error| GateError::DoesNotCompile { what: format!("{e:#}") };
+        let component = Component::new(engine, component).map_err(refused)?;
+        let exports = Exports::of(&component)?;
+        // An empty linker: what the gate may have missed cannot be satisfied here.
+        let linked = Linker::new(engine).instantiate_pre(&component).map_err(refused)?;
+        let json = instance::describe(&linked, &exports, &limits)?;
+        let description = Description::from_json(&json).map_err(|what| GateError::Describe { what })?;
+        let breaker = Breaker::new(limits.breaker_faults, limits.breaker_refusals);
+        Ok(Self { digest, description, limits, linked, exports, breaker })
+    }
+
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// Compiles settings, in an instance of its own: loading a tier leaves no trace in a worker.
+    pub fn configure(&self, settings_json: &str) -> Result<Vec<u8>, ConfigureError> {
+        let (bytes, max) = (settings_json.len(), self.limits.parameters_max_bytes);
+        if bytes > max {
+            return Err(ConfigureError::TooLarge { bytes, max });
+        }
+        match instance::configure(&self.linked, &self.exports, &self.limits, settings_json)? {
+            Ok(parameters) if parameters.len() > max => {
+                Err(Fault::BadOutcome { what: "parameters that are too large" }.into())
+            }
+            Ok(parameters) => Ok(parameters),
+            Err(problems) => Err(ConfigureError::Refused(problems)),
+        }
+    }
+}
+
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {} {}", self.description.name, self.description.version, self.digest)
+    }
+}

@@ -1,0 +1,106 @@
+//! The instances one worker decides with.
+
+use crate::call::{Outcome, Request};
+use crate::digest::Digest;
+use crate::fault::Fault;
+use crate::host::Host;
+use crate::instance::Instance;
+use crate::policy::Policy;
+use std::sync::Arc;
+
+/// One a worker: an instance of every policy version it asks, kept from call to call, thrown away
+/// after any fault and made anew after a million calls.
+pub struct Stores {
+    /// At most `instances_max`: few enough that looking through them is the fastest search.
+    kept: Vec<Kept>,
+    instances_max: usize,
+    /// Counts calls, so that `last_used` orders them.
+    tick: u64,
+}
+
+struct Kept {
+    digest: Digest,
+    last_used: u64,
+    instance: Instance,
+}
+
+impl Stores {
+    pub fn new(host: &Host) -> Self {
+        let instances_max = host.limits().instances_max.max(1);
+        Self { kept: Vec::with_capacity(instances_max), instances_max, tick: 0 }
+    }
+
+    /// Asks `policy`. An empty `state` is a user it has not seen. A fault here says nothing about
+    /// the next call: its instance is gone.
+    pub fn decide(
+        &mut self,
+        policy: &Arc<Policy>,
+        parameters: &[u8],
+        state: &[u8],
+        request: &Request<'_>,
+    ) -> Result<Outcome, Fault> {
+        self.ask(policy, |instance| instance.decide(&policy.limits, parameters, state, request))
+    }
+
+    /// A state that an earlier version wrote under `from_schema`, in this version's form.
+    pub fn migrate(
+        &mut self,
+        policy: &Arc<Policy>,
+        from_schema: u32,
+        parameters: &[u8],
+        state: &[u8],
+    ) -> Result<Vec<u8>, Fault> {
+        self.ask(policy, |instance| instance.migrate(&policy.limits, from_schema, parameters, state))
+    }
+
+    fn ask<R>(
+        &mut self,
+        policy: &Policy,
+        call: impl FnOnce(&mut Instance) -> Result<R, Fault>,
+    ) -> Result<R, Fault> {
+        if !policy.breaker.admits() {
+            return Err(Fault::BreakerOpen);
+        }
+        let answer = match self.place(policy) {
+            Ok(place) => match call(&mut self.kept[place].instance) {
+                // A refusal to migrate is an answer: the policy is sound.
+                Err(fault) if !matches!(fault, Fault::NotMigrated { .. }) => {
+                    self.kept.swap_remove(place);
+                    Err(fault)
+                }
+                answer => {
+                    policy.breaker.succeeded();
+                    return answer;
+                }
+            },
+            Err(fault) => Err(fault),
+        };
+        policy.breaker.failed();
+        if let Err(fault) = &answer {
+            tracing::debug!(?policy, kind = fault.kind(), error = %fault, "policy fault");
+        }
+        answer
+    }
+
+    /// Where the instance of `policy` is kept, made if it is missing or worn.
+    fn place(&mut self, policy: &Policy) -> Result<usize, Fault> {
+        self.tick += 1;
+        let digest = policy.digest();
+        if let Some(place) = self.kept.iter().position(|kept| kept.digest == digest) {
+            if self.kept[place].instance.worn(&policy.limits) {
+                self.kept[place].instance = Instance::new(policy)?;
+            }
+            self.kept[place].last_used = self.tick;
+            return Ok(place);
+        }
+        if self.kept.len() >= self.instances_max {
+            let oldest = self.kept.iter().enumerate().min_by_key(|(_, kept)| kept.last_used);
+            if let Some(place) = oldest.map(|(place, _)| place) {
+                self.kept.swap_remove(place);
+            }
+        }
+        let instance = Instance::new(policy)?;
+        self.kept.push(Kept { digest, last_used: self.tick, instance });
+        Ok(self.kept.len() - 1)
+    }
+}

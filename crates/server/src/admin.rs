@@ -1,0 +1,39 @@
+//! What every admin listener answers: metrics and health.
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{StatusCode, header};
+use prometheus_client::registry::Registry;
+use std::sync::Arc;
+
+/// `/metrics`, `/healthz` (the process runs) and `/readyz` (it can serve; else 503 with the reasons).
+pub fn admin_routes(
+    registry: Registry,
+    ready: impl Fn() -> Vec<String> + Clone + Send + Sync + 'static,
+) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .with_state(Arc::new(registry))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(move || async move { readiness(ready()) }))
+}
+
+fn readiness(reasons: Vec<String>) -> Response {
+    if reasons.is_empty() {
+        return "ready\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, axum::Json(serde_json::json!({ "reasons": reasons }))).into_response()
+}
+
+async fn metrics(State(registry): State<Arc<Registry>>) -> Response {
+    let mut text = String::with_capacity(16 * 1024);
+    match prometheus_client::encoding::text::encode(&mut text, &registry) {
+        Ok(()) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}

@@ -1,0 +1,26 @@
+//! What a router and a cell have in common as HTTP services: who asks, what is refused and how, the
+//! quota routes over anyone who decides, and how a process listens, counts and tells.
+
+mod admin;
+mod body;
+mod caller;
+pub mod config;
+pub mod front;
+mod keys;
+pub mod limits;
+mod listen;
+mod metrics;
+mod problem;
+mod quota;
+pub mod telemetry;
+mod verdict;
+
+pub use admin::admin_routes;
+pub use body::{JsonBody, parse_json};
+pub use caller::Caller;
+pub use keys::Keys;
+pub use listen::{bind, serve, serve_plain, stop_on_signals};
+pub use metrics::HttpMetrics;
+pub use problem::HttpProblem;
+pub use quota::{Decider, QuotaApi, idempotency_key};
+pub use verdict::{quota_response, verdict_response};

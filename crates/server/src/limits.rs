@@ -1,0 +1,15 @@
+//! The bounds of every listener, each with its reason.
+
+use std::time::Duration;
+
+/// A batch of 1,000 checks with attributes is about 300 KiB.
+pub const BODY_MAX: usize = 1024 * 1024;
+/// All headers of a request: tokens and trace context are a few hundred bytes.
+pub const HEADER_BYTES_MAX: usize = 16 * 1024;
+pub const HEADERS_MAX: usize = 64;
+/// From a connection's first byte to the end of the headers: what a slow sender may hold a place for.
+pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections at once; more wait in the kernel's queue.
+pub const CONNECTIONS_MAX: usize = 10_000;
+/// For how long a stopping process lets requests under way finish.
+pub const DRAIN_MAX: Duration = Duration::from_secs(10);

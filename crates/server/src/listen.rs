@@ -1,0 +1,155 @@
+//! Listening: hyper with our limits, the one hot route straight through, the rest to axum.
+
+use crate::body::read_body;
+use crate::limits;
+use crate::problem::HttpProblem;
+use crate::quota::{Decider, QuotaApi};
+use axum::body::Body;
+use axum::response::IntoResponse;
+use cellar_model::{Problem, ProblemType};
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+const CONSUME: &str = "/v1/internal/quota/consume";
+
+/// A listening socket, or one line that says why not.
+pub async fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::bind(addr)
+        .await
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}")))
+}
+
+/// Cancelled by the first SIGTERM or SIGINT.
+pub fn stop_on_signals() -> io::Result<CancellationToken> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let stop = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stopped = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stopped.cancel();
+    });
+    Ok(stop)
+}
+
+/// Serves until `stop`, then lets requests under way finish. With `hot`, consume goes to it without
+/// passing through `rest`.
+pub async fn serve<D: Decider>(
+    listener: TcpListener,
+    hot: Option<QuotaApi<D>>,
+    rest: axum::Router,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let app = Arc::new(App { hot, rest: rest.fallback(not_found).method_not_allowed_fallback(not_allowed) });
+    let places = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
+    let connections = TaskTracker::new();
+    while let Ok(place) = places.clone().acquire_owned().await {
+        let stream = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // Out of files or memory: the connection is lost, the listener is not.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                    continue;
+                }
+            },
+        };
+        // Answers are written whole: waiting to fill a packet only delays them.
+        let _ = stream.set_nodelay(true);
+        let (app, stop) = (app.clone(), stop.clone());
+        connections.spawn(async move {
+            connection(stream, app, stop).await;
+            drop(place);
+        });
+    }
+    connections.close();
+    let _ = tokio::time::timeout(limits::DRAIN_MAX, connections.wait()).await;
+    Ok(())
+}
+
+/// Serves routes of axum only.
+pub async fn serve_plain(listener: TcpListener, rest: axum::Router, stop: CancellationToken) -> io::Result<()> {
+    serve::<Nobody>(listener, None, rest, stop).await
+}
+
+struct App<D> {
+    hot: Option<QuotaApi<D>>,
+    rest: axum::Router,
+}
+
+async fn connection<D: Decider>(stream: tokio::net::TcpStream, app: Arc<App<D>>, stop: CancellationToken) {
+    let service = service_fn(move |request| {
+        let app = app.clone();
+        async move { Ok::<_, Infallible>(app.answer(request).await) }
+    });
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(limits::HEADER_READ_TIMEOUT)
+        .max_headers(limits::HEADERS_MAX)
+        .max_buf_size(limits::HEADER_BYTES_MAX.max(64 * 1024))
+        .pipeline_flush(true);
+    let connection = http.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    // A connection that breaks is the caller's loss and nobody's fault: what had been decided stands.
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+    }
+}
+
+impl<D: Decider> App<D> {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        if let Some(hot) = &self.hot
+            && request.method() == Method::POST
+            && request.uri().path() == CONSUME
+        {
+            let (parts, body) = request.into_parts();
+            return match read_body(body).await {
+                Ok(body) => hot.consume(&parts.headers, body).await.map(Body::new),
+                Err(problem) => HttpProblem(problem).into_response(),
+            };
+        }
+        match self.rest.clone().oneshot(request.map(Body::new)).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    }
+}
+
+async fn not_found() -> HttpProblem {
+    HttpProblem(Problem::new(ProblemType::NotFound))
+}
+
+async fn not_allowed() -> HttpProblem {
+    HttpProblem(Problem::new(ProblemType::MethodNotAllowed))
+}
+
+/// The decider of listeners that have no hot route.
+#[derive(Clone)]
+struct Nobody;
+
+impl Decider for Nobody {
+    async fn decide(&self, checks: Vec<cellar_model::Check>) -> Vec<cellar_model::Verdict> {
+        let nobody = || cellar_model::Verdict::try_again(cellar_model::TryAgain::NotReady);
+        checks.iter().map(|_| nobody()).collect()
+    }
+}

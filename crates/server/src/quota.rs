@@ -1,0 +1,288 @@
+//! The quota routes, over anyone who decides.
+
+use crate::body::{parse_json, read_body};
+use crate::front;
+use crate::keys::Keys;
+use crate::metrics::HttpMetrics;
+use crate::problem::HttpProblem;
+use crate::verdict::{batch_item, verdict_response};
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use cellar_model::wire::{BATCH_CHECKS_MAX, BatchBody, ConsumeBody};
+use cellar_model::{
+    ATTRIBUTES_MAX, BodyHash, Check, Cost, DeadlineMs, IDEMPOTENCY_KEY_MAX, IdempotencyKey, KeyId,
+    KeyName, Micros, Operation, Problem, ProblemType, Scope, SettingProblem, UserId, Verdict, header as ours,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body_util::Full;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// The most bytes an attribute's name or value may have.
+const ATTRIBUTE_BYTES_MAX: usize = 64;
+
+/// Who decides checks: the router's forwarder, or the cell's engine.
+///
+/// **Contract:** one verdict a check, in their order.
+pub trait Decider: Clone + Send + Sync + 'static {
+    fn decide(&self, checks: Vec<Check>) -> impl Future<Output = Vec<Verdict>> + Send;
+}
+
+/// `POST /v1/internal/quota/consume` and `…/batch`.
+#[derive(Clone)]
+pub struct QuotaApi<D> {
+    decider: D,
+    keys: Keys,
+    metrics: HttpMetrics,
+}
+
+impl<D: Decider> QuotaApi<D> {
+    pub fn new(decider: D, keys: Keys, metrics: HttpMetrics) -> Self {
+        Self { decider, keys, metrics }
+    }
+
+    pub fn routes(&self) -> OpenApiRouter {
+        let api: Routed = Arc::new(self.clone());
+        OpenApiRouter::new().routes(routes!(consume)).routes(routes!(batch)).with_state(api)
+    }
+
+    /// The hot route, without a framework around it: its callers hand over headers and body.
+    pub async fn consume(&self, headers: &HeaderMap, body: Bytes) -> http::Response<Full<Bytes>> {
+        let began = Instant::now();
+        let mut response = match self.check(headers, &body) {
+            Ok(check) => {
+                let verdict = self.decider.decide(vec![check]).await.pop();
+                let verdict = verdict.unwrap_or_else(|| Verdict::try_again(cellar_model::TryAgain::Unknown));
+                self.metrics.verdict(&verdict);
+                verdict_response(&verdict)
+            }
+            Err(problem) => HttpProblem(problem).into_http(),
+        };
+        let elapsed = began.elapsed();
+        self.metrics.request("consume", response.status().as_u16(), elapsed);
+        server_timing(response.headers_mut(), elapsed);
+        response
+    }
+
+    fn check(&self, headers: &HeaderMap, body: &[u8]) -> Result<Check, Problem> {
+        let caller = self.keys.authenticate(headers)?;
+        caller.require(Scope::Quota)?;
+        let key = idempotency_key(headers)?;
+        let deadline = front::deadline(headers, DeadlineMs::QUOTA)?;
+        let body: ConsumeBody = parse_json(body)?;
+        if body.idempotency_key.is_some() {
+            return Err(invalid("/idempotency_key", "stands in the header Idempotency-Key, but for batch items"));
+        }
+        check(body, "", key.as_deref(), &caller.name(), deadline)
+    }
+
+    async fn decide_batch(&self, headers: &HeaderMap, body: &[u8]) -> Result<serde_json::Value, Problem> {
+        let caller = self.keys.authenticate(headers)?;
+        caller.require(Scope::Quota)?;
+        let key = idempotency_key(headers)?;
+        let deadline = front::deadline(headers, DeadlineMs::QUOTA)?;
+        let body: BatchBody = parse_json(body)?;
+        if body.checks.len() > BATCH_CHECKS_MAX {
+            return Err(invalid("/checks", &format!("at most {BATCH_CHECKS_MAX} checks")));
+        }
+        let (mut checks, mut errors) = (Vec::with_capacity(body.checks.len()), Vec::new());
+        for (n, mut item) in body.checks.into_iter().enumerate() {
+            let own = item.idempotency_key.take().or_else(|| key.as_ref().map(|key| format!("{key}/{n}")));
+            match check(item, &format!("/checks/{n}"), own.as_deref(), &caller.name(), deadline) {
+                Ok(check) => checks.push(check),
+                Err(problem) => errors.extend(problem.errors),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(Problem::new(ProblemType::Invalid).errors(errors));
+        }
+        let verdicts = self.decider.decide(checks).await;
+        let results = verdicts.iter().inspect(|verdict| self.metrics.verdict(verdict)).map(batch_item);
+        Ok(serde_json::json!({ "results": results.collect::<Vec<_>>() }))
+    }
+}
+
+/// The routes as the framework sees them: its route macro takes no type parameters, so the decider is
+/// hidden here. The hot route does not pass by this way.
+trait QuotaRoutes: Send + Sync {
+    fn consume(&self, request: Request) -> Answering<'_>;
+    fn batch(&self, request: Request) -> Answering<'_>;
+}
+
+type Routed = Arc<dyn QuotaRoutes>;
+type Answering<'a> = Pin<Box<dyn Future<Output = Response> + Send + 'a>>;
+
+impl<D: Decider> QuotaRoutes for QuotaApi<D> {
+    fn consume(&self, request: Request) -> Answering<'_> {
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            match read_body(body).await {
+                Ok(body) => QuotaApi::consume(self, &parts.headers, body).await.map(axum::body::Body::new),
+                Err(problem) => HttpProblem(problem).into_response(),
+            }
+        })
+    }
+
+    fn batch(&self, request: Request) -> Answering<'_> {
+        Box::pin(async move {
+            let began = Instant::now();
+            let (parts, body) = request.into_parts();
+            let answer = match read_body(body).await {
+                Ok(body) => self.decide_batch(&parts.headers, &body).await,
+                Err(problem) => Err(problem),
+            };
+            let elapsed = began.elapsed();
+            let status = answer.as_ref().map_or_else(|problem| problem.kind.status(), |_| 200);
+            self.metrics.request("batch", status, elapsed);
+            let mut response = match answer {
+                Ok(results) => axum::Json(results).into_response(),
+                Err(problem) => HttpProblem(problem).into_response(),
+            };
+            server_timing(response.headers_mut(), elapsed);
+            response
+        })
+    }
+}
+
+/// Decide one check, and charge it if it is admitted
+#[utoipa::path(post, path = "/v1/internal/quota/consume", tag = "quota",
+    responses((status = 200, description = "Admitted and charged"), (status = 429, description = "Denied, nothing charged"),
+              (status = 422, description = "The check makes no sense"), (status = 503, description = "Unknown: repeat with the same Idempotency-Key")))]
+async fn consume(State(api): State<Routed>, request: Request) -> Response {
+    api.consume(request).await
+}
+
+/// Decide up to 1,000 checks, each by itself, in order
+#[utoipa::path(post, path = "/v1/internal/quota/batch", tag = "quota",
+    responses((status = 200, description = "A result a check, with its own status")))]
+async fn batch(State(api): State<Routed>, request: Request) -> Response {
+    api.batch(request).await
+}
+
+fn invalid(pointer: &str, message: &str) -> Problem {
+    Problem::new(ProblemType::Invalid).errors(vec![SettingProblem::new(pointer, message)])
+}
+
+/// What a body asks, its members checked; `at` is where the body stands in the request.
+fn check(
+    body: ConsumeBody,
+    at: &str,
+    key: Option<&str>,
+    caller: &KeyName,
+    deadline: DeadlineMs,
+) -> Result<Check, Problem> {
+    let attributes = body.attributes();
+    let Some(user) = body.user_id else {
+        return Err(invalid(&format!("{at}/user_id"), "names the user, and is missing"));
+    };
+    if attributes.len() > ATTRIBUTES_MAX {
+        return Err(invalid(&format!("{at}/attributes"), &format!("at most {ATTRIBUTES_MAX} attributes")));
+    }
+    let long = |a: &&cellar_model::Attribute| a.name.len().max(a.value.len()) > ATTRIBUTE_BYTES_MAX;
+    if let Some(attribute) = attributes.iter().find(long) {
+        let name: String = attribute.name.chars().take(16).collect();
+        return Err(invalid(&format!("{at}/attributes/{name}"), "at most 64 bytes each for name and value"));
+    }
+    let policy_time = match body.at_us {
+        Some(us) if us > Micros::MAX.0 => return Err(invalid(&format!("{at}/at_us"), "is beyond the calendar")),
+        us => us.map(Micros),
+    };
+    let cost = body.cost.unwrap_or_else(Cost::one_request);
+    let key = key.map(|key| keyed(key, caller, &user, &cost, &attributes, policy_time)).transpose()?;
+    Ok(Check { user, operation: Operation::Consume, cost, attributes, key, at: policy_time, deadline })
+}
+
+fn keyed(
+    key: &str,
+    caller: &KeyName,
+    user: &UserId,
+    cost: &Cost,
+    attributes: &[cellar_model::Attribute],
+    at: Option<Micros>,
+) -> Result<IdempotencyKey, Problem> {
+    if key.is_empty() || key.len() > IDEMPOTENCY_KEY_MAX {
+        return Err(Problem::new(ProblemType::Invalid)
+            .detail(format!("an idempotency key has 1 to {IDEMPOTENCY_KEY_MAX} bytes")));
+    }
+    // What was asked, not how it was spelled: a repeat may order its members otherwise.
+    let asked = postcard::to_allocvec(&(cost, attributes, at)).unwrap_or_default();
+    Ok(IdempotencyKey { id: KeyId::new(caller, user, "consume", key), body: BodyHash::of(&[&asked]) })
+}
+
+/// The header `Idempotency-Key`: quoted as the draft has it (a structured-field string), or bare.
+pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = headers.get(ours::IDEMPOTENCY_KEY) else { return Ok(None) };
+    let odd = || Problem::new(ProblemType::Malformed).detail("Idempotency-Key is not a string");
+    let text = value.to_str().map_err(|_| odd())?.trim();
+    let key = match text.strip_prefix('"') {
+        Some(rest) => unquote(rest.strip_suffix('"').ok_or_else(odd)?).ok_or_else(odd)?,
+        None => text.to_owned(),
+    };
+    if key.is_empty() || key.len() > IDEMPOTENCY_KEY_MAX {
+        return Err(Problem::new(ProblemType::Invalid)
+            .detail(format!("an idempotency key has 1 to {IDEMPOTENCY_KEY_MAX} bytes")));
+    }
+    Ok(Some(key))
+}
+
+/// The inside of a structured-field string: `\"` and `\\` are its only escapes (RFC 9651, 3.3.3).
+fn unquote(inside: &str) -> Option<String> {
+    let mut key = String::with_capacity(inside.len());
+    let mut chars = inside.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\\' => key.push(chars.next().filter(|c| matches!(c, '"' | '\\'))?),
+            '"' => return None,
+            c => key.push(c),
+        }
+    }
+    Some(key)
+}
+
+fn server_timing(headers: &mut HeaderMap, elapsed: std::time::Duration) {
+    let value = format!("route;dur={:.3}", elapsed.as_secs_f64() * 1e3);
+    if let Ok(value) = HeaderValue::from_str(&value) {
+        headers.insert(HeaderName::from_static("server-timing"), value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(value: &str) -> Result<Option<String>, Problem> {
+        let mut headers = HeaderMap::new();
+        headers.insert("idempotency-key", HeaderValue::from_str(value).unwrap());
+        idempotency_key(&headers)
+    }
+
+    #[test]
+    fn a_key_is_the_same_quoted_or_bare() {
+        assert_eq!(key("abc-1").unwrap(), Some("abc-1".into()));
+        assert_eq!(key("\"abc-1\"").unwrap(), Some("abc-1".into()));
+        assert_eq!(key(r#""a\"b\\c""#).unwrap(), Some("a\"b\\c".into()));
+        for bad in ["", "\"\"", "\"a", r#""a"b""#, r#""a\x""#] {
+            assert!(key(bad).is_err(), "{bad}");
+        }
+        assert!(key(&"k".repeat(201)).is_err());
+    }
+
+    #[test]
+    fn the_body_of_a_key_is_what_was_asked_not_how_it_was_spelled() {
+        let caller = KeyName::new("app").unwrap();
+        let make = |json: &str| {
+            let body: ConsumeBody = parse_json(json.as_bytes()).unwrap();
+            check(body, "", Some("k"), &caller, DeadlineMs::QUOTA).unwrap().key.unwrap()
+        };
+        assert_eq!(
+            make(r#"{"user_id":"u","cost":{"tokens":5,"requests":1}}"#),
+            make(r#"{"cost":5,"user_id":"u"}"#)
+        );
+        assert_ne!(make(r#"{"user_id":"u","cost":5}"#).body, make(r#"{"user_id":"u","cost":6}"#).body);
+    }
+}
