@@ -7,6 +7,7 @@ mod catalog;
 mod config;
 mod decide;
 mod lock;
+mod public;
 
 use clap::{Parser, Subcommand};
 use config::CellConfig;

@@ -60,8 +60,8 @@ pub fn deadline(headers: &HeaderMap, default: DeadlineMs) -> Result<DeadlineMs, 
         .ok_or_else(|| Problem::new(ProblemType::Malformed).detail("Cellar-Deadline-Ms is not a number"))
 }
 
-/// Drops the credential and all headers that only we may write.
-fn strip(headers: &mut HeaderMap) {
+/// Drops the credential and all headers that only we may write: what is left may be forwarded.
+pub fn strip(headers: &mut HeaderMap) {
     headers.remove(http::header::AUTHORIZATION);
     let ours: Vec<HeaderName> = headers
         .keys()

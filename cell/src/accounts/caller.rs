@@ -1,0 +1,127 @@
+//! Who asks, by the headers that a router (or this cell's own public door) wrote after checking the
+//! credential, and bodies read within their limit.
+
+use super::AccountsError;
+use axum::extract::FromRequestParts;
+use axum::extract::rejection::BytesRejection;
+use bytes::Bytes;
+use cellar_model::{KeyName, Problem, ProblemType, SessionId, UserId, header};
+use http::HeaderMap;
+use http::request::Parts;
+use serde::de::DeserializeOwned;
+
+/// `Cellar-Caller` of a request that came with a session token.
+const BY_SESSION: &str = "session";
+
+/// The credential behind a request.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The session's user, or the one a service key acts for.
+    pub user: Option<UserId>,
+    pub by: CallerKind,
+}
+
+#[derive(Clone, Debug)]
+pub enum CallerKind {
+    Key(KeyName),
+    Session(PresentedSession),
+    /// No credential: log-in by e-mail and password.
+    Nobody,
+}
+
+/// What a session token told the router. Whether it is in force is for this cell to say.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PresentedSession {
+    pub id: SessionId,
+    /// SHA-256 of the token's secret.
+    pub hash: [u8; 32],
+}
+
+impl std::fmt::Debug for PresentedSession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.id.fmt(f)
+    }
+}
+
+impl Caller {
+    pub fn from_headers(headers: &HeaderMap) -> Result<Self, AccountsError> {
+        let user = text(headers, header::USER)?
+            .map(|id| UserId::new(id).map_err(|_| malformed(header::USER)))
+            .transpose()?;
+        let by = match text(headers, header::CALLER)? {
+            None => CallerKind::Nobody,
+            Some(BY_SESSION) => CallerKind::Session(presented(headers)?),
+            Some(key) => CallerKind::Key(KeyName::new(key).map_err(|_| malformed(header::CALLER))?),
+        };
+        Ok(Self { user, by })
+    }
+
+    pub fn session(&self) -> Option<&PresentedSession> {
+        match &self.by {
+            CallerKind::Session(session) => Some(session),
+            CallerKind::Key(_) | CallerKind::Nobody => None,
+        }
+    }
+
+    pub(super) fn is_key(&self) -> bool {
+        matches!(self.by, CallerKind::Key(_))
+    }
+}
+
+fn presented(headers: &HeaderMap) -> Result<PresentedSession, AccountsError> {
+    let wrong = || malformed(header::SESSION);
+    let (id, digits) = text(headers, header::SESSION)?
+        .and_then(|value| value.split_once(' '))
+        .ok_or_else(wrong)?;
+    let mut hash = [0; 32];
+    if digits.len() != 64 {
+        return Err(wrong());
+    }
+    for (byte, pair) in hash.iter_mut().zip(digits.as_bytes().chunks(2)) {
+        let pair = std::str::from_utf8(pair).map_err(|_| wrong())?;
+        *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
+    }
+    let id = SessionId::new(id).map_err(|_| wrong())?;
+    Ok(PresentedSession { id, hash })
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, AccountsError> {
+    let value = headers.get(name).map(|value| value.to_str());
+    value.transpose().map_err(|_| malformed(name))
+}
+
+fn malformed(name: &str) -> AccountsError {
+    Problem::new(ProblemType::Malformed)
+        .detail(format!("the header {name} cannot be read"))
+        .into()
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = AccountsError;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AccountsError> {
+        Caller::from_headers(&parts.headers)
+    }
+}
+
+/// A JSON body: 413 above the route's limit, 400 if it is no JSON, 422 if it is another shape.
+pub(super) fn json<T: DeserializeOwned>(
+    body: Result<Bytes, BytesRejection>,
+) -> Result<T, AccountsError> {
+    let body = body.map_err(|rejection| {
+        let too_large = rejection.status() == http::StatusCode::PAYLOAD_TOO_LARGE;
+        if too_large {
+            ProblemType::TooLarge
+        } else {
+            ProblemType::Malformed
+        }
+    })?;
+    serde_json::from_slice(&body).map_err(|error| {
+        let kind = match error.classify() {
+            serde_json::error::Category::Data => ProblemType::Invalid,
+            _ => ProblemType::Malformed,
+        };
+        // Line and column only: the message itself may quote what was sent.
+        let place = format!("at line {} column {}", error.line(), error.column());
+        Problem::new(kind).detail(place).into()
+    })
+}

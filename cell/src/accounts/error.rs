@@ -1,0 +1,133 @@
+//! Why a request about an account was not answered as asked.
+
+use axum::response::{IntoResponse, Response};
+use cellar_directory::DirectoryError;
+use cellar_model::{CellName, Epoch, Problem, ProblemType, SettingProblem, header, wire};
+use http::{HeaderValue, StatusCode};
+
+/// Seconds after which a request that met a silent store is worth sending again.
+const RETRY_AFTER_S: u64 = 1;
+
+#[derive(Debug, thiserror::Error)]
+pub enum AccountsError {
+    /// The caller's to mend, or simply so.
+    #[error("{}", .0.kind.title())]
+    Problem(Problem),
+    /// This cell is not the user's home, and may know which is.
+    #[error("the user's home is elsewhere")]
+    Misdirected(Option<(CellName, Epoch)>),
+    #[error("the directory could not be asked")]
+    Directory(#[from] DirectoryError),
+    #[error("the cell's Postgres could not be asked")]
+    Postgres(#[from] sqlx::Error),
+    /// More passwords wait to be hashed than will be in time.
+    #[error("too many passwords are waiting")]
+    Busy,
+    #[error("a stored {0} cannot be read")]
+    Corrupt(&'static str),
+    /// Of a load that several waited for.
+    #[error(transparent)]
+    Shared(std::sync::Arc<AccountsError>),
+}
+
+impl From<Problem> for AccountsError {
+    fn from(problem: Problem) -> Self {
+        AccountsError::Problem(problem)
+    }
+}
+
+impl From<ProblemType> for AccountsError {
+    fn from(kind: ProblemType) -> Self {
+        AccountsError::Problem(Problem::new(kind))
+    }
+}
+
+impl AccountsError {
+    /// 422 with one member to blame.
+    pub(super) fn invalid(pointer: &str, message: &str) -> Self {
+        let errors = vec![SettingProblem::new(pointer, message)];
+        Problem::new(ProblemType::Invalid).errors(errors).into()
+    }
+
+    fn itself(&self) -> &AccountsError {
+        match self {
+            AccountsError::Shared(error) => error.itself(),
+            error => error,
+        }
+    }
+
+    /// What the caller is told. The error's own text stays inside.
+    pub fn problem(&self) -> Problem {
+        let again = || Problem::new(ProblemType::TryAgain).retry_after_s(RETRY_AFTER_S);
+        match self {
+            AccountsError::Problem(problem) => problem.clone(),
+            AccountsError::Misdirected(_) => Problem::new(ProblemType::Misdirected),
+            AccountsError::Shared(error) => error.problem(),
+            AccountsError::Busy => again(),
+            AccountsError::Corrupt(_) => Problem::new(ProblemType::Internal),
+            AccountsError::Directory(error) => match error.kind() {
+                cellar_directory::ErrorKind::TryAgain { after } => {
+                    again().retry_after_s(after.as_secs().max(1))
+                }
+                _ => Problem::new(ProblemType::Internal),
+            },
+            AccountsError::Postgres(error) => match error {
+                sqlx::Error::Database(answer) if !transient(answer.code().as_deref()) => {
+                    Problem::new(ProblemType::Internal)
+                }
+                sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
+                    Problem::new(ProblemType::Internal)
+                }
+                _ => again(),
+            },
+        }
+    }
+}
+
+/// Whether the server's refusal is of the moment: starting, stopping, short of something, timed out.
+fn transient(code: Option<&str>) -> bool {
+    let class = |prefix: &str| code.is_some_and(|code| code.starts_with(prefix));
+    class("08") || class("40") || class("53") || class("55") || class("57") || class("25006")
+}
+
+impl IntoResponse for AccountsError {
+    fn into_response(self) -> Response {
+        let problem = self.problem();
+        match problem.kind {
+            ProblemType::Internal => {
+                tracing::error!(
+                    error = &self as &dyn std::error::Error,
+                    "account request failed"
+                );
+            }
+            ProblemType::TryAgain => {
+                tracing::warn!(
+                    error = &self as &dyn std::error::Error,
+                    "account request put off"
+                );
+            }
+            _ => {}
+        }
+        let mut response = respond(&problem);
+        if let AccountsError::Misdirected(Some((home, epoch))) = self.itself()
+            && let Ok(value) = HeaderValue::from_str(&wire::home_header(home, *epoch))
+        {
+            response.headers_mut().insert(header::HOME, value);
+        }
+        response
+    }
+}
+
+fn respond(problem: &Problem) -> Response {
+    let status = StatusCode::from_u16(problem.kind.status())
+        .expect("the statuses of problem types are all in range");
+    let body = serde_json::Value::Object(problem.to_json()).to_string();
+    let kind = [(http::header::CONTENT_TYPE, "application/problem+json")];
+    let mut response = (status, kind, body).into_response();
+    if let Some(seconds) = problem.retry_after_s {
+        response
+            .headers_mut()
+            .insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}

@@ -1,0 +1,239 @@
+//! Log-in: who they are, then a session of theirs.
+
+use super::caller::Caller;
+use super::passwords::PASSWORD_BYTES_MAX;
+use super::{Accounts, AccountsError, statements};
+use cellar_directory::{ClaimState, Claims, Email};
+use cellar_model::{
+    Micros, Problem, ProblemType, Secret, SessionId, SessionSecret, SessionToken, UserId,
+    wire::{Device, LogInBody, LoggedIn},
+};
+
+/// How long a session lasts.
+const SESSION_DAYS: i32 = 30;
+/// Sessions a user may have at once; the oldest makes room for a new one.
+pub(super) const SESSIONS_MAX: i64 = 100;
+const DEVICE_NAME_BYTES_MAX: usize = 100;
+const DEVICE_PLATFORM_BYTES_MAX: usize = 40;
+
+/// What a log-in was verified against: its session is written only if that still stands.
+struct Verified {
+    session_epoch: i64,
+    /// Of a log-in with a password.
+    password_hash: Option<String>,
+}
+
+#[derive(sqlx::FromRow)]
+struct Credentials {
+    email: String,
+    password_hash: Option<String>,
+    session_epoch: i64,
+    state: String,
+}
+
+impl Accounts {
+    pub(super) async fn log_in(
+        &self,
+        caller: &Caller,
+        body: LogInBody,
+    ) -> Result<LoggedIn, AccountsError> {
+        check_device(&body.device)?;
+        match (body.user_id, body.email, body.password) {
+            (Some(user), None, None) => {
+                if !caller.is_key() {
+                    return Err(ProblemType::Unauthorized.into());
+                }
+                if caller.user.as_ref().is_some_and(|named| *named != user) {
+                    return Err(AccountsError::invalid(
+                        "/user_id",
+                        "the header names another user",
+                    ));
+                }
+                self.log_in_trusted(user, &body.device).await
+            }
+            (None, Some(email), Some(password)) => {
+                let password = Secret::new(password);
+                self.log_in_by_password(caller, &email, password, &body.device)
+                    .await
+            }
+            _ => Err(Problem::new(ProblemType::Invalid)
+                .detail("either user_id, or email and password")
+                .into()),
+        }
+    }
+
+    /// A service key says who it is: the application has authenticated the person itself.
+    async fn log_in_trusted(
+        &self,
+        user: UserId,
+        device: &Device,
+    ) -> Result<LoggedIn, AccountsError> {
+        self.owned(&user).await?;
+        let known = self
+            .credentials(&user)
+            .await?
+            .ok_or_else(|| self.left(&user))?;
+        let verified = Verified {
+            session_epoch: known.session_epoch,
+            password_hash: None,
+        };
+        self.open_session(user, verified, device).await
+    }
+
+    async fn log_in_by_password(
+        &self,
+        caller: &Caller,
+        email: &str,
+        password: Secret,
+        device: &Device,
+    ) -> Result<LoggedIn, AccountsError> {
+        if password.reveal().len() > PASSWORD_BYTES_MAX {
+            return Err(ProblemType::Unauthorized.into());
+        }
+        // From here on a wrong address and a wrong password look and last the same.
+        let email = Email::parse(email).ok();
+        let user = match (&caller.user, &email) {
+            (Some(user), _) => Some(user.clone()),
+            (None, Some(email)) => self.user_of(email).await?,
+            (None, None) => None,
+        };
+        let known = match &user {
+            Some(user) => {
+                self.owned(user).await?;
+                self.credentials(user).await?
+            }
+            None => None,
+        };
+        // A claim may outlive the address it is for; the user's own row says which is theirs.
+        let known = known.filter(|known| self.is_address_of(known, email.as_ref()));
+        let hash = known.as_ref().and_then(|known| known.password_hash.clone());
+        let matches = self.0.passwords.verify(password, hash.clone()).await?;
+        let (true, Some(user), Some(known)) = (matches, user, known) else {
+            return Err(Problem::new(ProblemType::Unauthorized)
+                .detail("no account has this e-mail and password")
+                .into());
+        };
+        let verified = Verified {
+            session_epoch: known.session_epoch,
+            password_hash: hash,
+        };
+        self.open_session(user, verified, device).await
+    }
+
+    fn is_address_of(&self, known: &Credentials, email: Option<&Email>) -> bool {
+        let pepper = &self.0.given.pepper;
+        let stored = Email::parse(&known.email).ok();
+        stored
+            .zip(email)
+            .is_some_and(|(stored, email)| pepper.hash(&stored) == pepper.hash(email))
+    }
+
+    async fn user_of(&self, email: &Email) -> Result<Option<UserId>, AccountsError> {
+        let hash = self.0.given.pepper.hash(email);
+        let claim = self.0.given.directory.read_claim(&hash).await?;
+        Ok(claim
+            .filter(|claim| claim.state == ClaimState::Held)
+            .map(|claim| claim.user))
+    }
+
+    async fn credentials(&self, user: &UserId) -> Result<Option<Credentials>, AccountsError> {
+        Ok(sqlx::query_as(statements::CREDENTIALS)
+            .bind(user.as_str())
+            .fetch_optional(&self.0.given.pool)
+            .await?)
+    }
+
+    async fn open_session(
+        &self,
+        user: UserId,
+        verified: Verified,
+        device: &Device,
+    ) -> Result<LoggedIn, AccountsError> {
+        let token = SessionToken {
+            user,
+            session: SessionId::mint(rand::random()),
+            secret: SessionSecret::generate(&mut rand::rng()),
+        };
+        let (expires_at, made_room) = self.insert_session(&token, &verified, device).await?;
+        if made_room {
+            // One of those that went may have been in force.
+            self.changed(&token.user).await;
+        }
+        Ok(LoggedIn {
+            session_token: token.sign(&self.0.given.mac_keys),
+            session_id: token.session.as_str().to_owned(),
+            expires_at: expires_at.to_rfc3339(),
+            user_id: token.user,
+        })
+    }
+
+    async fn insert_session(
+        &self,
+        token: &SessionToken,
+        verified: &Verified,
+        device: &Device,
+    ) -> Result<(Micros, bool), AccountsError> {
+        let user = token.user.as_str();
+        let mut transaction = self.0.given.pool.begin().await?;
+        let held: Option<(i64,)> = sqlx::query_as(statements::HOLD_OWNED)
+            .bind(user)
+            .fetch_optional(&mut *transaction)
+            .await?;
+        held.ok_or_else(|| self.left(&token.user))?;
+        let (hash, epoch, state): (Option<String>, i64, String) =
+            sqlx::query_as(statements::LOCK_USER)
+                .bind(user)
+                .fetch_one(&mut *transaction)
+                .await?;
+        if state != "active" {
+            return Err(ProblemType::Blocked.into());
+        }
+        let other_password = verified.password_hash.is_some() && verified.password_hash != hash;
+        if other_password || epoch != verified.session_epoch {
+            // Changed, or logged out everywhere, while this was under way.
+            return Err(ProblemType::Unauthorized.into());
+        }
+        let room: Vec<(bool,)> = sqlx::query_as(statements::MAKE_ROOM)
+            .bind(user)
+            .bind(epoch)
+            .bind(SESSIONS_MAX - 1)
+            .fetch_all(&mut *transaction)
+            .await?;
+        let device = serde_json::json!({"name": device.name, "platform": device.platform});
+        let (expires_at,): (i64,) = sqlx::query_as(statements::INSERT_SESSION)
+            .bind(token.session.as_str())
+            .bind(user)
+            .bind(&token.secret.hash()[..])
+            .bind(epoch)
+            .bind(device.to_string())
+            .bind(f64::from(SESSION_DAYS * 86_400))
+            .fetch_one(&mut *transaction)
+            .await?;
+        let _: (bool,) = sqlx::query_as(statements::LOGGED_IN)
+            .bind(user)
+            .fetch_one(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok((
+            Micros(u64::try_from(expires_at).unwrap_or_default()),
+            !room.is_empty(),
+        ))
+    }
+}
+
+fn check_device(device: &Device) -> Result<(), AccountsError> {
+    let plain = |text: &str| !text.chars().any(char::is_control);
+    if device.name.len() > DEVICE_NAME_BYTES_MAX || !plain(&device.name) {
+        return Err(AccountsError::invalid(
+            "/device/name",
+            "at most 100 bytes, no control characters",
+        ));
+    }
+    if device.platform.len() > DEVICE_PLATFORM_BYTES_MAX || !plain(&device.platform) {
+        return Err(AccountsError::invalid(
+            "/device/platform",
+            "at most 40 bytes, no control characters",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! Accounts of the users whose home this cell is: sign-up, sessions, profile, preferences.
+//!
+//! Postgres is the truth. What is cached carries the generation its user had when it was read, so
+//! that a change is in force for every request that starts after its answer, whether or not the
+//! cache could be told.
+
+mod activity;
+mod cache;
+mod caller;
+mod error;
+mod etag;
+mod generations;
+mod log_in;
+mod ownership;
+mod passwords;
+mod person;
+mod preferences;
+mod profile;
+mod routes;
+mod session_check;
+mod sessions;
+mod sign_up;
+mod statements;
+#[cfg(test)]
+mod tests;
+
+pub use caller::{Caller, PresentedSession};
+pub use error::AccountsError;
+pub use routes::routes;
+
+use activity::Activity;
+use cache::Cache;
+use cellar_directory::{Pepper, PostgresDirectory};
+use cellar_model::{CellName, MacKeys, RegionName, TierName, UserId};
+use generations::Generations;
+use ownership::OwnedUsers;
+use passwords::Passwords;
+use person::Flights;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+use sqlx::PgPool;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// What accounts need of the cell.
+pub struct Dependencies {
+    /// The standard path's pool, apart from that of quotas.
+    pub pool: PgPool,
+    pub cache: redis::Client,
+    pub directory: PostgresDirectory,
+    pub pepper: Pepper,
+    pub mac_keys: MacKeys,
+    pub cell: CellName,
+    pub region: RegionName,
+    /// Whether there is a tier of this name now.
+    pub tier_exists: Box<dyn Fn(&TierName) -> bool + Send + Sync>,
+    /// No router stands before this cell: who is not here is unknown, not misdirected.
+    pub public: bool,
+}
+
+/// Accounts of one cell. Clones are the same.
+#[derive(Clone)]
+pub struct Accounts(Arc<Inner>);
+
+struct Inner {
+    given: Dependencies,
+    cache: Cache,
+    generations: Generations,
+    owned: OwnedUsers,
+    flights: Flights,
+    passwords: Passwords,
+    activity: Activity,
+    hits: Family<[(&'static str, &'static str); 1], Counter>,
+    misses: Family<[(&'static str, &'static str); 1], Counter>,
+}
+
+impl Accounts {
+    pub fn new(given: Dependencies) -> Self {
+        let accounts = Self(Arc::new(Inner {
+            cache: Cache::new(given.cache.clone()),
+            generations: Generations::new(),
+            owned: OwnedUsers::new(),
+            flights: Flights::default(),
+            passwords: Passwords::new(),
+            activity: Activity::default(),
+            hits: Family::default(),
+            misses: Family::default(),
+            given,
+        }));
+        // Every named series stands at 0 from the start.
+        for cache in [CACHE_USER, CACHE_SESSION] {
+            accounts.0.hits.get_or_create(&cache);
+            accounts.0.misses.get_or_create(&cache);
+        }
+        accounts
+    }
+
+    /// Adds `cellar_cache_hits_total` and `cellar_cache_misses_total` by cache.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "cellar_cache_hits",
+            "Reads answered from the cache",
+            self.0.hits.clone(),
+        );
+        registry.register(
+            "cellar_cache_misses",
+            "Reads the cache could not answer",
+            self.0.misses.clone(),
+        );
+    }
+
+    /// Writes noted activity behind until cancelled, and once more then.
+    pub async fn run(&self, cancel: CancellationToken) {
+        self.0.activity.run(&self.0.given.pool, cancel).await;
+    }
+
+    /// Nothing read about this user before now is answered with again. Call it after the commit, and
+    /// before the answer, of whatever changes the user's rows: owner, tier, block, erase.
+    pub fn forget(&self, user: &UserId) {
+        self.0.generations.raise(user);
+    }
+}
+
+const CACHE_USER: [(&str, &str); 1] = [("cache", "user")];
+const CACHE_SESSION: [(&str, &str); 1] = [("cache", "session")];

@@ -1,0 +1,88 @@
+//! The profile: basic info, tier, preferences.
+
+use super::etag::{IfMatch, Tag};
+use super::person::Person;
+use super::{Accounts, AccountsError, statements};
+use cellar_model::{ProblemType, TierName, UserId, wire};
+use serde::Deserialize;
+
+pub(super) const NAME_CHARS_MAX: usize = 200;
+
+/// `PATCH /v1/user/profile`, a merge patch: absent leaves the name, null removes it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProfilePatch {
+    #[serde(default, deserialize_with = "present")]
+    pub(super) name: Option<Option<String>>,
+}
+
+fn present<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<String>>, D::Error> {
+    Option::<String>::deserialize(deserializer).map(Some)
+}
+
+/// A name as people write theirs: some characters, none of them for control.
+pub(super) fn check_name(name: &str) -> Result<(), AccountsError> {
+    if name.is_empty()
+        || name.chars().count() > NAME_CHARS_MAX
+        || name.chars().any(char::is_control)
+    {
+        return Err(AccountsError::invalid(
+            "/name",
+            "must be 1 to 200 characters, none of them for control",
+        ));
+    }
+    Ok(())
+}
+
+/// Both counters: a profile shows the preferences too.
+pub(super) fn tag(person: &Person) -> Tag {
+    Tag::of(&[person.version, person.preferences_version])
+}
+
+pub(super) fn body(user: &UserId, person: &Person) -> Result<wire::Profile, AccountsError> {
+    Ok(wire::Profile {
+        user_id: user.clone(),
+        email: person.email.clone(),
+        name: person.name.clone(),
+        tier: TierName::new(&person.tier).map_err(|_| AccountsError::Corrupt("tier"))?,
+        created_at: person.created_at.to_rfc3339(),
+        preferences: serde_json::from_str(&person.preferences)
+            .map_err(|_| AccountsError::Corrupt("preference"))?,
+    })
+}
+
+impl Accounts {
+    pub(super) async fn patch_profile(
+        &self,
+        user: &UserId,
+        patch: ProfilePatch,
+        wanted: &IfMatch,
+    ) -> Result<(), AccountsError> {
+        let person = self.person(user).await?;
+        tag(&person).require(wanted)?;
+        let Some(name) = patch.name else {
+            return Ok(());
+        };
+        if let Some(name) = &name {
+            check_name(name)?;
+        }
+        // The cached person may be behind by a write of this moment; the row itself decides.
+        let expected = wanted.is_given().then_some(person.version);
+        let renamed: Result<Option<(i64,)>, sqlx::Error> = sqlx::query_as(statements::RENAME)
+            .bind(user.as_str())
+            .bind(&name)
+            .bind(expected)
+            .fetch_optional(&self.0.given.pool)
+            .await;
+        // Before the error is looked at: an unanswered write may be there.
+        self.changed(user).await;
+        if renamed?.is_none() {
+            // Still here and not blocked, else this says so: then it was the version.
+            self.person(user).await?;
+            return Err(ProblemType::PreconditionFailed.into());
+        }
+        Ok(())
+    }
+}

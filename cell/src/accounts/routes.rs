@@ -1,0 +1,220 @@
+//! The routes of accounts, as a cell serves them.
+
+use super::caller::{Caller, json};
+use super::etag::IfMatch;
+use super::preferences::BYTES_MAX;
+use super::{Accounts, AccountsError, etag::Tag, profile};
+use axum::Json;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use cellar_model::{ProblemType, SessionId, UserId, wire};
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// A body of any of these routes: preferences written at length, and room for their punctuation.
+const BODY_BYTES_MAX: usize = 2 * BYTES_MAX;
+
+type Body = Result<Bytes, BytesRejection>;
+
+/// All of them. Who the caller is was written into headers before.
+pub fn routes(accounts: Accounts) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(sign_up))
+        .routes(routes!(log_in, list_sessions, revoke_all))
+        .routes(routes!(revoke_session))
+        .routes(routes!(read_profile, patch_profile))
+        .routes(routes!(read_preferences, patch_preferences))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(accounts)
+}
+
+/// Signs up a user whom a router has placed here.
+///
+/// The same intent gets the same answer.
+#[utoipa::path(post, path = "/cell/v1/users", tag = "accounts", responses(
+    (status = 201, description = "The user's id, tier and region"),
+    (status = 409, description = "The e-mail, or the id, belongs to another account"),
+    (status = 421, description = "An earlier attempt went to another cell, named in Cellar-Home"),
+    (status = 422, description = "The e-mail, tier, name or password is not acceptable"),
+    (status = 503, description = "Unknown: repeat with the same intent"),
+))]
+async fn sign_up(State(accounts): State<Accounts>, body: Body) -> Result<Response, AccountsError> {
+    let signed_up = accounts.sign_up(json(body)?).await?;
+    Ok((StatusCode::CREATED, Json(signed_up)).into_response())
+}
+
+/// Logs in: with a service key by user id, or by e-mail and password.
+#[utoipa::path(post, path = "/v1/sessions", tag = "accounts", responses(
+    (status = 201, description = "The session and its token, which is shown this once"),
+    (status = 401, description = "No account has this e-mail and password"),
+    (status = 403, description = "The account is blocked"),
+    (status = 422, description = "Neither a user id, nor an e-mail and a password"),
+))]
+async fn log_in(
+    State(accounts): State<Accounts>,
+    caller: Caller,
+    body: Body,
+) -> Result<Response, AccountsError> {
+    let logged_in = accounts.log_in(&caller, json(body)?).await?;
+    Ok((StatusCode::CREATED, Json(logged_in)).into_response())
+}
+
+/// The active sessions, most recently active first. `last_active` is exact to five minutes.
+#[utoipa::path(get, path = "/v1/sessions", tag = "accounts", responses(
+    (status = 200, description = "The sessions, and the last log-in"),
+))]
+async fn list_sessions(
+    State(accounts): State<Accounts>,
+    caller: Caller,
+) -> Result<Json<wire::SessionList>, AccountsError> {
+    let user = accounts.authorize(&caller).await?;
+    Ok(Json(accounts.list_sessions(&user, caller.session()).await?))
+}
+
+/// Ends one session. In force for every request that starts after the answer.
+#[utoipa::path(delete, path = "/v1/sessions/{id}", tag = "accounts",
+    params(("id" = String, Path, description = "A session's id")),
+    responses(
+        (status = 204, description = "It is revoked"),
+        (status = 404, description = "The user has no such session"),
+    ))]
+async fn revoke_session(
+    State(accounts): State<Accounts>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, AccountsError> {
+    let user = accounts.authorize(&caller).await?;
+    let session = SessionId::new(&id).map_err(|_| ProblemType::NotFound)?;
+    accounts.revoke_session(&user, &session).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+struct Keep {
+    keep: Option<String>,
+}
+
+/// Logs out everywhere; with `keep=current`, everywhere else.
+#[utoipa::path(delete, path = "/v1/sessions", tag = "accounts",
+    params(("keep" = Option<String>, Query, description = "`current`, or nothing")),
+    responses((status = 204, description = "They are revoked")))]
+async fn revoke_all(
+    State(accounts): State<Accounts>,
+    caller: Caller,
+    Query(query): Query<Keep>,
+) -> Result<StatusCode, AccountsError> {
+    let user = accounts.authorize(&caller).await?;
+    let keep =
+        match query.keep.as_deref() {
+            None => None,
+            Some("current") => {
+                let current = caller.session();
+                Some(current.ok_or_else(|| {
+                    AccountsError::invalid("", "only a session has a current one")
+                })?)
+            }
+            Some(_) => return Err(AccountsError::invalid("", "keep is `current` or absent")),
+        };
+    accounts.revoke_all(&user, keep).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Basic info, tier and preferences.
+#[utoipa::path(get, path = "/v1/user/profile", tag = "accounts", responses(
+    (status = 200, description = "The profile, with an ETag"),
+    (status = 304, description = "It is the one named in If-None-Match"),
+))]
+async fn read_profile(
+    State(accounts): State<Accounts>,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Result<Response, AccountsError> {
+    let user = accounts.authorize(&caller).await?;
+    answer_profile(&accounts, &user, &headers).await
+}
+
+#[tracing::instrument(name = "profile.read", skip_all, fields(user = ?user))]
+async fn answer_profile(
+    accounts: &Accounts,
+    user: &UserId,
+    headers: &HeaderMap,
+) -> Result<Response, AccountsError> {
+    let person = accounts.person(user).await?;
+    let tag = profile::tag(&person);
+    if let Some(unchanged) = tag.known_to(headers) {
+        return Ok((unchanged, [tag.header()]).into_response());
+    }
+    Ok(([tag.header()], Json(profile::body(user, &person)?)).into_response())
+}
+
+/// Changes the name. Absent members stay, null removes.
+#[utoipa::path(patch, path = "/v1/user/profile", tag = "accounts", responses(
+    (status = 200, description = "The profile as it is now"),
+    (status = 412, description = "It is no longer the one named in If-Match"),
+))]
+async fn patch_profile(
+    State(accounts): State<Accounts>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, AccountsError> {
+    let user = accounts.authorize(&caller).await?;
+    accounts
+        .patch_profile(&user, json(body)?, &IfMatch::of(&headers)?)
+        .await?;
+    answer_profile(&accounts, &user, &HeaderMap::new()).await
+}
+
+/// The preferences.
+#[utoipa::path(get, path = "/v1/user/preferences", tag = "accounts", responses(
+    (status = 200, description = "A JSON object, with an ETag"),
+    (status = 304, description = "They are those named in If-None-Match"),
+))]
+async fn read_preferences(
+    State(accounts): State<Accounts>,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Result<Response, AccountsError> {
+    let user = accounts.authorize(&caller).await?;
+    answer_preferences(&accounts, &user, &headers).await
+}
+
+async fn answer_preferences(
+    accounts: &Accounts,
+    user: &UserId,
+    headers: &HeaderMap,
+) -> Result<Response, AccountsError> {
+    let person = accounts.person(user).await?;
+    let tag = Tag::of(&[person.preferences_version]);
+    if let Some(unchanged) = tag.known_to(headers) {
+        return Ok((unchanged, [tag.header()]).into_response());
+    }
+    let kind = (
+        http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static("application/json"),
+    );
+    Ok(([tag.header(), kind], person.preferences.clone()).into_response())
+}
+
+/// Applies a JSON merge patch: members are set, null deletes.
+#[utoipa::path(post, path = "/v1/user/preferences", tag = "accounts", responses(
+    (status = 200, description = "The preferences as they are now"),
+    (status = 412, description = "They are no longer those named in If-Match"),
+    (status = 422, description = "More than 256 keys or 64 KiB, or not an object"),
+))]
+async fn patch_preferences(
+    State(accounts): State<Accounts>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, AccountsError> {
+    let user = accounts.authorize(&caller).await?;
+    accounts
+        .patch_preferences(&user, json(body)?, &IfMatch::of(&headers)?)
+        .await?;
+    answer_preferences(&accounts, &user, &HeaderMap::new()).await
+}

@@ -1,0 +1,173 @@
+//! Every statement of accounts. A test prepares all of them against the migrated schema.
+//!
+//! Whatever writes a user's rows holds the user's OWNED row `for share` while it does, and writes
+//! nothing without it. Times leave as microseconds since the Unix epoch.
+
+#[cfg(test)]
+pub(super) const ALL: &[&str] = &[
+    OWNERSHIP,
+    HOLD_OWNED,
+    PERSON,
+    RENAME,
+    INSERT_INTENT,
+    READ_INTENT,
+    INSERT_OWNED,
+    INSERT_USER,
+    CREDENTIALS,
+    LOCK_USER,
+    MAKE_ROOM,
+    INSERT_SESSION,
+    LOGGED_IN,
+    CHECK_SESSION,
+    LIST_SESSIONS,
+    LAST_LOGIN,
+    REVOKE_SESSION,
+    REVOKE_ALL,
+    NOTE_ACTIVITY,
+    LOCK_PREFERENCES,
+    READ_PREFERENCES,
+    WRITE_PREFERENCES,
+];
+
+pub(super) const OWNERSHIP: &str = "select state, epoch, home from ownership where user_id = $1";
+
+pub(super) const HOLD_OWNED: &str =
+    "select epoch from ownership where user_id = $1 and state = 'OWNED' for share";
+
+pub(super) const PERSON: &str = "\
+    select u.email, u.name, u.tier_id, u.state, u.version,
+        (extract(epoch from u.created_at) * 1000000)::bigint as created_at_us,
+        coalesce(v.version, 0) as preferences_version,
+        coalesce((select jsonb_object_agg(p.key, p.value) from preferences p
+                  where p.user_id = u.user_id), '{}')::text as preferences
+    from users u left join preference_versions v on v.user_id = u.user_id
+    where u.user_id = $1";
+
+pub(super) const RENAME: &str = "\
+    with owned as (
+        select user_id from ownership where user_id = $1 and state = 'OWNED' for share
+    )
+    update users u set name = $2, version = version + 1
+    from owned where u.user_id = owned.user_id and u.state = 'active'
+      and ($3::bigint is null or u.version = $3)
+    returning u.version";
+
+pub(super) const INSERT_INTENT: &str = "\
+    insert into intents (intent, user_id, state, body) values ($1, $2, $3, $4)
+    on conflict do nothing returning true";
+
+pub(super) const READ_INTENT: &str = "\
+    select i.user_id, i.state, i.body, u.tier_id
+    from intents i left join users u on u.user_id = i.user_id where i.intent = $1";
+
+pub(super) const INSERT_OWNED: &str = "\
+    insert into ownership (user_id, state, epoch, home) values ($1, 'OWNED', $2, $3)
+    on conflict do nothing returning true";
+
+pub(super) const INSERT_USER: &str = "\
+    insert into users (user_id, email, email_intent, name, password_hash, tier_id)
+    values ($1, $2, $3, $4, $5, $6)
+    on conflict do nothing returning true";
+
+pub(super) const CREDENTIALS: &str =
+    "select email, password_hash, session_epoch, state from users where user_id = $1";
+
+pub(super) const LOCK_USER: &str = "\
+    select password_hash, session_epoch, state from users where user_id = $1 for no key update";
+
+/// Dead sessions go, and of the living ones all but the newest $3.
+pub(super) const MAKE_ROOM: &str = "\
+    delete from sessions where user_id = $1 and (
+        revoked_at is not null or expires_at <= now() or session_epoch < $2
+        or session_id in (
+            select session_id from sessions
+            where user_id = $1 and revoked_at is null and expires_at > now() and session_epoch = $2
+            order by created_at desc, session_id desc offset $3))
+    returning true";
+
+pub(super) const INSERT_SESSION: &str = "\
+    with made as (
+        insert into sessions (session_id, user_id, secret_hash, session_epoch, device_info, expires_at)
+        values ($1, $2, $3, $4, $5::text::jsonb, now() + make_interval(secs => $6))
+        returning session_id, expires_at
+    ), active as (
+        insert into session_activity (session_id, last_active) select session_id, now() from made
+    )
+    select (extract(epoch from expires_at) * 1000000)::bigint from made";
+
+pub(super) const LOGGED_IN: &str =
+    "update users set last_login_at = now() where user_id = $1 returning true";
+
+pub(super) const CHECK_SESSION: &str = "\
+    select s.secret_hash, u.state, extract(epoch from s.expires_at - now())::bigint as left_s
+    from sessions s join users u on u.user_id = s.user_id
+    where s.session_id = $1 and s.user_id = $2 and s.revoked_at is null and s.expires_at > now()
+      and s.session_epoch = u.session_epoch";
+
+pub(super) const LIST_SESSIONS: &str = "\
+    select s.session_id, s.device_info::text as device,
+        (extract(epoch from s.created_at) * 1000000)::bigint as created_at_us,
+        (extract(epoch from coalesce(a.last_active, s.created_at)) * 1000000)::bigint
+            as last_active_us
+    from sessions s join users u on u.user_id = s.user_id
+    left join session_activity a on a.session_id = s.session_id
+    where s.user_id = $1 and s.revoked_at is null and s.expires_at > now()
+      and s.session_epoch = u.session_epoch
+    order by s.created_at desc limit $2";
+
+pub(super) const LAST_LOGIN: &str =
+    "select (extract(epoch from last_login_at) * 1000000)::bigint from users where user_id = $1";
+
+/// One row if the session is the user's, revoked now or before; `held` says whether the user is.
+pub(super) const REVOKE_SESSION: &str = "\
+    with owned as (
+        select user_id from ownership where user_id = $1 and state = 'OWNED' for share
+    ), revoked as (
+        update sessions s set revoked_at = coalesce(s.revoked_at, now())
+        from owned where s.user_id = owned.user_id and s.session_id = $2
+        returning true
+    )
+    select exists (select from owned) as held, exists (select from revoked) as revoked";
+
+/// Every session of an earlier epoch is out of force; the kept one, if it was in force, is restamped.
+pub(super) const REVOKE_ALL: &str = "\
+    with owned as (
+        select user_id from ownership where user_id = $1 and state = 'OWNED' for share
+    ), raised as (
+        update users u set session_epoch = session_epoch + 1
+        from owned where u.user_id = owned.user_id
+        returning u.user_id, u.session_epoch
+    ), kept as (
+        update sessions s set session_epoch = raised.session_epoch
+        from raised where s.user_id = raised.user_id and s.session_id = $2
+          and s.revoked_at is null and s.session_epoch = raised.session_epoch - 1
+    )
+    select session_epoch from raised";
+
+pub(super) const NOTE_ACTIVITY: &str = "\
+    insert into session_activity (session_id, last_active)
+    select s.session_id, to_timestamp(t.at_us / 1000000.0)
+    from unnest($1::text[], $2::bigint[]) as t (session_id, at_us)
+    join sessions s on s.session_id = t.session_id
+    order by s.session_id
+    on conflict (session_id) do update
+        set last_active = greatest(session_activity.last_active, excluded.last_active)";
+
+pub(super) const LOCK_PREFERENCES: &str = "\
+    insert into preference_versions (user_id, version) values ($1, 0)
+    on conflict (user_id) do update set version = preference_versions.version
+    returning version";
+
+pub(super) const READ_PREFERENCES: &str =
+    "select key, value::text from preferences where user_id = $1 order by key";
+
+/// Upserts keys with values, deletes the others, and counts.
+pub(super) const WRITE_PREFERENCES: &str = "\
+    with gone as (
+        delete from preferences where user_id = $1 and key = any($2::text[])
+    ), put as (
+        insert into preferences (user_id, key, value)
+        select $1, key, value::jsonb from unnest($3::text[], $4::text[]) as t (key, value)
+        on conflict (user_id, key) do update set value = excluded.value
+    )
+    update preference_versions set version = version + 1 where user_id = $1 returning version";

@@ -1,0 +1,123 @@
+//! The cell's admin listener: metrics and health for anyone on it, the rest for operators.
+
+use crate::catalog::CatalogFollower;
+use axum::Router;
+use axum::extract::{Path, Query, Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use cellar_directory::{PostgresDirectory, catalog};
+use cellar_model::{Problem, ProblemType, Scope, TierDocument, TierName, UserId};
+use cellar_quota::Quota;
+use cellar_server::{HttpProblem, JsonBody, Keys};
+use http::StatusCode;
+use serde::Deserialize;
+use std::sync::Arc;
+
+#[derive(Clone)]
+pub(crate) struct AdminState {
+    pub(crate) quota: Quota,
+    pub(crate) catalog: Arc<CatalogFollower<PostgresDirectory>>,
+    pub(crate) directory: PostgresDirectory,
+    pub(crate) keys: Keys,
+    pub(crate) public: bool,
+}
+
+/// `/admin/v1/…`, for operator keys.
+pub(crate) fn routes(state: AdminState) -> Router {
+    let mut routes = Router::new()
+        .route("/admin/v1/audit", get(audit))
+        .route("/admin/v1/shards", get(shards))
+        .route("/admin/v1/tiers/check", post(check_tier));
+    if state.public {
+        // Without a router the catalog is changed here.
+        routes = routes
+            .route("/admin/v1/tiers", get(tiers))
+            .route("/admin/v1/tiers/{name}", get(tier).put(put_tier));
+    }
+    let keys = state.keys.clone();
+    routes.layer(axum::middleware::from_fn_with_state(keys, operators_only)).with_state(state)
+}
+
+async fn operators_only(State(keys): State<Keys>, request: Request, next: Next) -> Response {
+    match keys.authenticate(request.headers()).and_then(|caller| caller.require(Scope::Admin)) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => HttpProblem(problem).into_response(),
+    }
+}
+
+#[derive(Deserialize)]
+struct After {
+    after: Option<UserId>,
+}
+
+/// A page of the books, user by user.
+async fn audit(State(state): State<AdminState>, Query(query): Query<After>) -> Result<Response, HttpProblem> {
+    let undrained = state.quota.undrained();
+    match state.quota.audit().page(query.after.as_ref(), undrained).await {
+        Ok(page) => Ok(axum::Json(page).into_response()),
+        Err(error) => {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the books cannot be read");
+            Err(ProblemType::TryAgain.into())
+        }
+    }
+}
+
+async fn shards(State(state): State<AdminState>) -> axum::Json<serde_json::Value> {
+    axum::Json(serde_json::json!({ "undrained": state.quota.undrained() }))
+}
+
+/// 204 if this document could be put in force, else everything that is wrong with it.
+async fn check_tier(
+    State(state): State<AdminState>,
+    JsonBody(document): JsonBody<TierDocument>,
+) -> Result<StatusCode, HttpProblem> {
+    match state.catalog.check(&document) {
+        Ok(()) => Ok(StatusCode::NO_CONTENT),
+        Err(errors) => Err(HttpProblem(Problem::new(ProblemType::Invalid).errors(errors))),
+    }
+}
+
+async fn tiers(State(state): State<AdminState>) -> Result<Response, HttpProblem> {
+    let catalog = catalog::read(&state.directory).await.map_err(|_| ProblemType::TryAgain)?;
+    Ok(axum::Json(catalog.tiers).into_response())
+}
+
+async fn tier(State(state): State<AdminState>, Path(name): Path<TierName>) -> Result<Response, HttpProblem> {
+    let catalog = catalog::read(&state.directory).await.map_err(|_| ProblemType::TryAgain)?;
+    let tier = catalog.tiers.into_iter().find(|tier| tier.document.name == name);
+    Ok(axum::Json(tier.ok_or(ProblemType::NotFound)?).into_response())
+}
+
+#[derive(Deserialize)]
+struct DryRun {
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// Puts a tier in force, or with `dry_run` says what would change and what is wrong.
+async fn put_tier(
+    State(state): State<AdminState>,
+    Path(name): Path<TierName>,
+    Query(query): Query<DryRun>,
+    JsonBody(document): JsonBody<TierDocument>,
+) -> Result<Response, HttpProblem> {
+    if document.name != name {
+        return Err(HttpProblem(Problem::new(ProblemType::Invalid).detail("the document names another tier")));
+    }
+    let held = catalog::read(&state.directory).await.map_err(|_| ProblemType::TryAgain)?;
+    let before = held.tiers.into_iter().find(|tier| tier.document.name == name);
+    let problems = state.catalog.check(&document).err().unwrap_or_default();
+    if query.dry_run {
+        let before = before.map(|tier| tier.document);
+        return Ok(axum::Json(serde_json::json!({ "before": before, "after": document, "problems": problems })).into_response());
+    }
+    if !problems.is_empty() {
+        return Err(HttpProblem(Problem::new(ProblemType::Invalid).errors(problems)));
+    }
+    match catalog::put_tier(&state.directory, &document, before.map(|tier| tier.revision)).await {
+        Ok(catalog::Put::Done(revision)) => Ok(axum::Json(serde_json::json!({ "name": name, "revision": revision })).into_response()),
+        Ok(catalog::Put::Stale(_)) => Err(HttpProblem(Problem::new(ProblemType::Conflict).detail("the tier has changed meanwhile"))),
+        Err(_) => Err(ProblemType::TryAgain.into()),
+    }
+}

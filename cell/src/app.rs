@@ -1,0 +1,254 @@
+//! The cell put together: every dependency, every listener.
+
+use crate::accounts::{self, Accounts, Dependencies};
+use crate::admin::{self, AdminState};
+use crate::catalog::CatalogFollower;
+use crate::config::{CellConfig, CellSecrets, ClockSetting};
+use crate::decide::{self, DecideState, Engine};
+use crate::lock::FolderLock;
+use crate::public::{self, PublicSignUp};
+use anyhow::Context;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::post;
+use cellar_directory::{CellBeat, Documents, PostgresDirectory};
+use cellar_model::Secret;
+use cellar_policy_host::{Host, HostLimits};
+use cellar_quota::{Clock, ClockMode, Quota, QuotaConfig, QuotaMetrics};
+use cellar_server::{HttpMetrics, Keys, QuotaApi};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// A statement or a lock longer than this has gone wrong; idle transactions hold up turns.
+const POSTGRES_LIMITS: [(&str, &str); 3] =
+    [("statement_timeout", "5s"), ("lock_timeout", "2s"), ("idle_in_transaction_session_timeout", "2s")];
+/// For a connection of the pool: longer than this and the caller's deadline has passed.
+const ACQUIRE_MAX: Duration = Duration::from_secs(2);
+/// Connections to the directory: sign-ups and the catalog's polls.
+const DIRECTORY_POOL_MAX: u32 = 4;
+/// How often the cell tells the directory that it lives.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// Brings the cell's Postgres to the newest schema.
+pub(crate) async fn migrate(config: &CellConfig) -> anyhow::Result<()> {
+    let secrets = config.secrets()?;
+    let options: PgConnectOptions = secrets.postgres_url.reveal().parse().context("postgres_url_file holds no URL")?;
+    let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await.context("the cell's Postgres")?;
+    sqlx::migrate!("../migrations/postgres/cell").run(&pool).await.context("migrating the cell's Postgres")?;
+    println!("the schema of cell {} is the newest", config.name);
+    Ok(())
+}
+
+/// Serves until a signal says stop.
+pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
+    let _telemetry = cellar_server::telemetry::init("cellar-cell", config.log_json, config.otlp_endpoint.as_deref())?;
+    let _lock = FolderLock::take(&config.data_dir)?;
+    let stop = cellar_server::stop_on_signals()?;
+    let secrets = config.secrets()?;
+    // Sockets first: a port that is taken is found before a turn is.
+    let listener = cellar_server::bind(config.listen).await?;
+    let admin_listener = cellar_server::bind(config.admin_listen).await?;
+
+    let quota_pool = pool(&secrets.postgres_url, config.quota_pool_max)?;
+    let standard_pool = pool(&secrets.postgres_url, config.standard_pool_max)?;
+    let directory = PostgresDirectory::lazy(&secrets.directory_url, DIRECTORY_POOL_MAX)?;
+    let host = Host::new(HostLimits::default())?;
+    let catalog = CatalogFollower::new(directory.clone(), host.clone(), config.data_dir.join("catalog"));
+    catalog.start().await;
+    let keys = follow_keys(&catalog, &secrets);
+
+    let mut registry = Registry::default();
+    let http_metrics = HttpMetrics::register(&mut registry);
+    let pools = PoolGauges::register(&mut registry);
+    let quota_metrics = QuotaMetrics::register(&mut registry, config.shards);
+    let quota = Quota::start(quota_config(&config, &secrets), quota_pool.clone(), host, catalog.tiers(), quota_metrics).await?;
+    let accounts = accounts(&config, &secrets, &standard_pool, &directory, &catalog)?;
+    accounts.register(&mut registry);
+
+    let background = CancellationToken::new();
+    tokio::spawn(beat(config.clone(), directory.clone(), background.clone()));
+    tokio::spawn(pools.watch(quota_pool, standard_pool, directory.clone(), background.clone()));
+    let activity = tokio::spawn({
+        let (accounts, background) = (accounts.clone(), background.clone());
+        async move { accounts.run(background).await }
+    });
+
+    let admin_state =
+        AdminState { quota: quota.clone(), catalog: catalog.clone(), directory, keys: keys.clone(), public: config.public };
+    let readiness = readiness(&catalog);
+    let admin = cellar_server::admin_routes(registry, readiness).merge(admin::routes(admin_state));
+    let admin = tokio::spawn(cellar_server::serve_plain(admin_listener, admin, background.clone()));
+
+    let engine = Engine { quota: quota.clone(), public: config.public };
+    let state = DecideState { engine: engine.clone(), metrics: http_metrics.clone(), accounts: accounts.clone() };
+    tracing::info!(cell = %config.name, listen = %config.listen, "serving");
+    if config.public {
+        let api = QuotaApi::new(engine, keys.clone(), http_metrics);
+        let rest = public_routes(&config, state, accounts, keys).merge(api.routes().split_for_parts().0);
+        cellar_server::serve(listener, Some(api), rest, stop).await?;
+    } else {
+        cellar_server::serve_plain(listener, router_routes(state, accounts), stop).await?;
+    }
+
+    tracing::info!("stopping: draining the ledger");
+    quota.shutdown().await;
+    background.cancel();
+    let _ = activity.await;
+    let _ = admin.await;
+    Ok(())
+}
+
+/// What routers ask.
+fn router_routes(state: DecideState, accounts: Accounts) -> axum::Router {
+    let quota = OpenApiRouter::new().routes(routes!(decide::quota)).with_state(state.clone());
+    let (routes, _openapi) = accounts::routes(accounts).merge(quota).split_for_parts();
+    let decide = axum::Router::new().route("/cell/v1/decide", post(decide::decide)).with_state(state);
+    routes.merge(decide).layer(DefaultBodyLimit::max(cellar_server::limits::BODY_MAX))
+}
+
+/// What callers ask of a cell without a router. `/cell/v1` is not served there.
+fn public_routes(config: &CellConfig, state: DecideState, accounts: Accounts, keys: Keys) -> axum::Router {
+    let sign_up = PublicSignUp { accounts: accounts.clone(), region: config.region.clone() };
+    let sign_up = OpenApiRouter::new().routes(routes!(public::sign_up)).with_state(sign_up);
+    let quota = OpenApiRouter::new().routes(routes!(decide::quota)).with_state(state);
+    let (routes, _openapi) = accounts::public_routes(accounts).merge(sign_up).merge(quota).split_for_parts();
+    routes
+        .layer(DefaultBodyLimit::max(cellar_server::limits::BODY_MAX))
+        .layer(axum::middleware::from_fn_with_state(keys, public::admit))
+}
+
+fn pool(url: &Secret, max: u32) -> anyhow::Result<PgPool> {
+    let options: PgConnectOptions = url.reveal().parse().context("postgres_url_file holds no URL")?;
+    let pool = PgPoolOptions::new().max_connections(max).acquire_timeout(ACQUIRE_MAX);
+    Ok(pool.connect_lazy_with(options.options(POSTGRES_LIMITS)))
+}
+
+fn quota_config(config: &CellConfig, secrets: &CellSecrets) -> QuotaConfig {
+    let mode = match config.clock {
+        ClockSetting::Wall => ClockMode::Wall,
+        ClockSetting::Virtual => ClockMode::Virtual,
+    };
+    let clock = Clock::new(mode);
+    let mut quota = QuotaConfig::new(config.name.clone(), config.shards, secrets.redis_quota_url.clone(), clock);
+    quota.allow_unsafe_ack = config.allow_unsafe_ack;
+    quota
+}
+
+fn accounts(
+    config: &CellConfig,
+    secrets: &CellSecrets,
+    pool: &PgPool,
+    directory: &PostgresDirectory,
+    catalog: &Arc<CatalogFollower<PostgresDirectory>>,
+) -> anyhow::Result<Accounts> {
+    let tiers = catalog.tiers();
+    Ok(Accounts::new(Dependencies {
+        pool: pool.clone(),
+        cache: redis::Client::open(secrets.redis_cache_url.reveal()).context("redis_cache_url_file holds no URL")?,
+        directory: directory.clone(),
+        pepper: secrets.pepper.clone(),
+        mac_keys: secrets.mac_keys.clone(),
+        cell: config.name.clone(),
+        region: config.region.clone(),
+        tier_exists: Box::new(move |tier| tiers.borrow().get(tier).is_some()),
+        public: config.public,
+    }))
+}
+
+/// The front door's keys, as the catalog changes.
+fn follow_keys(catalog: &Arc<CatalogFollower<PostgresDirectory>>, secrets: &CellSecrets) -> Keys {
+    let keys = Keys::new(secrets.mac_keys.clone());
+    let mut followed = catalog.keys();
+    keys.replace(&followed.borrow_and_update());
+    let replaced = keys.clone();
+    tokio::spawn(async move {
+        while followed.changed().await.is_ok() {
+            let documents = followed.borrow_and_update().clone();
+            replaced.replace(&documents);
+        }
+    });
+    keys
+}
+
+fn readiness(
+    catalog: &Arc<CatalogFollower<PostgresDirectory>>,
+) -> impl Fn() -> Vec<String> + Clone + Send + Sync + use<> {
+    let tiers = catalog.tiers();
+    move || {
+        let mut reasons = Vec::new();
+        if tiers.borrow().names().next().is_none() {
+            reasons.push("no tiers: the catalog has not come yet".to_owned());
+        }
+        reasons
+    }
+}
+
+/// Tells the directory that this cell lives, and where. Nothing is decided by it.
+async fn beat(config: CellConfig, directory: PostgresDirectory, stop: CancellationToken) {
+    let clock = Clock::new(ClockMode::Wall);
+    let endpoints = vec![format!("http://{}", config.listen), format!("http://{}", config.admin_listen)];
+    loop {
+        let beat = CellBeat {
+            cell: config.name.clone(),
+            incarnation: config.incarnation,
+            endpoints: endpoints.clone(),
+            shard_map: serde_json::json!({ "shards": config.shards }),
+            heartbeat: clock.now(),
+        };
+        if let Err(error) = directory.put_cell(&beat).await {
+            tracing::debug!(error = &error as &dyn std::error::Error, "the directory does not take the heartbeat");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(HEARTBEAT) => {}
+        }
+    }
+}
+
+type PoolLabel = [(&'static str, &'static str); 1];
+
+/// `db_connection_pool_in_use` and `_max`, by pool.
+#[derive(Clone, Default)]
+struct PoolGauges {
+    in_use: Family<PoolLabel, Gauge>,
+    max: Family<PoolLabel, Gauge>,
+}
+
+impl PoolGauges {
+    fn register(registry: &mut Registry) -> Self {
+        let gauges = Self::default();
+        for pool in ["quota", "standard", "directory"] {
+            let _ = gauges.in_use.get_or_create(&[("pool", pool)]);
+            let _ = gauges.max.get_or_create(&[("pool", pool)]);
+        }
+        registry.register("db_connection_pool_in_use", "Connections in use, by pool", gauges.in_use.clone());
+        registry.register("db_connection_pool_max", "The most there can be, by pool", gauges.max.clone());
+        gauges
+    }
+
+    fn set(&self, pool: &'static str, in_use: u32, max: u32) {
+        self.in_use.get_or_create(&[("pool", pool)]).set(i64::from(in_use));
+        self.max.get_or_create(&[("pool", pool)]).set(i64::from(max));
+    }
+
+    async fn watch(self, quota: PgPool, standard: PgPool, directory: PostgresDirectory, stop: CancellationToken) {
+        let used = |pool: &PgPool| pool.size().saturating_sub(pool.num_idle() as u32);
+        loop {
+            self.set("quota", used(&quota), quota.options().get_max_connections());
+            self.set("standard", used(&standard), standard.options().get_max_connections());
+            let (in_use, max) = directory.pool_use();
+            self.set("directory", in_use, max);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+        }
+    }
+}

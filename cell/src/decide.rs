@@ -1,0 +1,82 @@
+//! Checks in, verdicts out: for routers as postcard, for callers of a public cell as JSON.
+
+use crate::accounts::{Accounts, AccountsError, Caller};
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use cellar_model::{Check, Cost, DeadlineMs, Operation, Problem, ProblemType, Refusal, Verdict};
+use cellar_quota::Quota;
+use cellar_server::{Decider, HttpMetrics, HttpProblem};
+use http::{HeaderValue, header};
+use std::time::Instant;
+
+/// Checks of one call from a router; it gathers no more than this.
+const CHECKS_MAX: usize = 1_000;
+
+/// The engine as the quota routes ask it.
+#[derive(Clone)]
+pub(crate) struct Engine {
+    pub(crate) quota: Quota,
+    /// No router stands before this cell: who is not here is unknown, not misdirected.
+    pub(crate) public: bool,
+}
+
+impl Decider for Engine {
+    async fn decide(&self, checks: Vec<Check>) -> Vec<Verdict> {
+        let mut verdicts = self.quota.decide(checks).await;
+        if self.public {
+            for verdict in &mut verdicts {
+                if matches!(verdict, Verdict::Refused(Refusal::Elsewhere { .. })) {
+                    *verdict = Verdict::Refused(Refusal::UnknownUser);
+                }
+            }
+        }
+        verdicts
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct DecideState {
+    pub(crate) engine: Engine,
+    pub(crate) metrics: HttpMetrics,
+    pub(crate) accounts: Accounts,
+}
+
+/// `POST /cell/v1/decide`: postcard `Vec<Check>` in, `Vec<Verdict>` out, in order.
+pub(crate) async fn decide(State(state): State<DecideState>, body: Bytes) -> Result<Response, HttpProblem> {
+    let began = Instant::now();
+    let odd = |detail: &str| HttpProblem(Problem::new(ProblemType::Malformed).detail(detail));
+    let checks: Vec<Check> = postcard::from_bytes(&body).map_err(|_| odd("not a list of checks"))?;
+    if checks.len() > CHECKS_MAX {
+        return Err(odd("more than 1,000 checks"));
+    }
+    let verdicts = state.engine.decide(checks).await;
+    // Verdicts are plain data: writing them into memory cannot fail.
+    let bytes = postcard::to_allocvec(&verdicts).unwrap_or_default();
+    state.metrics.request("decide", 200, began.elapsed());
+    let kind = HeaderValue::from_static("application/octet-stream");
+    Ok(([(header::CONTENT_TYPE, kind)], bytes).into_response())
+}
+
+/// What is left of the user's quota, without spending
+#[utoipa::path(get, path = "/v1/user/quota", tag = "quota", responses(
+    (status = 200, description = "Each policy of the user's tier, with what is left")))]
+pub(crate) async fn quota(State(state): State<DecideState>, caller: Caller) -> Result<Response, AccountsError> {
+    let began = Instant::now();
+    let user = state.accounts.authorize(&caller).await?;
+    let check = Check {
+        user: user.clone(),
+        operation: Operation::Peek,
+        cost: Cost::one_request(),
+        attributes: Vec::new(),
+        key: None,
+        at: None,
+        deadline: DeadlineMs::QUOTA,
+    };
+    let verdict = state.engine.decide(vec![check]).await.pop();
+    let verdict = verdict.unwrap_or_else(|| Verdict::try_again(cellar_model::TryAgain::Unknown));
+    state.metrics.verdict(&verdict);
+    let response = cellar_server::quota_response(&user, &verdict);
+    state.metrics.request("quota", response.status().as_u16(), began.elapsed());
+    Ok(response.map(axum::body::Body::new))
+}

@@ -1,0 +1,105 @@
+//! `policy build`: a crate in, a component out.
+
+use super::toolchain::{TARGET, Toolchain};
+use anyhow::{Context, ensure};
+use cellar_policy_host::{Digest, Host, HostLimits};
+use serde::Deserialize;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use wit_component::ComponentEncoder;
+
+/// What packages of policies are called before their own name.
+const PACKAGE_PREFIX: &str = "cellar-policy-";
+
+pub(super) fn build(crates: &[PathBuf], out: &Path) -> anyhow::Result<()> {
+    let toolchain = Toolchain::find()?;
+    fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+    for folder in crates {
+        build_one(&toolchain, folder, out)
+            .with_context(|| format!("{} was not built", folder.display()))?;
+    }
+    Ok(())
+}
+
+fn build_one(toolchain: &Toolchain, folder: &Path, out: &Path) -> anyhow::Result<()> {
+    let manifest = fs::canonicalize(folder.join("Cargo.toml"))
+        .with_context(|| format!("{} is no crate", folder.display()))?;
+    let package = PolicyCrate::read(&manifest)?;
+    let target_dir = package.target_directory.join("wasm");
+    let status = toolchain.cargo_build(&manifest, &package.workspace_root, &target_dir).status();
+    ensure!(status.context("cargo does not start")?.success(), "cargo failed");
+
+    let module = target_dir.join(TARGET).join("release").join(package.library).with_extension("wasm");
+    let module = fs::read(&module).with_context(|| format!("cargo left no {}", module.display()))?;
+    let component = ComponentEncoder::default().validate(true).module(&module)?.encode()?;
+
+    let path = out.join(&package.name).with_extension("wasm");
+    // An unchanged component keeps its time, and has passed the gate when it was written.
+    if fs::read(&path).ok().as_ref() != Some(&component) {
+        Host::new(HostLimits::default())?.load(&component)?;
+        write(&path, &component)?;
+    }
+    println!("{}  {} KiB  {}", package.name, component.len().div_ceil(1024), Digest::of(&component));
+    Ok(())
+}
+
+/// All of it or nothing: a cell may be reading the folder.
+fn write(path: &Path, component: &[u8]) -> anyhow::Result<()> {
+    let partial = path.with_extension(format!("wasm.{}", std::process::id()));
+    fs::write(&partial, component)
+        .and_then(|()| fs::rename(&partial, path))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// What Cargo knows of the crate.
+struct PolicyCrate {
+    name: String,
+    /// The file name of its library, without an ending.
+    library: String,
+    workspace_root: PathBuf,
+    target_directory: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+    workspace_root: PathBuf,
+    target_directory: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    manifest_path: PathBuf,
+    targets: Vec<Target>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    name: String,
+    crate_types: Vec<String>,
+}
+
+impl PolicyCrate {
+    fn read(manifest: &Path) -> anyhow::Result<Self> {
+        let output = Command::new("cargo")
+            .args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"])
+            .arg(manifest)
+            .output()
+            .context("cargo does not start")?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
+        let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
+        let package = metadata.packages.into_iter().find(|p| p.manifest_path == manifest);
+        let package = package.context("it is a workspace, not a crate")?;
+        let is_cdylib = |target: &Target| target.crate_types.iter().any(|t| t == "cdylib");
+        let library = package.targets.into_iter().find(is_cdylib);
+        let library = library.context("a policy needs crate-type = [\"cdylib\"]")?;
+        Ok(Self {
+            name: package.name.strip_prefix(PACKAGE_PREFIX).unwrap_or(&package.name).to_owned(),
+            library: library.name.replace('-', "_"),
+            workspace_root: metadata.workspace_root,
+            target_directory: metadata.target_directory,
+        })
+    }
+}
