@@ -1,1 +1,47 @@
-fn main() {}
+//! `cellar-router`: the service callers speak to. It knows which cell is whose home, and asks there.
+
+mod admin;
+mod app;
+mod cells;
+mod config;
+mod disk;
+mod follow;
+mod forward;
+mod metrics;
+mod route;
+#[cfg(test)]
+mod tests;
+
+use clap::Parser;
+use config::RouterConfig;
+use std::path::PathBuf;
+
+#[derive(Parser)]
+#[command(name = "cellar-router", about = "Takes every request to its user's home cell", version)]
+struct Arguments {
+    /// The router's configuration
+    #[arg(long, env = "CELLAR_ROUTER_CONFIG", default_value = "router.toml")]
+    config: PathBuf,
+    /// Read and check the configuration, then exit
+    #[arg(long)]
+    check_config: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let config = RouterConfig::load(&arguments.config)?;
+    if arguments.check_config {
+        config.secrets()?;
+        println!("{} is good", arguments.config.display());
+        return Ok(());
+    }
+    let mut runtime = match config.worker_threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        threads => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(threads);
+            builder
+        }
+    };
+    runtime.enable_all().build()?.block_on(app::run(config))
+}

@@ -108,7 +108,7 @@ impl Run {
         let mut line = Vec::new();
         for number in 1_u64.. {
             line.clear();
-            input.by_ref().take(LINE_MAX_BYTES as u64 + 1).read_until(b'\n', &mut line)?;
+            Read::take(&mut *input, LINE_MAX_BYTES as u64 + 1).read_until(b'\n', &mut line)?;
             if line.is_empty() {
                 break;
             }

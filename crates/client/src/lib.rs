@@ -1,1 +1,13 @@
+//! A client of Cellar's HTTP contract: for `cellctl`, traces, tests, and applications in Rust.
 
+mod admin;
+mod error;
+mod quota;
+mod sessions;
+mod transport;
+mod users;
+
+pub use admin::{Admin, TierChange};
+pub use error::{ClientError, ProblemBody};
+pub use quota::{Consume, Decision};
+pub use transport::{Client, Credential};

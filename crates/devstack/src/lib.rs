@@ -1,1 +1,27 @@
+//! Real servers and services on this machine, for local stacks and for tests.
+//!
+//! It starts built binaries and uses no other crate of the project, so that whatever it proves it
+//! proves of the programs as they ship.
 
+mod cellctl;
+mod config;
+mod error;
+mod folders;
+mod plan;
+mod postgres;
+mod process;
+mod ready;
+mod redis;
+mod stack;
+mod state;
+
+pub use cellctl::Cellctl;
+pub use error::StackError;
+pub use folders::Folders;
+pub use plan::{Clock, Fsync, World};
+pub use postgres::Postgres;
+pub use process::{Identity, Launch};
+pub use ready::Ready;
+pub use redis::Redis;
+pub use stack::{Bootstrap, Keys, Stack};
+pub use state::{ProcessEntry, RegionEntry, Role, StackState};

@@ -1,6 +1,6 @@
 //! JSON bodies: what cannot be parsed is 400, what makes no sense is 422, what is too long is 413.
 
-use crate::limits::BODY_MAX;
+use crate::limits::{BODY_MAX, BODY_READ_TIMEOUT};
 use crate::problem::HttpProblem;
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
@@ -20,13 +20,17 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     }
 }
 
-/// A whole body, or 413.
-pub(crate) async fn read_body<B>(body: B) -> Result<Bytes, Problem>
+/// A whole body within `BODY_MAX`, or 413.
+pub async fn read_body<B>(body: B) -> Result<Bytes, Problem>
 where
     B: http_body::Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    match Limited::new(body, BODY_MAX).collect().await {
+    let whole = tokio::time::timeout(BODY_READ_TIMEOUT, Limited::new(body, BODY_MAX).collect());
+    let Ok(whole) = whole.await else {
+        return Err(Problem::new(ProblemType::Malformed).detail("the body did not arrive in time"));
+    };
+    match whole {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
             Err(Problem::new(ProblemType::TooLarge).detail(format!("a body may have {BODY_MAX} bytes")))
@@ -40,11 +44,8 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     use serde_json::error::Category;
     serde_json::from_slice(bytes).map_err(|error| match error.classify() {
         Category::Data => {
-            let pointer = String::new();
-            let message = error.to_string();
-            Problem::new(ProblemType::Invalid)
-                .detail("the body does not fit")
-                .errors(vec![SettingProblem { pointer, message }])
+            let error = SettingProblem { pointer: pointer_of::<T>(bytes), message: error.to_string() };
+            Problem::new(ProblemType::Invalid).detail("the body does not fit").errors(vec![error])
         }
         Category::Io | Category::Syntax | Category::Eof => {
             Problem::new(ProblemType::Malformed).detail(format!("the body is not JSON: {error}"))
@@ -52,10 +53,24 @@ pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     })
 }
 
+/// Where in the body the member stands that does not fit, as a JSON pointer. Parses a second time, so
+/// that bodies which fit pay nothing for it.
+fn pointer_of<T: DeserializeOwned>(bytes: &[u8]) -> String {
+    use serde_path_to_error::Segment;
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut json) else { return String::new() };
+    let segments = error.path().iter().filter_map(|segment| match segment {
+        Segment::Seq { index } => Some(format!("/{index}")),
+        Segment::Map { key } => Some(format!("/{}", key.replace('~', "~0").replace('/', "~1"))),
+        Segment::Enum { .. } | Segment::Unknown => None,
+    });
+    segments.collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cellar_model::wire::ConsumeBody;
+    use cellar_model::wire::{BatchBody, ConsumeBody};
 
     fn kind(body: &str) -> u16 {
         parse_json::<ConsumeBody>(body.as_bytes()).map_or_else(|problem| problem.kind.status(), |_| 200)
@@ -75,5 +90,16 @@ mod tests {
         ] {
             assert_eq!(kind(senseless), 422, "{senseless}");
         }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_pointed_at() {
+        let pointer = |body: &str| {
+            let problem = parse_json::<BatchBody>(body.as_bytes()).unwrap_err();
+            problem.errors[0].pointer.clone()
+        };
+        assert_eq!(pointer(r#"{"checks":[{"user_id":"u"},{"cost":{"tokens":-3}}]}"#), "/checks/1/cost/tokens");
+        assert_eq!(pointer(r#"{"checks":[{"cost":1.5}]}"#), "/checks/0/cost");
+        assert_eq!(pointer(r#"{"cheks":[]}"#), "/cheks");
     }
 }

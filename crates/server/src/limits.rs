@@ -9,6 +9,8 @@ pub const HEADER_BYTES_MAX: usize = 16 * 1024;
 pub const HEADERS_MAX: usize = 64;
 /// From a connection's first byte to the end of the headers: what a slow sender may hold a place for.
 pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// From the end of the headers to the end of a body that is read whole.
+pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections at once; more wait in the kernel's queue.
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// For how long a stopping process lets requests under way finish.

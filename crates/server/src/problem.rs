@@ -26,6 +26,13 @@ impl From<ProblemType> for HttpProblem {
 impl HttpProblem {
     pub fn into_http(self) -> http::Response<Full<Bytes>> {
         let problem = self.0;
+        let (problem_type, detail) = (problem.kind.slug(), problem.detail.as_deref());
+        match problem.kind {
+            ProblemType::Internal => tracing::error!(problem_type, detail, "a request failed"),
+            // Counted by reason; a line each would drown the log when a store is away.
+            ProblemType::TryAgain => tracing::debug!(problem_type, detail, "a request was put off"),
+            _ => {}
+        }
         let body = serde_json::Value::from(problem.to_json()).to_string();
         let mut response = problem_response(problem.kind, body);
         let retry_after_s = match (problem.retry_after_s, problem.kind) {

@@ -1,7 +1,7 @@
 //! The quota routes, over anyone who decides.
 
 use crate::body::{parse_json, read_body};
-use crate::front;
+use crate::{front, telemetry};
 use crate::keys::Keys;
 use crate::metrics::HttpMetrics;
 use crate::problem::HttpProblem;
@@ -20,6 +20,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
+use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -56,7 +57,7 @@ impl<D: Decider> QuotaApi<D> {
         let began = Instant::now();
         let mut response = match self.check(headers, &body) {
             Ok(check) => {
-                let verdict = self.decider.decide(vec![check]).await.pop();
+                let verdict = self.decider.decide(vec![check]).instrument(telemetry::request_span(headers)).await.pop();
                 let verdict = verdict.unwrap_or_else(|| Verdict::try_again(cellar_model::TryAgain::Unknown));
                 self.metrics.verdict(&verdict);
                 verdict_response(&verdict)
@@ -101,7 +102,7 @@ impl<D: Decider> QuotaApi<D> {
         if !errors.is_empty() {
             return Err(Problem::new(ProblemType::Invalid).errors(errors));
         }
-        let verdicts = self.decider.decide(checks).await;
+        let verdicts = self.decider.decide(checks).instrument(telemetry::request_span(headers)).await;
         let results = verdicts.iter().inspect(|verdict| self.metrics.verdict(verdict)).map(batch_item);
         Ok(serde_json::json!({ "results": results.collect::<Vec<_>>() }))
     }
@@ -244,7 +245,8 @@ fn unquote(inside: &str) -> Option<String> {
     Some(key)
 }
 
-fn server_timing(headers: &mut HeaderMap, elapsed: std::time::Duration) {
+/// `Server-Timing: route;dur=…`, in milliseconds.
+pub fn server_timing(headers: &mut HeaderMap, elapsed: std::time::Duration) {
     let value = format!("route;dur={:.3}", elapsed.as_secs_f64() * 1e3);
     if let Ok(value) = HeaderValue::from_str(&value) {
         headers.insert(HeaderName::from_static("server-timing"), value);

@@ -5,22 +5,37 @@ use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use opentelemetry_sdk::trace::SdkTracerProvider;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
+use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::{Handle, Runtime};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{EnvFilter, Layer};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+/// Spans of ours; a collector is not told of the libraries' own.
+const SPANS: &str = "off,cellar_server=debug,cellar_router=debug,cellar_cell=debug,cellar_quota=debug,\
+                     cellar_policy_host=debug,cellar_directory=debug";
+
 /// Flushes what has not been exported when it goes.
 pub struct Telemetry {
-    provider: Option<SdkTracerProvider>,
+    export: Option<Export>,
 }
 
-impl Drop for Telemetry {
+struct Export {
+    provider: SdkTracerProvider,
+    runtime: Option<Runtime>,
+}
+
+impl Drop for Export {
     fn drop(&mut self) {
-        if let Some(provider) = self.provider.take() {
-            // A collector that is away must not keep a process from ending.
-            let _ = provider.shutdown();
+        // A collector that is away must not keep a process from ending.
+        let _ = self.provider.shutdown_with_timeout(Duration::from_secs(1));
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
         }
     }
 }
@@ -29,6 +44,8 @@ impl Drop for Telemetry {
 pub enum TelemetryError {
     #[error("spans cannot be exported to that endpoint")]
     Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+    #[error("the thread that exports spans cannot be started")]
+    Runtime(#[from] std::io::Error),
 }
 
 /// Logs to standard error at `CELLAR_LOG` (default `info`), as lines or JSON; spans to an OTLP
@@ -41,18 +58,65 @@ pub fn init(
     let filter = EnvFilter::try_from_env("CELLAR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     let lines = if json { lines.json().boxed() } else { lines.boxed() };
-    let provider = otlp_endpoint.map(|endpoint| provider(service, endpoint)).transpose()?;
-    let spans = provider.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer(service)));
+    let export = otlp_endpoint.map(|endpoint| export(service, endpoint)).transpose()?;
+    let spans = export.as_ref().map(|export| {
+        let tracer = export.provider.tracer(service);
+        tracing_opentelemetry::layer().with_tracer(tracer).with_filter(EnvFilter::new(SPANS))
+    });
     // A second call in one process (tests) keeps the first one's.
-    let _ = tracing_subscriber::registry().with(lines).with(filter).with(spans).try_init();
-    Ok(Telemetry { provider })
+    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).with(spans).try_init();
+    Ok(Telemetry { export })
 }
 
-fn provider(service: &'static str, endpoint: &str) -> Result<SdkTracerProvider, TelemetryError> {
+impl Telemetry {
+    /// Whether spans go anywhere.
+    pub fn exports(&self) -> bool {
+        self.export.is_some()
+    }
+}
+
+fn export(service: &'static str, endpoint: &str) -> Result<Export, TelemetryError> {
+    // A thread of its own: at the end of the process, when the last spans are sent, the service's
+    // runtime no longer turns.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let endpoint = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
     let exporter = opentelemetry_otlp::SpanExporter::builder().with_http().with_endpoint(endpoint).build()?;
+    let exporter = OnRuntime { exporter: Arc::new(exporter), runtime: runtime.handle().clone() };
     let resource = opentelemetry_sdk::Resource::builder().with_service_name(service).build();
-    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+    let provider = SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build();
+    Ok(Export { provider, runtime: Some(runtime) })
+}
+
+/// The SDK exports from a plain thread, and the HTTP client needs a runtime.
+#[derive(Debug)]
+struct OnRuntime {
+    exporter: Arc<opentelemetry_otlp::SpanExporter>,
+    runtime: Handle,
+}
+
+impl SpanExporter for OnRuntime {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let exporter = self.exporter.clone();
+        let sent = self.runtime.spawn(async move { exporter.export(batch).await });
+        sent.await.unwrap_or_else(|gone| Err(OTelSdkError::InternalFailure(gone.to_string())))
+    }
+
+    fn set_resource(&mut self, resource: &Resource) {
+        // Nobody else holds it before the first export.
+        if let Some(exporter) = Arc::get_mut(&mut self.exporter) {
+            exporter.set_resource(resource);
+        }
+    }
+}
+
+/// The hop's span, a child of the caller's. Nothing is read or made when nobody collects spans.
+pub fn request_span(headers: &HeaderMap) -> tracing::Span {
+    let span = tracing::debug_span!("route.forward", otel.kind = "server");
+    if !span.is_disabled() {
+        // Without an exporter there is nothing to set.
+        let _ = span.set_parent(extract(headers));
+    }
+    span
 }
 
 /// Writes the span's W3C context into headers.

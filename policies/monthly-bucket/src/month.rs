@@ -57,7 +57,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn start_us(year: i16, month: i8) -> u64 {
-        let start = date(year, month, 1).at(0, 0, 0, 0).to_zoned(TimeZone::UTC).unwrap().timestamp();
+        let start = TimeZone::UTC.to_timestamp(date(year, month, 1).at(0, 0, 0, 0)).unwrap();
         u64::try_from(start.as_microsecond()).unwrap()
     }
 

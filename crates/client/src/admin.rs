@@ -1,0 +1,52 @@
+//! The admin API: tiers, the topology, the books. For operator keys, on admin listeners.
+
+use crate::error::ClientError;
+use crate::transport::{Client, Credential};
+use cellar_model::wire::AuditPage;
+use cellar_model::{CellName, RevisedTier, SettingProblem, TierDocument, Topology, UserId};
+use reqwest::Method;
+use serde::Deserialize;
+
+/// A client of admin listeners.
+#[derive(Clone, Debug)]
+pub struct Admin(Client);
+
+/// What putting a tier in force would change, and what speaks against it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct TierChange {
+    pub before: Option<TierDocument>,
+    pub after: TierDocument,
+    #[serde(default)]
+    pub problems: Vec<SettingProblem>,
+}
+
+impl Admin {
+    pub fn new(urls: impl IntoIterator<Item = impl Into<String>>, operator: Credential) -> Result<Self, ClientError> {
+        Client::new(urls, operator).map(Self)
+    }
+
+    pub async fn tiers(&self) -> Result<Vec<RevisedTier>, ClientError> {
+        self.0.ask(Method::GET, "/admin/v1/tiers", |request| request).await
+    }
+
+    pub async fn tier_change(&self, document: &TierDocument) -> Result<TierChange, ClientError> {
+        let path = format!("/admin/v1/tiers/{}?dry_run=true", document.name);
+        self.0.ask(Method::PUT, &path, |request| request.json(document)).await
+    }
+
+    pub async fn put_tier(&self, document: &TierDocument) -> Result<(), ClientError> {
+        let path = format!("/admin/v1/tiers/{}", document.name);
+        self.0.tell(Method::PUT, &path, |request| request.json(document)).await
+    }
+
+    pub async fn topology(&self) -> Result<Topology, ClientError> {
+        self.0.ask(Method::GET, "/admin/v1/topology", |request| request).await
+    }
+
+    /// A page of a cell's books; `cell` is none where the listener is that of a cell itself.
+    pub async fn audit(&self, cell: Option<&CellName>, after: Option<&UserId>) -> Result<AuditPage, ClientError> {
+        let base = cell.map_or_else(|| "/admin/v1".to_owned(), |cell| format!("/admin/v1/cells/{cell}"));
+        let query = after.map_or_else(String::new, |after| format!("?after={}", after.as_str()));
+        self.0.ask(Method::GET, &format!("{base}/audit{query}"), |request| request).await
+    }
+}

@@ -1,0 +1,35 @@
+//! Users: sign-up, profile, preferences.
+
+use crate::error::ClientError;
+use crate::transport::Client;
+use cellar_model::wire::{Profile, SignUpBody, SignedUp};
+use cellar_model::{UserId, header};
+use reqwest::Method;
+use serde_json::{Map, Value};
+
+impl Client {
+    /// Signs up a user. With a key, a repeat gets the same user.
+    pub async fn sign_up(&self, body: &SignUpBody, idempotency_key: Option<&str>) -> Result<SignedUp, ClientError> {
+        self.ask(Method::POST, "/v1/users", |mut request| {
+            if let Some(key) = idempotency_key {
+                request = request.header(header::IDEMPOTENCY_KEY, format!("\"{key}\""));
+            }
+            request.json(body)
+        })
+        .await
+    }
+
+    pub async fn profile(&self, user: &UserId) -> Result<Profile, ClientError> {
+        self.ask(Method::GET, "/v1/user/profile", |request| request.header(header::USER, user.as_str())).await
+    }
+
+    pub async fn preferences(&self, user: &UserId) -> Result<Map<String, Value>, ClientError> {
+        self.ask(Method::GET, "/v1/user/preferences", |request| request.header(header::USER, user.as_str())).await
+    }
+
+    /// Applies a JSON merge patch.
+    pub async fn patch_preferences(&self, user: &UserId, patch: &Map<String, Value>) -> Result<Map<String, Value>, ClientError> {
+        self.ask(Method::POST, "/v1/user/preferences", |request| request.header(header::USER, user.as_str()).json(patch))
+            .await
+    }
+}

@@ -1,0 +1,109 @@
+//! The configuration files of a stack's programs.
+
+use crate::StackError;
+use crate::folders::set_mode;
+use crate::plan::{Clock, Fsync, World};
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// What `cell.toml` says.
+pub(crate) struct CellFiles<'a> {
+    pub(crate) folder: PathBuf,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) name: &'a str,
+    pub(crate) region: &'a str,
+    pub(crate) port: u16,
+    pub(crate) admin_port: u16,
+    pub(crate) world: &'a World,
+    pub(crate) postgres_url: String,
+    pub(crate) directory_url: String,
+    pub(crate) redis_quota_url: String,
+    pub(crate) redis_cache_url: String,
+    pub(crate) pepper_file: &'a Path,
+    pub(crate) mac_key_file: &'a Path,
+    pub(crate) shards: u16,
+}
+
+/// What `router.toml` says.
+pub(crate) struct RouterFiles<'a> {
+    pub(crate) folder: PathBuf,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) name: &'a str,
+    pub(crate) region: &'a str,
+    pub(crate) port: u16,
+    pub(crate) admin_port: u16,
+    pub(crate) world: &'a World,
+    pub(crate) directory_url: String,
+    pub(crate) pepper_file: &'a Path,
+    pub(crate) mac_key_file: &'a Path,
+}
+
+impl CellFiles<'_> {
+    pub(crate) fn write(&self) -> Result<PathBuf, StackError> {
+        let mut toml = common(self.name, self.region, self.port, self.admin_port, self.world, &self.data_dir);
+        let unsafe_ack = self.world.fsync == Fsync::Everysec;
+        // Writing into a string cannot fail.
+        let _ = writeln!(toml, "incarnation = 1\npublic = {}\nallow_unsafe_ack = {unsafe_ack}\nshards = {}",
+            self.world.single, self.shards);
+        let secrets = [
+            ("postgres_url", &self.postgres_url),
+            ("directory_url", &self.directory_url),
+            ("redis_quota_url", &self.redis_quota_url),
+            ("redis_cache_url", &self.redis_cache_url),
+        ];
+        finish(toml, "cell.toml", &self.folder, &secrets, self.pepper_file, self.mac_key_file)
+    }
+}
+
+impl RouterFiles<'_> {
+    pub(crate) fn write(&self) -> Result<PathBuf, StackError> {
+        let toml = common(self.name, self.region, self.port, self.admin_port, self.world, &self.data_dir);
+        let secrets = [("directory_url", &self.directory_url)];
+        finish(toml, "router.toml", &self.folder, &secrets, self.pepper_file, self.mac_key_file)
+    }
+}
+
+fn common(name: &str, region: &str, port: u16, admin_port: u16, world: &World, data_dir: &Path) -> String {
+    let clock = match world.clock {
+        Clock::Wall => "wall",
+        Clock::Virtual => "virtual",
+    };
+    format!(
+        "name = \"{name}\"\nregion = \"{region}\"\nlisten = \"127.0.0.1:{port}\"\n\
+         admin_listen = \"127.0.0.1:{admin_port}\"\nclock = \"{clock}\"\nworker_threads = 1\ndata_dir = {}\n",
+        quoted(data_dir)
+    )
+}
+
+fn finish(
+    mut toml: String,
+    file: &str,
+    folder: &Path,
+    secrets: &[(&str, &String)],
+    pepper_file: &Path,
+    mac_key_file: &Path,
+) -> Result<PathBuf, StackError> {
+    std::fs::create_dir_all(folder).map_err(StackError::folder(folder))?;
+    for (name, secret) in secrets {
+        let path = folder.join(name);
+        write_secret(&path, secret)?;
+        let _ = writeln!(toml, "{name}_file = {}", quoted(&path));
+    }
+    let _ = writeln!(toml, "pepper_file = {}\nmac_key_file = {}", quoted(pepper_file), quoted(mac_key_file));
+    let path = folder.join(file);
+    std::fs::write(&path, toml).map_err(StackError::folder(&path))?;
+    Ok(path)
+}
+
+/// A path as a TOML string: JSON's escapes are TOML's.
+fn quoted(path: &Path) -> String {
+    serde_json::Value::from(path.display().to_string()).to_string()
+}
+
+pub(crate) fn write_secret(path: &Path, secret: &str) -> Result<(), StackError> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(StackError::folder(folder))?;
+    }
+    std::fs::write(path, secret).map_err(StackError::folder(path))?;
+    set_mode(path, 0o600)
+}

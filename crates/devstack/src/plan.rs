@@ -1,0 +1,287 @@
+//! What a world consists of: its regions, cells and the processes they need, in the order they start.
+
+use crate::StackError;
+use crate::config::{CellFiles, RouterFiles, write_secret};
+use crate::folders::{Folders, free_port};
+use crate::process::Launch;
+use crate::ready::Ready;
+use crate::state::{ProcessEntry, RegionEntry, Role};
+use crate::{postgres, redis};
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// In this order; a world has as many as it asks for.
+const REGIONS: [&str; 8] = ["eu", "us", "ap", "sa", "af", "me", "oc", "in"];
+/// More cells on one machine are no world but a load test.
+const CELLS_MAX: usize = 16;
+const SHARDS: u16 = 4;
+/// Virtual nodes of a cell on its region's ring.
+const WEIGHT: u32 = 128;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Clock {
+    #[default]
+    Wall,
+    /// Takes its time from callers.
+    Virtual,
+}
+
+/// How the quota Redis flushes its append-only file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fsync {
+    #[default]
+    Always,
+    /// Faster on slow disks; cells then say with every admission that the machine may forget it.
+    Everysec,
+}
+
+/// What to start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct World {
+    pub regions: usize,
+    /// Of each region.
+    pub cells: usize,
+    /// One public cell and nothing else.
+    pub single: bool,
+    pub clock: Clock,
+    pub fsync: Fsync,
+}
+
+impl World {
+    pub fn of(regions: usize, cells: usize) -> Self {
+        Self { regions, cells, single: false, clock: Clock::default(), fsync: Fsync::default() }
+    }
+
+    /// One cell that callers reach without a router.
+    pub fn single_cell() -> Self {
+        Self { single: true, ..Self::of(1, 1) }
+    }
+
+    pub fn validate(&self) -> Result<(), StackError> {
+        let step = "planning the world";
+        if !(1..=REGIONS.len()).contains(&self.regions) {
+            return Err(StackError::Step { step, cause: format!("1 to {} regions", REGIONS.len()) });
+        }
+        if self.cells == 0 || self.cells * self.regions > CELLS_MAX {
+            return Err(StackError::Step { step, cause: format!("1 to {CELLS_MAX} cells in all") });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        let shape = if self.single { "one cell".into() } else { format!("{} regions × {} cells", self.regions, self.cells) };
+        format!("{shape}, {:?} clock, fsync {:?}", self.clock, self.fsync).to_lowercase()
+    }
+}
+
+/// Every process with its ports, and the topology that says where they are.
+pub(crate) struct Plan {
+    pub(crate) processes: Vec<ProcessEntry>,
+    pub(crate) regions: Vec<RegionEntry>,
+    pub(crate) topology: serde_json::Value,
+    pub(crate) directory_url: String,
+    pub(crate) pepper_file: PathBuf,
+}
+
+/// Gathers the plan while it is made.
+struct Planner<'a> {
+    world: &'a World,
+    folders: &'a Folders,
+    processes: Vec<ProcessEntry>,
+    directory_url: String,
+    pepper_file: PathBuf,
+    mac_key_file: PathBuf,
+}
+
+pub(crate) fn plan(world: &World, folders: &Folders) -> Result<Plan, StackError> {
+    world.validate()?;
+    let secrets = folders.stack.join("secrets");
+    let (pepper_file, mac_key_file) = (secrets.join("pepper"), secrets.join("mac-key"));
+    for file in [&pepper_file, &mac_key_file] {
+        write_secret(file, &hex::encode(rand::random::<[u8; 32]>()))?;
+    }
+    let mut planner = Planner {
+        world,
+        folders,
+        processes: Vec::new(),
+        directory_url: String::new(),
+        pepper_file,
+        mac_key_file,
+    };
+    if !world.single {
+        planner.directory_url = planner.postgres("directory", Role::Directory, None, None, "directory")?;
+    }
+    let (mut regions, mut topology) = (Vec::new(), Vec::new());
+    let names: Vec<&str> = if world.single { vec!["local"] } else { REGIONS[..world.regions].to_vec() };
+    for region in names {
+        let (entry, document) = planner.region(region)?;
+        regions.push(entry);
+        topology.push(document);
+    }
+    // Routers last: they are ready once there is something to route to.
+    planner.processes.sort_by_key(|process| process.role == Role::Router);
+    let default_region = regions[0].name.clone();
+    let topology = serde_json::json!({
+        "revision": 1, "predecessor": 0, "plan": null, "witness": null,
+        "default_region": default_region, "regions": topology,
+    });
+    let Planner { processes, directory_url, pepper_file, .. } = planner;
+    Ok(Plan { processes, regions, topology, directory_url, pepper_file })
+}
+
+impl Planner<'_> {
+    fn region(&mut self, region: &str) -> Result<(RegionEntry, serde_json::Value), StackError> {
+        let mut cells = Vec::new();
+        let mut door = (String::new(), String::new());
+        for n in 1..=self.world.cells {
+            let cell = format!("{region}-{n}");
+            let (url, admin_url) = self.cell(region, &cell)?;
+            cells.push(serde_json::json!({
+                "name": cell, "state": "open", "weight": WEIGHT, "shards": SHARDS, "incarnation": 1,
+                "endpoints": [url, admin_url],
+            }));
+            door = (url, admin_url);
+        }
+        if !self.world.single {
+            door = self.router(region)?;
+        }
+        let entry = RegionEntry { name: region.to_owned(), router_url: door.0.clone(), admin_url: door.1 };
+        let routers = if self.world.single { Vec::new() } else { vec![door.0] };
+        Ok((entry, serde_json::json!({ "name": region, "residency": region, "routers": routers, "cells": cells })))
+    }
+
+    fn cell(&mut self, region: &str, cell: &str) -> Result<(String, String), StackError> {
+        let data = |name: &str| self.folders.data.join(format!("{cell}-{name}"));
+        let (quota_port, cache_port) = (free_port()?, free_port()?);
+        let quota = redis::quota_launch(&data("redis-quota"), quota_port, self.world.fsync)?;
+        let cache = redis::cache_launch(&data("redis-cache"), cache_port)?;
+        let of_cell = (Some(region), Some(cell));
+        self.server(format!("{cell}-redis-quota"), Role::RedisQuota, of_cell, quota, quota_port, Ready::RedisOn(quota_port));
+        self.server(format!("{cell}-redis-cache"), Role::RedisCache, of_cell, cache, cache_port, Ready::RedisOn(cache_port));
+        let postgres_url = self.postgres(&format!("{cell}-postgres"), Role::Postgres, Some(region), Some(cell), "cell")?;
+        if self.world.single {
+            self.directory_url = postgres_url.replace("/cell", "/directory");
+        }
+        let (port, admin_port) = (free_port()?, free_port()?);
+        let config = CellFiles {
+            folder: self.folders.stack.join(cell),
+            data_dir: self.folders.data.join(format!("{cell}-0")),
+            name: cell,
+            region,
+            port,
+            admin_port,
+            world: self.world,
+            postgres_url,
+            directory_url: self.directory_url.clone(),
+            redis_quota_url: format!("redis://127.0.0.1:{quota_port}/"),
+            redis_cache_url: format!("redis://127.0.0.1:{cache_port}/"),
+            pepper_file: &self.pepper_file,
+            mac_key_file: &self.mac_key_file,
+            shards: SHARDS,
+        };
+        let file = config.write()?;
+        self.program(format!("{cell}-0"), Role::Cell, of_cell, "cellar-cell", &file, port, admin_port)
+    }
+
+    fn router(&mut self, region: &str) -> Result<(String, String), StackError> {
+        let name = format!("{region}-router");
+        let (port, admin_port) = (free_port()?, free_port()?);
+        let config = RouterFiles {
+            folder: self.folders.stack.join(&name),
+            data_dir: self.folders.data.join(&name),
+            name: &name,
+            region,
+            port,
+            admin_port,
+            world: self.world,
+            directory_url: self.directory_url.clone(),
+            pepper_file: &self.pepper_file,
+            mac_key_file: &self.mac_key_file,
+        };
+        let file = config.write()?;
+        self.program(name, Role::Router, (Some(region), None), "cellar-router", &file, port, admin_port)
+    }
+
+    fn postgres(
+        &mut self,
+        name: &str,
+        role: Role,
+        region: Option<&str>,
+        cell: Option<&str>,
+        database: &str,
+    ) -> Result<String, StackError> {
+        let port = free_port()?;
+        let launch = postgres::launch(&self.folders.data.join(name), port)?;
+        self.server(name.to_owned(), role, (region, cell), launch, port, Ready::PostgresOn(port));
+        Ok(postgres::url(port, database))
+    }
+
+    fn server(
+        &mut self,
+        name: String,
+        role: Role,
+        of: (Option<&str>, Option<&str>),
+        launch: Launch,
+        port: u16,
+        ready: Ready,
+    ) {
+        let url = match ready {
+            Ready::RedisOn(_) => format!("redis://127.0.0.1:{port}/"),
+            _ => postgres::url(port, if role == Role::Directory { "directory" } else { "cell" }),
+        };
+        self.processes.push(ProcessEntry {
+            name,
+            role,
+            region: of.0.map(str::to_owned),
+            cell: of.1.map(str::to_owned),
+            life: None,
+            url,
+            admin_url: None,
+            ports: vec![port],
+            launch,
+            ready,
+        });
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a process is named by what it is, whose it is and where it listens")]
+    fn program(
+        &mut self,
+        name: String,
+        role: Role,
+        of: (Option<&str>, Option<&str>),
+        program: &str,
+        config: &std::path::Path,
+        port: u16,
+        admin_port: u16,
+    ) -> Result<(String, String), StackError> {
+        let launch = Launch {
+            program: built(program)?,
+            arguments: vec!["--config".into(), config.display().to_string()],
+            log: self.folders.data.join(&name).join("log"),
+        };
+        let (url, admin_url) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{admin_port}"));
+        self.processes.push(ProcessEntry {
+            name,
+            role,
+            region: of.0.map(str::to_owned),
+            cell: of.1.map(str::to_owned),
+            life: None,
+            url: url.clone(),
+            admin_url: Some(admin_url.clone()),
+            ports: vec![port, admin_port],
+            launch,
+            ready: Ready::HttpOn(admin_port),
+        });
+        Ok((url, admin_url))
+    }
+}
+
+/// A program of ours: beside the running one (a test's executable is one folder below).
+pub(crate) fn built(program: &str) -> Result<PathBuf, StackError> {
+    let missing = || StackError::NotBuilt { program: program.to_owned() };
+    let running = std::env::current_exe().map_err(|_| missing())?;
+    let beside = running.ancestors().skip(1).take(3).map(|folder| folder.join(program));
+    beside.into_iter().find(|path| path.is_file()).ok_or_else(missing)
+}

@@ -1,0 +1,139 @@
+//! What is known of a stack from one command to the next: one file in its folder.
+
+use crate::StackError;
+use crate::folders::set_mode;
+use crate::plan::World;
+use crate::process::{Identity, Launch};
+use crate::ready::Ready;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    Directory,
+    RedisQuota,
+    RedisCache,
+    Postgres,
+    Cell,
+    Router,
+}
+
+impl Role {
+    pub fn label(self) -> &'static str {
+        match self {
+            Role::Directory => "directory",
+            Role::RedisQuota => "redis-quota",
+            Role::RedisCache => "redis-cache",
+            Role::Postgres => "postgres",
+            Role::Cell => "cell",
+            Role::Router => "router",
+        }
+    }
+
+    pub(crate) fn is_store(self) -> bool {
+        !matches!(self, Role::Cell | Role::Router)
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ProcessEntry {
+    pub name: String,
+    pub role: Role,
+    pub region: Option<String>,
+    pub cell: Option<String>,
+    /// Its last life, over or not.
+    pub life: Option<Identity>,
+    pub url: String,
+    pub admin_url: Option<String>,
+    pub ports: Vec<u16>,
+    pub launch: Launch,
+    pub ready: Ready,
+}
+
+impl ProcessEntry {
+    pub fn is_running(&self) -> bool {
+        self.life.is_some_and(Identity::is_alive)
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RegionEntry {
+    pub name: String,
+    pub router_url: String,
+    pub admin_url: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StackState {
+    pub world: World,
+    /// In the order they start.
+    pub processes: Vec<ProcessEntry>,
+    pub regions: Vec<RegionEntry>,
+    pub topology: serde_json::Value,
+    pub directory_url: String,
+    pub pepper_file: PathBuf,
+    /// Present once the directory has been filled.
+    pub service_key: Option<String>,
+    pub operator_key: Option<String>,
+    /// Everything started, once: what is missing since has died or was stopped.
+    pub complete: bool,
+}
+
+const FILE: &str = "state.json";
+
+impl StackState {
+    pub(crate) fn read(folder: &Path) -> Result<Option<Self>, StackError> {
+        let path = folder.join(FILE);
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StackError::State { path, cause: error.to_string() }),
+        };
+        let state = serde_json::from_slice(&text).map_err(|error| StackError::State { path, cause: error.to_string() });
+        state.map(Some)
+    }
+
+    /// Written beside and renamed; it holds keys, so it is the owner's only.
+    pub(crate) fn write(&self, folder: &Path) -> Result<(), StackError> {
+        let path = folder.join(FILE);
+        let text = serde_json::to_vec_pretty(self)
+            .map_err(|error| StackError::State { path: path.clone(), cause: error.to_string() })?;
+        let beside = folder.join("state.new");
+        std::fs::write(&beside, text).map_err(StackError::folder(&beside))?;
+        set_mode(&beside, 0o600)?;
+        std::fs::rename(&beside, &path).map_err(StackError::folder(&path))
+    }
+
+    pub fn running(&self) -> usize {
+        self.processes.iter().filter(|process| process.is_running()).count()
+    }
+
+    /// The document of `cellctl status --json`.
+    pub fn to_json(&self, folder: &Path) -> serde_json::Value {
+        let running = self.running();
+        let state = match running {
+            0 => "down",
+            n if n == self.processes.len() => "up",
+            _ => "degraded",
+        };
+        let processes = self.processes.iter().map(|process| {
+            serde_json::json!({
+                "role": process.role.label(), "name": process.name, "region": process.region, "cell": process.cell,
+                "pid": process.life.map(|life| life.pid), "url": process.url, "admin_url": process.admin_url,
+                "log": process.launch.log, "state": if process.is_running() { "running" } else { "dead" },
+            })
+        });
+        let regions = self.regions.iter().map(|region| {
+            serde_json::json!({
+                "name": region.name, "router_url": region.router_url, "admin_url": region.admin_url, "grpc_url": null,
+            })
+        });
+        serde_json::json!({
+            "stack": folder, "state": state, "clock": self.world.clock,
+            "service_key": self.service_key, "operator_key": self.operator_key,
+            "global_url": self.regions.first().map(|region| &region.router_url),
+            "regions": regions.collect::<Vec<_>>(), "processes": processes.collect::<Vec<_>>(),
+        })
+    }
+}

@@ -1,0 +1,129 @@
+//! `router.toml`, as written by an operator. A key nobody reads is a typo, so unknown keys stop us.
+
+use cellar_directory::Pepper;
+use cellar_model::{MacKeys, RegionName, Secret};
+use serde::Deserialize;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RouterConfig {
+    /// For logs: which of a region's routers this is.
+    pub(crate) name: String,
+    /// Where users sign up who name no region.
+    pub(crate) region: RegionName,
+    /// Where callers ask.
+    pub(crate) listen: SocketAddr,
+    /// Metrics, health, and the operators' API.
+    pub(crate) admin_listen: SocketAddr,
+    /// The last good topology and catalog, and what was learned about users off the ring.
+    pub(crate) data_dir: PathBuf,
+    #[serde(default)]
+    pub(crate) clock: ClockSetting,
+    /// Threads that serve. 1 is the fastest on a machine shared with cells.
+    #[serde(default = "one")]
+    pub(crate) worker_threads: usize,
+    pub(crate) directory_url_file: PathBuf,
+    pub(crate) pepper_file: PathBuf,
+    pub(crate) mac_key_file: PathBuf,
+    #[serde(default)]
+    pub(crate) otlp_endpoint: Option<String>,
+    /// Listen beyond loopback without TLS: for containers on a laptop.
+    #[serde(default)]
+    pub(crate) allow_plaintext: bool,
+    #[serde(default)]
+    pub(crate) log_json: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ClockSetting {
+    #[default]
+    Wall,
+    /// Takes `at_us` from callers. Loopback only: whoever sets the time sets the quota.
+    Virtual,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// The secrets that the configuration names files of.
+pub(crate) struct RouterSecrets {
+    pub(crate) directory_url: Secret,
+    pub(crate) pepper: Pepper,
+    pub(crate) mac_keys: MacKeys,
+}
+
+impl RouterConfig {
+    pub(crate) fn load(path: &Path) -> anyhow::Result<Self> {
+        let config: Self = cellar_server::config::load(path, "CELLAR_ROUTER__")?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// What types cannot say. Called once, before the first socket opens.
+    fn validate(&self) -> anyhow::Result<()> {
+        anyhow::ensure!((1..=64).contains(&self.worker_threads), "worker_threads must be 1 to 64");
+        let loopback = self.listen.ip().is_loopback() && self.admin_listen.ip().is_loopback();
+        anyhow::ensure!(
+            loopback || self.allow_plaintext,
+            "a listener beyond loopback needs TLS, or allow_plaintext = true"
+        );
+        anyhow::ensure!(
+            self.clock == ClockSetting::Wall || loopback,
+            "clock = \"virtual\" is for loopback only: whoever sets the time sets the quota"
+        );
+        Ok(())
+    }
+
+    pub(crate) fn secrets(&self) -> anyhow::Result<RouterSecrets> {
+        let read = |path: &Path| cellar_server::config::read_secret(path);
+        let mac_keys = read(&self.mac_key_file)?;
+        Ok(RouterSecrets {
+            directory_url: read(&self.directory_url_file)?,
+            pepper: Pepper::from_text(&read(&self.pepper_file)?)?,
+            mac_keys: MacKeys::from_text(mac_keys.reveal())
+                .map_err(|_| anyhow::anyhow!("mac_key_file must hold one or two lines of 64 hex digits"))?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        name = "eu-router-1"
+        region = "eu"
+        listen = "127.0.0.1:8080"
+        admin_listen = "127.0.0.1:8090"
+        data_dir = "data"
+        clock = "virtual"
+        worker_threads = 1
+        directory_url_file = "directory.url"
+        pepper_file = "pepper"
+        mac_key_file = "mac"
+    "#;
+
+    fn load(text: &str) -> anyhow::Result<RouterConfig> {
+        let folder = tempfile::tempdir()?;
+        let path = folder.path().join("router.toml");
+        std::fs::write(&path, text)?;
+        RouterConfig::load(&path)
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        assert!(load(GOOD).is_ok());
+        let error = load(&format!("{GOOD}\nlissten = 1")).unwrap_err();
+        assert!(format!("{error:#}").contains("lissten"), "{error:#}");
+    }
+
+    #[test]
+    fn a_virtual_clock_stays_on_loopback() {
+        let open = GOOD.replace("127.0.0.1:8080", "0.0.0.0:8080") + "allow_plaintext = true";
+        assert!(load(&open).unwrap_err().to_string().contains("loopback"));
+    }
+}

@@ -1,0 +1,134 @@
+//! A request as it travels: what may be sent again, and what belongs to one connection only.
+
+use axum::body::Body;
+use bytes::Bytes;
+use cellar_model::{DeadlineMs, Problem, ProblemType, header as ours};
+use cellar_server::limits::{BODY_MAX, BODY_READ_TIMEOUT};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, Method, Request, Uri, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Body as _;
+
+/// Bodies up to this are kept until the answer, so that they can be sent to another cell.
+pub(crate) const KEPT_BYTES_MAX: u64 = 64 * 1024;
+
+/// A body, kept or passed on as it comes.
+pub(crate) enum Cargo {
+    Kept(Bytes),
+    /// Gone once it has been sent.
+    Passing(Option<Body>),
+}
+
+impl Cargo {
+    pub(crate) async fn load(body: Body) -> Result<Self, Problem> {
+        match body.size_hint().upper() {
+            Some(bytes) if bytes > BODY_MAX as u64 => Err(too_large()),
+            Some(bytes) if bytes <= KEPT_BYTES_MAX => read_whole(body).await.map(Cargo::Kept),
+            _ => Ok(Cargo::Passing(Some(Body::new(Limited::new(body, BODY_MAX))))),
+        }
+    }
+
+    /// The body to send now; none if it has been sent and was not kept.
+    fn take(&mut self) -> Option<Body> {
+        match self {
+            Cargo::Kept(bytes) => Some(Body::from(bytes.clone())),
+            Cargo::Passing(body) => body.take(),
+        }
+    }
+}
+
+/// A whole body of at most `KEPT_BYTES_MAX`.
+pub(crate) async fn read_whole(body: Body) -> Result<Bytes, Problem> {
+    let limited = Limited::new(body, KEPT_BYTES_MAX as usize);
+    match tokio::time::timeout(BODY_READ_TIMEOUT, limited.collect()).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Problem::new(ProblemType::Malformed).detail("the body did not arrive whole")),
+        Err(_) => Err(Problem::new(ProblemType::Malformed).detail("the body did not arrive in time")),
+    }
+}
+
+fn too_large() -> Problem {
+    Problem::new(ProblemType::TooLarge)
+}
+
+/// A request for a cell, its headers checked and written by the front door.
+pub(crate) struct Outgoing {
+    method: Method,
+    path: PathAndQuery,
+    headers: HeaderMap,
+    cargo: Cargo,
+}
+
+impl Outgoing {
+    pub(crate) fn new(parts: Parts, cargo: Cargo) -> Self {
+        let mut headers = parts.headers;
+        strip_connection(&mut headers);
+        // The client writes its own.
+        headers.remove(header::HOST);
+        headers.remove(header::CONTENT_LENGTH);
+        let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        Self { method: parts.method, path, headers, cargo }
+    }
+
+    /// The request to send now; none if its body is gone.
+    pub(crate) fn request(&mut self, left: DeadlineMs) -> Option<Request<Body>> {
+        let mut request = Request::new(self.cargo.take()?);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = Uri::from(self.path.clone());
+        *request.headers_mut() = self.headers.clone();
+        let deadline = HeaderName::from_static(ours::DEADLINE_MS);
+        request.headers_mut().insert(deadline, u64::from(left.get()).into());
+        let span = tracing::Span::current();
+        if !span.is_disabled() {
+            cellar_server::telemetry::inject(&span, request.headers_mut());
+        }
+        Some(request)
+    }
+}
+
+/// Drops what is about one connection and not about the request (RFC 9110, 7.6.1).
+pub(crate) fn strip_connection(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    const FIXED: [HeaderName; 7] = [
+        header::CONNECTION,
+        header::PROXY_AUTHORIZATION,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        header::EXPECT,
+    ];
+    let others = ["keep-alive", "proxy-connection"].map(HeaderName::from_static);
+    for name in named.into_iter().chain(FIXED).chain(others) {
+        // What the front door wrote is not for a caller's Connection header to drop.
+        if !name.as_str().starts_with("cellar-") {
+            headers.remove(name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connections_own_headers_stay_behind_and_ours_do_not() {
+        let mut headers = HeaderMap::new();
+        headers.insert("connection", "close, x-hop, cellar-user".parse().unwrap());
+        for name in ["x-hop", "cellar-user", "keep-alive", "te", "accept"] {
+            headers.insert(name, "1".parse().unwrap());
+        }
+        strip_connection(&mut headers);
+        let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["accept", "cellar-user"]);
+    }
+}

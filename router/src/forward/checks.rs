@@ -1,0 +1,163 @@
+//! Checks on their way: to the cells of their users, and on to others when they have moved.
+
+use crate::cells::{CALL_CHECKS_MAX, Fault};
+use crate::route::{Journey, Map, Onward, Routing};
+use cellar_model::{CellName, Check, Refusal, TryAgain, Verdict};
+use cellar_server::Decider;
+use futures::StreamExt;
+use futures::future::join_all;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::time::{Instant, timeout_at};
+
+/// Checks of one batch that are sent on at once, each by itself: their cells' queues gather them again.
+const SENT_ON_MAX: usize = 64;
+
+/// Decides checks by asking their users' cells.
+#[derive(Clone)]
+pub(crate) struct Forwarder {
+    routing: Arc<Routing>,
+    /// Whether callers may say what time it is.
+    virtual_clock: bool,
+}
+
+/// What a cell said to one check.
+type Said = Result<Verdict, Fault>;
+
+/// A check and how far it has come.
+struct Traveller {
+    check: Check,
+    journey: Journey,
+    until: Instant,
+}
+
+impl Decider for Forwarder {
+    async fn decide(&self, mut checks: Vec<Check>) -> Vec<Verdict> {
+        let map = match self.routing.known_map() {
+            Ok(map) => map,
+            Err(refusal) => return checks.iter().map(|_| Verdict::Refused(refusal.clone())).collect(),
+        };
+        if checks.len() > 1 {
+            return self.batch(&map, checks).await;
+        }
+        let Some(check) = checks.pop() else { return Vec::new() };
+        vec![self.single(&map, check).await]
+    }
+}
+
+impl Forwarder {
+    pub(crate) fn new(routing: Arc<Routing>, virtual_clock: bool) -> Self {
+        Self { routing, virtual_clock }
+    }
+
+    async fn single(&self, map: &Map, check: Check) -> Verdict {
+        if let Some(refusal) = self.refuse(&check) {
+            return refusal;
+        }
+        let traveller = self.depart(map, check);
+        let said = said(ask(map, &traveller.journey.cell, &[&traveller.check], traveller.until).await);
+        self.arrive(map, traveller, said).await
+    }
+
+    /// Every cell gets its users' checks in one piece; who is not at home there goes on alone.
+    async fn batch(&self, map: &Map, checks: Vec<Check>) -> Vec<Verdict> {
+        let mut verdicts: Vec<Option<Verdict>> = checks.iter().map(|check| self.refuse(check)).collect();
+        let travellers: Vec<Traveller> = checks.into_iter().map(|check| self.depart(map, check)).collect();
+        let mut by_cell: HashMap<&CellName, Vec<usize>> = HashMap::new();
+        for (n, traveller) in travellers.iter().enumerate() {
+            if verdicts[n].is_none() {
+                by_cell.entry(&traveller.journey.cell).or_default().push(n);
+            }
+        }
+        let pieces = by_cell.iter().flat_map(|(cell, places)| places.chunks(CALL_CHECKS_MAX).map(move |c| (*cell, c)));
+        let answers = join_all(pieces.map(|(cell, places)| {
+            let travellers = &travellers;
+            async move {
+                let checks: Vec<&Check> = places.iter().map(|n| &travellers[*n].check).collect();
+                let until = places.iter().map(|n| travellers[*n].until).max();
+                let until = until.unwrap_or_else(Instant::now);
+                (places.to_vec(), ask(map, cell, &checks, until).await)
+            }
+        }))
+        .await;
+        let mut said: Vec<Option<Said>> = travellers.iter().map(|_| None).collect();
+        for (places, answer) in answers {
+            match answer {
+                Ok(answer) => places.into_iter().zip(answer).for_each(|(n, verdict)| said[n] = Some(Ok(verdict))),
+                Err(fault) => places.into_iter().for_each(|n| said[n] = Some(Err(fault))),
+            }
+        }
+        let mut going_on = Vec::new();
+        for (n, (traveller, said)) in travellers.into_iter().zip(said).enumerate() {
+            match said {
+                None => {}
+                Some(Ok(verdict)) if is_final(&verdict) => verdicts[n] = Some(verdict),
+                Some(said) => going_on.push((n, traveller, said)),
+            }
+        }
+        let mut arrived = futures::stream::iter(going_on)
+            .map(|(n, traveller, said)| async move { (n, self.arrive(map, traveller, said).await) })
+            .buffer_unordered(SENT_ON_MAX);
+        while let Some((n, verdict)) = arrived.next().await {
+            verdicts[n] = Some(verdict);
+        }
+        verdicts.into_iter().map(|verdict| verdict.unwrap_or(Verdict::try_again(TryAgain::Unknown))).collect()
+    }
+
+    /// Time said by a caller is for virtual clocks: refused before it costs a call.
+    fn refuse(&self, check: &Check) -> Option<Verdict> {
+        let odd = check.at.is_some() && !self.virtual_clock;
+        odd.then_some(Verdict::Refused(Refusal::ClockNotVirtual))
+    }
+
+    fn depart(&self, map: &Map, check: Check) -> Traveller {
+        let journey = self.routing.depart(map, &check.user);
+        Traveller { journey, until: Instant::now() + check.deadline.duration(), check }
+    }
+
+    /// Goes on from what a cell said to what the caller is told, which is never "elsewhere" or "frozen".
+    async fn arrive(&self, map: &Map, mut traveller: Traveller, mut said: Said) -> Verdict {
+        let mut pause = super::Pause::default();
+        loop {
+            let until = traveller.until;
+            let (user, journey) = (&traveller.check.user, &mut traveller.journey);
+            let onward = match said {
+                Ok(Verdict::Refused(Refusal::Elsewhere { home, epoch })) => {
+                    let told = home.map(|home| (home, epoch));
+                    timeout_at(until, self.routing.elsewhere(map, user, journey, told)).await
+                }
+                Ok(Verdict::Refused(Refusal::Frozen)) => {
+                    if let Err(reason) = pause.take(map, &journey.cell, until).await {
+                        return Verdict::try_again(reason);
+                    }
+                    Ok(Onward::Ask)
+                }
+                Ok(verdict) => return verdict,
+                Err(Fault::Down) => timeout_at(until, self.routing.cell_down(map, user, journey)).await,
+                Err(fault) => return Verdict::try_again(fault.reason()),
+            };
+            match onward {
+                Ok(Onward::Ask) => {}
+                Ok(Onward::Refuse(refusal)) => return Verdict::Refused(refusal),
+                Err(_) => return Verdict::try_again(TryAgain::Deadline),
+            }
+            let Some(left) = super::left(until) else { return Verdict::try_again(TryAgain::Deadline) };
+            traveller.check.deadline = left;
+            said = self::said(ask(map, &traveller.journey.cell, &[&traveller.check], until).await);
+        }
+    }
+}
+
+async fn ask(map: &Map, cell: &CellName, checks: &[&Check], until: Instant) -> Result<Vec<Verdict>, Fault> {
+    // A cell that the topology does not name cannot be reached.
+    map.cell(cell).ok_or(Fault::Down)?.decide(checks, until).await
+}
+
+fn said(answer: Result<Vec<Verdict>, Fault>) -> Said {
+    answer.and_then(|mut verdicts| verdicts.pop().ok_or(Fault::Silent))
+}
+
+fn is_final(verdict: &Verdict) -> bool {
+    !matches!(verdict, Verdict::Refused(Refusal::Elsewhere { .. } | Refusal::Frozen))
+}
+

@@ -1,0 +1,85 @@
+//! Log-in: finds the user behind an e-mail, and takes the request to their cell.
+
+use super::Front;
+use super::cargo::{Cargo, Outgoing, read_whole};
+use super::requests::{refusal, refused};
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use cellar_directory::{Email, EmailHash};
+use cellar_model::wire::LogInBody;
+use cellar_model::{DeadlineMs, Problem, ProblemType, Refusal, Scope, SettingProblem, UserId, header as ours};
+use cellar_server::{front, parse_json};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use tokio::time::Instant;
+
+impl Front {
+    pub(super) async fn log_in(&self, request: Request) -> Result<Response, Problem> {
+        let (parts, body) = request.into_parts();
+        let bytes = read_whole(body).await?;
+        let body: LogInBody = parse_json(&bytes)?;
+        match (body.user_id, body.email, body.password) {
+            (Some(user), None, None) => self.log_in_trusted(parts, bytes, user).await,
+            (None, Some(email), Some(_)) => self.log_in_by_password(parts, bytes, &email).await,
+            _ => Err(Problem::new(ProblemType::Invalid).detail("either user_id, or email and password")),
+        }
+    }
+
+    /// A service key says who it is: the application has authenticated the person itself.
+    async fn log_in_trusted(&self, mut parts: Parts, bytes: Bytes, user: UserId) -> Result<Response, Problem> {
+        let admitted = front::admit(&self.keys, &mut parts.headers, DeadlineMs::STANDARD)?;
+        admitted.caller.require(Scope::Users)?;
+        if admitted.user.is_some_and(|named| named != user) {
+            let error = SettingProblem::new("/user_id", "the header names another user");
+            return Err(Problem::new(ProblemType::Invalid).errors(vec![error]));
+        }
+        name_user(&mut parts.headers, &user);
+        let until = Instant::now() + admitted.deadline.duration();
+        let outgoing = Outgoing::new(parts, Cargo::Kept(bytes));
+        Ok(self.requests.send(&user, outgoing, until).await.unwrap_or_else(refused))
+    }
+
+    /// The password is the credential. Another one is checked, if there is one, and goes no further.
+    async fn log_in_by_password(&self, mut parts: Parts, bytes: Bytes, email: &str) -> Result<Response, Problem> {
+        if parts.headers.contains_key(http::header::AUTHORIZATION) {
+            self.keys.authenticate(&parts.headers)?;
+        }
+        let deadline = front::deadline(&parts.headers, DeadlineMs::STANDARD)?;
+        let until = Instant::now() + deadline.duration();
+        front::strip(&mut parts.headers);
+        let hash = Email::parse(email).ok().map(|email| self.pepper.hash(&email)).ok_or_else(nobody)?;
+        let user = match self.requests.routing.user_of(&hash).await {
+            Ok(user) => user.ok_or_else(nobody)?,
+            Err(reason) => return Ok(refused(refusal(reason))),
+        };
+        name_user(&mut parts.headers, &user);
+        let outgoing = Outgoing::new(parts, Cargo::Kept(bytes));
+        self.judge(&hash, self.requests.send(&user, outgoing, until).await)
+    }
+
+    /// A user who is gone and a wrong password look like an e-mail that nobody has.
+    fn judge(&self, email: &EmailHash, answer: Result<Response, Refusal>) -> Result<Response, Problem> {
+        let unknown = match &answer {
+            Ok(response) => matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND),
+            Err(refusal) => *refusal == Refusal::UnknownUser,
+        };
+        if unknown {
+            self.requests.routing.doubt_email(email);
+            return Err(nobody());
+        }
+        Ok(answer.unwrap_or_else(refused))
+    }
+}
+
+/// Word for word what a cell says to a wrong password.
+fn nobody() -> Problem {
+    Problem::new(ProblemType::Unauthorized).detail("no account has this e-mail and password")
+}
+
+fn name_user(headers: &mut HeaderMap, user: &UserId) {
+    // An id's characters are all plain.
+    if let Ok(value) = HeaderValue::from_str(user.as_str()) {
+        headers.insert(HeaderName::from_static(ours::USER), value);
+    }
+}

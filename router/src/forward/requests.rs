@@ -1,0 +1,85 @@
+//! Forwarding everything that is not a check, to one user's cell.
+
+use super::cargo::{Outgoing, strip_connection};
+use super::{Pause, left};
+use crate::cells::Fault;
+use crate::route::{Map, Onward, Routing};
+use axum::body::Body;
+use axum::response::Response;
+use cellar_model::{CellName, Epoch, Refusal, TryAgain, UserId, Verdict, header as ours, wire};
+use http::StatusCode;
+use hyper::body::Incoming;
+use std::sync::Arc;
+use tokio::time::{Instant, timeout_at};
+
+#[derive(Clone)]
+pub(crate) struct Requests {
+    pub(crate) routing: Arc<Routing>,
+}
+
+impl Requests {
+    pub(crate) fn new(routing: Arc<Routing>) -> Self {
+        Self { routing }
+    }
+
+    /// The answer of the cell that is `user`'s home, or why there is none. Never 421 or 423.
+    pub(crate) async fn send(&self, user: &UserId, mut outgoing: Outgoing, until: Instant) -> Result<Response, Refusal> {
+        let map = self.routing.known_map()?;
+        let mut journey = self.routing.depart(&map, user);
+        let mut pause = Pause::default();
+        loop {
+            let left = left(until).ok_or(refusal(TryAgain::Deadline))?;
+            // Gone with the first attempt, at a cell that did nothing. The next request goes to the
+            // right one.
+            let request = outgoing.request(left).ok_or(refusal(TryAgain::Unknown))?;
+            let onward = match forward(&map, &journey.cell, request, until).await {
+                Ok(response) if response.status() == StatusCode::MISDIRECTED_REQUEST => {
+                    let told = home(&response);
+                    timeout_at(until, self.routing.elsewhere(&map, user, &mut journey, told)).await
+                }
+                Ok(response) if response.status() == StatusCode::LOCKED => {
+                    pause.take(&map, &journey.cell, until).await.map_err(refusal)?;
+                    Ok(Onward::Ask)
+                }
+                Ok(response) => return Ok(arrived(response)),
+                Err(Fault::Down) => timeout_at(until, self.routing.cell_down(&map, user, &mut journey)).await,
+                Err(fault) => return Err(refusal(fault.reason())),
+            };
+            match onward {
+                Ok(Onward::Ask) => {}
+                Ok(Onward::Refuse(refused)) => return Err(refused),
+                Err(_) => return Err(refusal(TryAgain::Deadline)),
+            }
+        }
+    }
+}
+
+pub(super) async fn forward(
+    map: &Map,
+    cell: &CellName,
+    request: http::Request<Body>,
+    until: Instant,
+) -> Result<http::Response<Incoming>, Fault> {
+    // A cell that the topology does not name cannot be reached.
+    map.cell(cell).ok_or(Fault::Down)?.forward(request, until).await
+}
+
+/// Whom a 421 names.
+pub(super) fn home(response: &http::Response<Incoming>) -> Option<(CellName, Epoch)> {
+    response.headers().get(ours::HOME).and_then(|value| value.to_str().ok()).and_then(wire::parse_home_header)
+}
+
+/// A cell's answer as the caller gets it.
+pub(super) fn arrived(mut response: http::Response<Incoming>) -> Response {
+    strip_connection(response.headers_mut());
+    response.map(Body::new)
+}
+
+pub(super) fn refusal(reason: TryAgain) -> Refusal {
+    Refusal::TryAgain { reason }
+}
+
+/// A refusal as the caller gets it.
+pub(super) fn refused(refusal: Refusal) -> Response {
+    cellar_server::verdict_response(&Verdict::Refused(refusal)).map(Body::new)
+}

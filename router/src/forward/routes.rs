@@ -1,0 +1,178 @@
+//! What callers can ask of a router besides quota: the table of contents.
+
+use super::Requests;
+use super::cargo::{Cargo, Outgoing};
+use super::requests::refused;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use cellar_directory::Pepper;
+use cellar_model::{DeadlineMs, Problem, ProblemType, RegionName, Scope};
+use cellar_server::{Caller, HttpMetrics, HttpProblem, Keys, front};
+use http::{HeaderName, HeaderValue};
+use std::time::Instant;
+use tracing::Instrument;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// What the routes need.
+#[derive(Clone)]
+pub(crate) struct Front {
+    pub(crate) requests: Requests,
+    pub(crate) keys: Keys,
+    pub(crate) metrics: HttpMetrics,
+    pub(crate) pepper: Pepper,
+    /// Where users sign up who name no region.
+    pub(crate) region: RegionName,
+}
+
+pub(crate) fn routes(front: Front) -> OpenApiRouter {
+    OpenApiRouter::new()
+        .routes(routes!(sign_up))
+        .routes(routes!(log_in, list_sessions, revoke_all))
+        .routes(routes!(revoke_session))
+        .routes(routes!(read_profile, patch_profile))
+        .routes(routes!(erase))
+        .routes(routes!(read_preferences, patch_preferences))
+        .routes(routes!(read_quota))
+        .with_state(front)
+}
+
+/// Sign up a user
+#[utoipa::path(post, path = "/v1/users", tag = "accounts", responses(
+    (status = 201, description = "The user's id, tier and region"),
+    (status = 409, description = "The e-mail, or the id, belongs to another account"),
+    (status = 422, description = "The e-mail, tier, region, name or password is not acceptable"),
+    (status = 503, description = "Unknown: repeat with the same Idempotency-Key")))]
+async fn sign_up(State(front): State<Front>, request: Request) -> Response {
+    let began = Instant::now();
+    let answer = front.sign_up(request).instrument(span()).await;
+    front.answered("users", began, answer)
+}
+
+/// Log in: with a service key by user id, or by e-mail and password
+#[utoipa::path(post, path = "/v1/sessions", tag = "accounts", responses(
+    (status = 201, description = "The session and its token, which is shown this once"),
+    (status = 401, description = "No account has this e-mail and password")))]
+async fn log_in(State(front): State<Front>, request: Request) -> Response {
+    let began = Instant::now();
+    let answer = front.log_in(request).instrument(span()).await;
+    front.answered("sessions", began, answer)
+}
+
+/// The active sessions, and the last log-in
+#[utoipa::path(get, path = "/v1/sessions", tag = "accounts", responses(
+    (status = 200, description = "The sessions, most recently active first")))]
+async fn list_sessions(State(front): State<Front>, request: Request) -> Response {
+    front.forward("sessions", &[Scope::Users], request).await
+}
+
+/// Log out everywhere; with `keep=current`, everywhere else
+#[utoipa::path(delete, path = "/v1/sessions", tag = "accounts",
+    params(("keep" = Option<String>, Query, description = "`current`, or nothing")),
+    responses((status = 204, description = "They are revoked")))]
+async fn revoke_all(State(front): State<Front>, request: Request) -> Response {
+    front.forward("sessions", &[Scope::Users], request).await
+}
+
+/// End one session
+#[utoipa::path(delete, path = "/v1/sessions/{id}", tag = "accounts",
+    params(("id" = String, Path, description = "A session's id")),
+    responses((status = 204, description = "It is revoked"), (status = 404, description = "The user has no such session")))]
+async fn revoke_session(State(front): State<Front>, request: Request) -> Response {
+    front.forward("sessions", &[Scope::Users], request).await
+}
+
+/// Basic info, tier and preferences
+#[utoipa::path(get, path = "/v1/user/profile", tag = "accounts", responses(
+    (status = 200, description = "The profile, with an ETag"),
+    (status = 304, description = "It is the one named in If-None-Match")))]
+async fn read_profile(State(front): State<Front>, request: Request) -> Response {
+    front.forward("profile", &[Scope::Users], request).await
+}
+
+/// Change the name: absent members stay, null removes
+#[utoipa::path(patch, path = "/v1/user/profile", tag = "accounts", responses(
+    (status = 200, description = "The profile as it is now"),
+    (status = 412, description = "It is no longer the one named in If-Match")))]
+async fn patch_profile(State(front): State<Front>, request: Request) -> Response {
+    front.forward("profile", &[Scope::Users], request).await
+}
+
+/// Erase the account
+#[utoipa::path(delete, path = "/v1/user", tag = "accounts", responses(
+    (status = 204, description = "It is erased")))]
+async fn erase(State(front): State<Front>, request: Request) -> Response {
+    front.forward("users", &[Scope::Users], request).await
+}
+
+/// The preferences
+#[utoipa::path(get, path = "/v1/user/preferences", tag = "accounts", responses(
+    (status = 200, description = "A JSON object, with an ETag")))]
+async fn read_preferences(State(front): State<Front>, request: Request) -> Response {
+    front.forward("preferences", &[Scope::Users], request).await
+}
+
+/// Apply a JSON merge patch: members are set, null deletes
+#[utoipa::path(post, path = "/v1/user/preferences", tag = "accounts", responses(
+    (status = 200, description = "The preferences as they are now"),
+    (status = 412, description = "They are no longer those named in If-Match"),
+    (status = 422, description = "More than 256 keys or 64 KiB, or not an object")))]
+async fn patch_preferences(State(front): State<Front>, request: Request) -> Response {
+    front.forward("preferences", &[Scope::Users], request).await
+}
+
+/// What is left of the user's quota, without spending
+#[utoipa::path(get, path = "/v1/user/quota", tag = "quota", responses(
+    (status = 200, description = "Each policy of the user's tier, with what is left")))]
+async fn read_quota(State(front): State<Front>, request: Request) -> Response {
+    front.forward("quota", &[Scope::Quota, Scope::Users], request).await
+}
+
+impl Front {
+    /// Takes a request to its user's cell. A key needs one of `scopes`; a session speaks for itself.
+    async fn forward(&self, route: &'static str, scopes: &[Scope], request: Request) -> Response {
+        let began = Instant::now();
+        let answer = self.admit_and_send(scopes, request).instrument(span()).await;
+        self.answered(route, began, answer)
+    }
+
+    async fn admit_and_send(&self, scopes: &[Scope], request: Request) -> Result<Response, Problem> {
+        let (mut parts, body) = request.into_parts();
+        let admitted = front::admit(&self.keys, &mut parts.headers, DeadlineMs::STANDARD)?;
+        let until = tokio::time::Instant::now() + admitted.deadline.duration();
+        let session = matches!(admitted.caller, Caller::Session { .. });
+        if !session && !scopes.iter().any(|scope| admitted.caller.require(*scope).is_ok()) {
+            return Err(Problem::new(ProblemType::Forbidden));
+        }
+        let user = admitted.user.ok_or_else(|| {
+            Problem::new(ProblemType::Invalid).detail("name the user in the header Cellar-User")
+        })?;
+        let outgoing = Outgoing::new(parts, Cargo::load(body).await?);
+        Ok(self.requests.send(&user, outgoing, until).await.unwrap_or_else(refused))
+    }
+
+    fn answered(&self, route: &'static str, began: Instant, answer: Result<Response, Problem>) -> Response {
+        let response = answer.unwrap_or_else(|problem| HttpProblem(problem).into_response());
+        self.metrics.request(route, response.status().as_u16(), began.elapsed());
+        response
+    }
+}
+
+fn span() -> tracing::Span {
+    tracing::debug_span!("route.forward", otel.kind = "server")
+}
+
+/// Says on every answer how long it took here. Answers to checks say so themselves.
+pub(crate) async fn time_answers(request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    let timed = headers.get_all(SERVER_TIMING).iter().any(|value| value.as_bytes().starts_with(b"route;"));
+    if !timed && let Ok(value) = HeaderValue::from_str(&format!("route;dur={:.3}", began.elapsed().as_secs_f64() * 1e3)) {
+        headers.append(SERVER_TIMING, value);
+    }
+    response
+}

@@ -1,0 +1,128 @@
+//! Sign-up: draws an id whose place on the ring is an open cell, and hands the rest to that cell.
+
+use super::cargo::{Cargo, Outgoing, read_whole};
+use super::requests::{arrived, forward, home, refusal, refused};
+use super::{Front, left};
+use crate::cells::Fault;
+use crate::route::Map;
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use cellar_directory::Intent;
+use cellar_model::wire::{PlacedSignUp, SignUpBody};
+use cellar_model::{
+    CellName, DeadlineMs, KeyName, Problem, ProblemType, RegionName, Scope, SettingProblem, TryAgain, UserId, header as ours,
+};
+use cellar_server::{front, idempotency_key, parse_json};
+use http::{HeaderValue, StatusCode, Uri, header};
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+/// Ids drawn until one falls on an open cell. With a twentieth of the ring open, one sign-up in
+/// twenty-five finds none.
+const DRAWS_MAX: usize = 64;
+/// Times a sign-up is sent on: each to the cell of a claim or home that an earlier attempt left.
+const FOLLOWED_MAX: usize = 3;
+
+impl Front {
+    pub(super) async fn sign_up(&self, request: Request) -> Result<Response, Problem> {
+        let (mut parts, body) = request.into_parts();
+        let admitted = front::admit(&self.keys, &mut parts.headers, DeadlineMs::STANDARD)?;
+        admitted.caller.require(Scope::Users)?;
+        let until = Instant::now() + admitted.deadline.duration();
+        let key = idempotency_key(&parts.headers)?;
+        let body: SignUpBody = parse_json(&read_whole(body).await?)?;
+        let Ok(map) = self.requests.routing.known_map() else {
+            return Ok(refused(refusal(TryAgain::NotReady)));
+        };
+        let (user_id, region) = place(&map, &body, &self.region)?;
+        let cell = map.ring_owner(&user_id).clone();
+        let intent = intent(&admitted.caller.name(), key.as_deref());
+        let placed = PlacedSignUp { user_id, region, intent, body };
+        // Plain data with string keys: nothing in it can fail to serialize.
+        let placed = Bytes::from(serde_json::to_vec(&placed).unwrap_or_default());
+        parts.uri = Uri::from_static("/cell/v1/users");
+        parts.headers.remove(ours::USER);
+        parts.headers.remove(ours::IDEMPOTENCY_KEY);
+        parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let outgoing = Outgoing::new(parts, Cargo::Kept(placed));
+        Ok(self.send_sign_up(&map, cell, outgoing, until).await)
+    }
+
+    /// An earlier attempt under the same key may have gone to another cell, which this one then names.
+    async fn send_sign_up(&self, map: &Map, mut cell: CellName, mut outgoing: Outgoing, until: Instant) -> Response {
+        for _ in 0..=FOLLOWED_MAX {
+            let Some(request) = left(until).and_then(|left| outgoing.request(left)) else {
+                return refused(refusal(TryAgain::Deadline));
+            };
+            match forward(map, &cell, request, until).await {
+                Ok(response) if response.status() == StatusCode::MISDIRECTED_REQUEST => match home(&response) {
+                    Some((named, _)) if named != cell => {
+                        self.requests.routing.metrics.followed.inc();
+                        cell = named;
+                    }
+                    _ => break,
+                },
+                Ok(response) if response.status() == StatusCode::LOCKED => break,
+                Ok(response) => return arrived(response),
+                Err(fault) => return refused(refusal(Fault::reason(fault))),
+            }
+        }
+        tracing::warn!(%cell, "a sign-up was sent from cell to cell and not taken");
+        refused(refusal(TryAgain::Unknown))
+    }
+}
+
+/// Who it is to be, and in which region.
+fn place(map: &Map, body: &SignUpBody, own: &RegionName) -> Result<(UserId, RegionName), Problem> {
+    if let Some(user) = &body.user_id {
+        let region = map.region_of(user);
+        if body.region.as_ref().is_some_and(|asked| *asked != region) {
+            return Err(invalid("/region", &format!("this user_id belongs on the ring of region {region}")));
+        }
+        if !map.is_open(map.ring_owner(user)) {
+            return Err(Problem::new(ProblemType::TryAgain).detail("the cell of this user_id takes no new users now"));
+        }
+        return Ok((user.clone(), region));
+    }
+    let region = body.region.as_ref().unwrap_or(own);
+    if map.topology.region(region).is_none() {
+        return Err(invalid("/region", "there is no such region"));
+    }
+    for _ in 0..DRAWS_MAX {
+        let user = UserId::mint(region, uuid::Uuid::now_v7().as_u128());
+        if map.is_open(map.ring_owner(&user)) {
+            return Ok((user, region.clone()));
+        }
+    }
+    Err(Problem::new(ProblemType::TryAgain).detail("no cell of this region takes new users now"))
+}
+
+/// The same for a repeat under the same key of the same caller; random without a key.
+fn intent(caller: &KeyName, key: Option<&str>) -> String {
+    let Some(key) = key else { return Intent::random().as_str().to_owned() };
+    let mut hash = Sha256::new();
+    hash.update(caller.as_str());
+    // No name has it: ("a", "bc") is not ("ab", "c").
+    hash.update([0]);
+    hash.update(key);
+    hex::encode(&hash.finalize()[..16])
+}
+
+fn invalid(pointer: &str, message: &str) -> Problem {
+    Problem::new(ProblemType::Invalid).errors(vec![SettingProblem::new(pointer, message)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_intent_is_of_caller_and_key_and_random_without() {
+        let name = |name: &str| KeyName::new(name).unwrap();
+        assert_eq!(intent(&name("app"), Some("k")), intent(&name("app"), Some("k")));
+        assert_ne!(intent(&name("app"), Some("k")), intent(&name("ap"), Some("pk")));
+        assert_ne!(intent(&name("app"), None), intent(&name("app"), None));
+        assert!(Intent::new(&intent(&name("app"), Some("k"))).is_ok());
+    }
+}

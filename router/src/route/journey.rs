@@ -1,0 +1,115 @@
+//! A request's way from cell to cell until it meets its user.
+
+use super::{Map, Routing};
+use cellar_directory::{HomeState, UserHome};
+use cellar_model::{CellName, Epoch, Refusal, TryAgain, UserId};
+
+/// Times a request is sent on: one move under way takes one, a second at that very moment two.
+const FOLLOWED_MAX: u32 = 3;
+
+/// Where a request is to go now, and what it has been told so far.
+///
+/// **Invariant:** `epoch` only rises, and each step but the directory's one raises it: no loop.
+#[derive(Debug)]
+pub(crate) struct Journey {
+    pub(crate) cell: CellName,
+    epoch: Epoch,
+    followed: u32,
+    asked_directory: bool,
+}
+
+/// What comes after an answer that was none.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Onward {
+    /// Ask `Journey::cell`, which is another than before, or knows more.
+    Ask,
+    Refuse(Refusal),
+}
+
+impl Routing {
+    pub(crate) fn depart(&self, map: &Map, user: &UserId) -> Journey {
+        let (cell, epoch) = self.exception(user).unwrap_or_else(|| (map.ring_owner(user).clone(), Epoch(0)));
+        Journey { cell, epoch, followed: 0, asked_directory: false }
+    }
+
+    /// The cell asked is not this user's home; it may have said whose it is.
+    pub(crate) async fn elsewhere(
+        &self,
+        map: &Map,
+        user: &UserId,
+        journey: &mut Journey,
+        told: Option<(CellName, Epoch)>,
+    ) -> Onward {
+        match told {
+            Some((home, epoch)) if epoch > journey.epoch => self.follow(map, user, journey, home, epoch),
+            _ => self.ask_directory(map, user, journey, None).await,
+        }
+    }
+
+    /// The cell cannot be reached. Its users wait for it; those who have left it do not.
+    pub(crate) async fn cell_down(&self, map: &Map, user: &UserId, journey: &mut Journey) -> Onward {
+        self.ask_directory(map, user, journey, Some(TryAgain::CellDown)).await
+    }
+
+    fn follow(&self, map: &Map, user: &UserId, journey: &mut Journey, home: CellName, epoch: Epoch) -> Onward {
+        self.learn(map, user, &home, epoch);
+        if journey.followed == FOLLOWED_MAX {
+            return lost(user, journey, "it was sent on too often");
+        }
+        self.metrics.followed.inc();
+        journey.followed += 1;
+        (journey.cell, journey.epoch) = (home, epoch);
+        Onward::Ask
+    }
+
+    /// Reads the directory, once a journey. `down` is the answer if the cell asked is the home.
+    async fn ask_directory(&self, map: &Map, user: &UserId, journey: &mut Journey, down: Option<TryAgain>) -> Onward {
+        if down.is_none() && self.is_absent(user) {
+            return Onward::Refuse(Refusal::UnknownUser);
+        }
+        if std::mem::replace(&mut journey.asked_directory, true) {
+            return match down {
+                Some(reason) => try_again(reason),
+                None => lost(user, journey, "the cells and the directory disagree"),
+            };
+        }
+        let row = match self.read_home(user).await {
+            Ok(row) => row,
+            Err(reason) => return try_again(down.unwrap_or(reason)),
+        };
+        let Some(row) = row.filter(|row| row.state != HomeState::Erased) else {
+            self.remember_absence(user);
+            return Onward::Refuse(Refusal::UnknownUser);
+        };
+        self.judge(map, user, journey, row, down)
+    }
+
+    fn judge(&self, map: &Map, user: &UserId, journey: &mut Journey, row: UserHome, down: Option<TryAgain>) -> Onward {
+        if row.home == journey.cell {
+            if let Some(reason) = down {
+                return try_again(reason);
+            }
+            // The cell said it has nobody of this name: the sign-up has not committed yet.
+            if matches!(row.state, HomeState::Creating { .. }) {
+                return Onward::Refuse(Refusal::UnknownUser);
+            }
+        }
+        if row.epoch > journey.epoch {
+            return self.follow(map, user, journey, row.home, row.epoch);
+        }
+        match down {
+            Some(reason) => try_again(reason),
+            None => lost(user, journey, "neither cell nor directory know a newer home"),
+        }
+    }
+}
+
+fn try_again(reason: TryAgain) -> Onward {
+    Onward::Refuse(Refusal::TryAgain { reason })
+}
+
+/// Someone must look: a user has no home that serves them.
+fn lost(user: &UserId, journey: &Journey, why: &'static str) -> Onward {
+    tracing::error!(?user, cell = %journey.cell, epoch = %journey.epoch, why, "a user was not found at home");
+    try_again(TryAgain::Unknown)
+}

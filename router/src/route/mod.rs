@@ -1,0 +1,156 @@
+//! Which cell is a user's home, by everything this router knows.
+
+mod journey;
+mod lookup;
+mod map;
+mod memory;
+
+pub(crate) use journey::{Journey, Onward};
+pub(crate) use lookup::Lookup;
+pub(crate) use map::Map;
+pub(crate) use memory::Memory;
+
+use crate::metrics::RouterMetrics;
+use cellar_directory::{EmailHash, UserHome};
+use cellar_model::{CellName, Epoch, Refusal, Topology, TopologyError, TryAgain, UserId};
+use lru::LruCache;
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+/// Users off the ring that are remembered; a million are about 100 MB.
+const EXCEPTIONS_MAX: usize = 1_000_000;
+const EMAILS_MAX: usize = 100_000;
+/// Users whom the directory did not know a moment ago.
+const ABSENT_MAX: NonZeroUsize = NonZeroUsize::new(10_000).expect("10,000 is not 0");
+/// For how long that spares the directory another read.
+const ABSENT: Duration = Duration::from_secs(1);
+/// Reads of the directory at once: a cell that is down sends its users' requests here, and must not
+/// take the directory with it.
+const READS_MAX: usize = 32;
+
+/// Everything that routing knows. Shared by all requests.
+pub(crate) struct Routing {
+    map: RwLock<Option<Arc<Map>>>,
+    exceptions: Memory<UserId, (CellName, Epoch)>,
+    emails: Memory<[u8; 32], UserId>,
+    absent: Mutex<LruCache<UserId, Instant>>,
+    lookup: Arc<dyn Lookup>,
+    reads: Semaphore,
+    pub(crate) metrics: RouterMetrics,
+}
+
+impl Routing {
+    /// With what `folder` remembers, and no topology yet.
+    pub(crate) fn new(folder: &Path, lookup: Arc<dyn Lookup>, metrics: RouterMetrics) -> Arc<Self> {
+        let routing = Self {
+            map: RwLock::new(None),
+            exceptions: Memory::open(folder.join("exceptions.bin"), EXCEPTIONS_MAX),
+            emails: Memory::open(folder.join("emails.bin"), EMAILS_MAX),
+            absent: Mutex::new(LruCache::new(ABSENT_MAX)),
+            lookup,
+            reads: Semaphore::new(READS_MAX),
+            metrics,
+        };
+        routing.count_exceptions();
+        Arc::new(routing)
+    }
+
+    pub(crate) fn map(&self) -> Option<Arc<Map>> {
+        self.map.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// The topology in force, or why there is no answer without one.
+    pub(crate) fn known_map(&self) -> Result<Arc<Map>, Refusal> {
+        self.map().ok_or(Refusal::TryAgain { reason: TryAgain::NotReady })
+    }
+
+    /// Goes on with `topology`, if the one held allows it.
+    pub(crate) fn adopt(&self, topology: Topology) -> Result<(), TopologyError> {
+        let held = self.map();
+        if let Some(held) = &held {
+            held.topology.may_become(&topology)?;
+            if held.topology == topology {
+                return Ok(());
+            }
+        }
+        let map = Map::new(topology, held.as_deref(), &self.metrics)?;
+        *self.map.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Arc::new(map));
+        Ok(())
+    }
+
+    /// The exception, if this user is one.
+    pub(crate) fn exception(&self, user: &UserId) -> Option<(CellName, Epoch)> {
+        self.exceptions.get(user)
+    }
+
+    /// Remembers a user's home: as an exception if it is off the ring.
+    fn learn(&self, map: &Map, user: &UserId, home: &CellName, epoch: Epoch) {
+        if self.exception(user).is_some_and(|(_, held)| held > epoch) {
+            return;
+        }
+        if map.ring_owner(user) == home {
+            self.exceptions.forget(user);
+        } else {
+            self.exceptions.put(user.clone(), (home.clone(), epoch));
+        }
+        self.count_exceptions();
+    }
+
+    fn count_exceptions(&self) {
+        self.metrics.exceptions.set(i64::try_from(self.exceptions.len()).unwrap_or(i64::MAX));
+    }
+
+    /// What the directory says of a user. None: there is no such user, or not any more.
+    async fn read_home(&self, user: &UserId) -> Result<Option<UserHome>, TryAgain> {
+        let _place = self.reads.try_acquire().map_err(|_| TryAgain::Overloaded)?;
+        self.lookup.home(user).await.map_err(|error| {
+            tracing::debug!(error = &error as &dyn std::error::Error, "the directory did not say where a user lives");
+            TryAgain::DirectoryDown
+        })
+    }
+
+    fn is_absent(&self, user: &UserId) -> bool {
+        let mut absent = self.absent.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        absent.get(user).is_some_and(|since| since.elapsed() < ABSENT)
+    }
+
+    fn remember_absence(&self, user: &UserId) {
+        let mut absent = self.absent.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        absent.put(user.clone(), Instant::now());
+    }
+
+    /// Whose e-mail this is: from memory, else by its claim.
+    pub(crate) async fn user_of(&self, email: &EmailHash) -> Result<Option<UserId>, TryAgain> {
+        if let Some(user) = self.emails.get(&email.0) {
+            return Ok(Some(user));
+        }
+        let _place = self.reads.try_acquire().map_err(|_| TryAgain::Overloaded)?;
+        let claim = self.lookup.claim(email).await.map_err(|error| {
+            tracing::debug!(error = &error as &dyn std::error::Error, "the directory did not say whose an e-mail is");
+            TryAgain::DirectoryDown
+        })?;
+        let held = claim.filter(|claim| claim.state == cellar_directory::ClaimState::Held);
+        Ok(held.map(|claim| {
+            self.emails.put(email.0, claim.user.clone());
+            claim.user
+        }))
+    }
+
+    /// The e-mail may have changed hands: the next log-in asks the directory.
+    pub(crate) fn doubt_email(&self, email: &EmailHash) {
+        self.emails.forget(&email.0);
+    }
+
+    /// Writes down what was learned. Blocks for the disk.
+    pub(crate) fn save(&self) {
+        for saved in [self.exceptions.save(), self.emails.save()] {
+            if let Err(error) = saved {
+                tracing::warn!(error = format!("{error:#}"), "what was learned is not on disk");
+            }
+        }
+    }
+}
