@@ -1,1 +1,106 @@
-fn main() {}
+//! `cellctl`: the command line of operators, policy authors and local stacks.
+
+mod audit;
+mod books;
+mod policy;
+mod stack;
+mod tier;
+mod trace;
+mod user;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cellctl", version, about = "Run, look at and change a Cellar")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// The local stack's folder
+    #[arg(long, global = true, value_name = "DIR", default_value = ".cellar", env = "CELLAR_STACK")]
+    stack: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a world of regions and cells on this machine
+    Up(stack::UpArguments),
+    /// One cell, reachable without a router
+    #[command(subcommand)]
+    Cell(stack::CellCommand),
+    /// Start a world, play a trace through it, and show how to go on
+    Run(stack::RunArguments),
+    /// What runs, and where
+    Status {
+        #[arg(long)]
+        json: bool,
+    },
+    /// End the stack; its data stays
+    Down {
+        /// Delete its data too
+        #[arg(long)]
+        delete: bool,
+    },
+    /// Print a process's log
+    Logs { name: String },
+    /// End a process, or all of a role; nothing starts it again but `restart`
+    Stop { name: String },
+    /// Start a process, or all of a role, on the same ports and folder
+    Restart { name: String },
+    /// Users
+    #[command(subcommand)]
+    User(user::UserCommand),
+    /// Tiers: what users may spend
+    #[command(subcommand)]
+    Tier(tier::TierCommand),
+    /// Policies: what decides it
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// Traces: real load, played again
+    #[command(subcommand)]
+    Trace(trace::TraceCommand),
+    /// Compare the books of every cell, user by user
+    Audit {
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cellctl: no runtime: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(arguments)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("cellctl: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let folder = arguments.stack;
+    match arguments.command {
+        Command::Up(up) => stack::up(&folder, up).await?,
+        Command::Cell(command) => stack::cell(&folder, command).await?,
+        Command::Run(run) => return stack::run(&folder, run).await,
+        Command::Status { json } => stack::status(&folder, json)?,
+        Command::Down { delete } => stack::down(&folder, delete).await?,
+        Command::Logs { name } => stack::logs(&folder, &name)?,
+        Command::Stop { name } => stack::stop(&folder, &name).await?,
+        Command::Restart { name } => stack::restart(&folder, &name).await?,
+        Command::User(command) => user::run(&folder, command).await?,
+        Command::Tier(command) => tier::run(&folder, command).await?,
+        Command::Policy(command) => policy::run(command).await?,
+        Command::Trace(command) => return trace::run(&folder, command).await,
+        Command::Audit { json } => return audit::run(&folder, json).await,
+    }
+    Ok(ExitCode::SUCCESS)
+}

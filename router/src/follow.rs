@@ -1,133 +1,207 @@
-//! Topology and catalog as the router follows them: read whole every two seconds, changed or not. The
-//! last good ones are on disk, so that a router starts without the directory.
+//! Topology and catalog as this router follows them: read whole every two seconds, changed or not.
+//!
+//! The last good ones are on disk, so that a router starts without the directory.
 
-use crate::app::{App, Shared};
 use crate::disk;
-use crate::world::World;
+use crate::route::Routing;
 use anyhow::Context;
-use cellar_directory::{Catalog, Documents, catalog};
-use cellar_model::Topology;
+use cellar_directory::catalog::{self, Catalog};
+use cellar_directory::{Documents, PostgresDirectory};
+use cellar_model::{Revision, Topology};
+use cellar_server::Keys;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-const POLL: Duration = Duration::from_secs(2);
-/// Longer than the directory's own waits: only a router whose disk or clock stands still gets there.
-const POLL_MAX: Duration = Duration::from_secs(10);
-/// What was learned of users goes to disk this often.
-const FLUSH: Duration = Duration::from_secs(1);
+pub(crate) const POLL: Duration = Duration::from_secs(2);
+/// How often what was learned about users is written down.
+const SAVE: Duration = Duration::from_secs(10);
+/// How often the directory's age is told to the metrics.
+const TELL: Duration = Duration::from_secs(1);
 
-/// From disk, then from the directory; afterwards in the background until `stop`.
-pub(crate) async fn start(app: &Shared, stop: CancellationToken) -> JoinHandle<()> {
-    app.from_disk();
-    let mut follower = Follower { app: app.clone(), failing: false, read: Instant::now() };
-    follower.poll().await;
-    if !app.unready().is_empty() {
-        tracing::warn!(reasons = ?app.unready(), "not ready");
-    }
-    tokio::spawn(async move {
-        let flushing = tokio::spawn(flush(follower.app.clone(), stop.clone()));
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => break,
-                () = tokio::time::sleep(POLL) => follower.poll().await,
-            }
-        }
-        let _ = flushing.await;
-    })
+pub(crate) struct Follower {
+    directory: PostgresDirectory,
+    routing: Arc<Routing>,
+    keys: Keys,
+    folder: PathBuf,
+    held: Mutex<Held>,
 }
 
-struct Follower {
-    app: Shared,
+struct Held {
+    catalog: Option<Catalog>,
+    /// When both were last read.
+    read_at: Instant,
+    /// The last topology that was not taken, so that it is said once.
+    refused: Option<Revision>,
     failing: bool,
-    read: Instant,
 }
 
 impl Follower {
-    async fn poll(&mut self) {
-        let polled = tokio::time::timeout(POLL_MAX, self.app.follow()).await;
-        match polled.context("the directory did not answer").and_then(|polled| polled) {
+    pub(crate) fn new(directory: PostgresDirectory, routing: Arc<Routing>, keys: Keys, folder: PathBuf) -> Arc<Self> {
+        let held = Held { catalog: None, read_at: Instant::now(), refused: None, failing: false };
+        Arc::new(Self { directory, routing, keys, folder, held: Mutex::new(held) })
+    }
+
+    /// From disk, then from the directory: what is on disk binds what may follow it. With neither the
+    /// router serves nobody yet, and says so.
+    pub(crate) async fn start(self: &Arc<Self>, stop: CancellationToken) {
+        if let Err(error) = self.from_disk() {
+            tracing::warn!(error = format!("{error:#}"), "what is on disk is left aside");
+        }
+        self.poll().await;
+        let (follower, stopped) = (self.clone(), stop.clone());
+        tokio::spawn(async move {
+            while sleep_unless(&stopped, POLL).await {
+                follower.poll().await;
+            }
+        });
+        let (follower, stopped) = (self.clone(), stop.clone());
+        tokio::spawn(async move {
+            while sleep_unless(&stopped, TELL).await {
+                let age = follower.held().read_at.elapsed();
+                follower.routing.metrics.directory_age_s.set(age.as_secs_f64());
+            }
+        });
+        let routing = self.routing.clone();
+        tokio::spawn(async move {
+            while sleep_unless(&stop, SAVE).await {
+                let routing = routing.clone();
+                // The file may have a million lines: not on a thread that serves.
+                let _ = tokio::task::spawn_blocking(move || routing.save()).await;
+            }
+        });
+    }
+
+    /// Why this router cannot serve yet.
+    pub(crate) fn reasons(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.routing.map().is_none() {
+            reasons.push("no topology: neither the directory nor the disk had one".to_owned());
+        }
+        if self.held().catalog.is_none() {
+            reasons.push("no catalog: neither the directory nor the disk had one".to_owned());
+        }
+        reasons
+    }
+
+    async fn poll(&self) {
+        let read = self.read().await;
+        let mut held = self.held();
+        match read {
             Ok(()) => {
-                if std::mem::take(&mut self.failing) {
-                    tracing::info!("topology and catalog are read again");
-                }
-                self.read = Instant::now();
+                held.read_at = Instant::now();
+                held.failing = false;
             }
             Err(error) => {
-                self.app.metrics.directory_failures.inc();
-                // Once an outage, not once a poll.
-                if !std::mem::replace(&mut self.failing, true) {
-                    tracing::warn!(error = %format!("{error:#}"), "cannot follow the directory; keeping what is held");
+                if !std::mem::replace(&mut held.failing, true) {
+                    tracing::warn!(error = format!("{error:#}"), "the directory cannot be followed; keeping what is held");
                 }
             }
         }
-        self.app.metrics.directory_age.set(self.read.elapsed().as_secs_f64());
-        let (in_use, max) = self.app.directory.pool_use();
-        self.app.metrics.pool(in_use, max);
-    }
-}
-
-impl App {
-    fn topology_file(&self) -> PathBuf {
-        self.config.data_dir.join("topology.json")
     }
 
-    fn catalog_file(&self) -> PathBuf {
-        self.config.data_dir.join("catalog.json")
-    }
-
-    fn from_disk(&self) {
-        if let Some(catalog) = disk::read_json::<Catalog>(&self.catalog_file()) {
-            self.set_catalog(catalog);
+    async fn read(&self) -> anyhow::Result<()> {
+        let topology = self.directory.read_topology().await?.context("the directory has no topology yet")?;
+        self.take_topology(topology)?;
+        let catalog = catalog::read(&self.directory).await?;
+        if self.held().catalog.as_ref() == Some(&catalog) {
+            return Ok(());
         }
-        if let Some(topology) = disk::read_json::<Topology>(&self.topology_file()) {
-            match World::new(topology, None, &self.metrics.calls) {
-                Ok(world) => self.set_world(world),
-                Err(error) => tracing::warn!(%error, "the topology on disk is not valid, and is ignored"),
-            }
-        }
+        let bytes = serde_json::to_vec(&catalog)?;
+        self.take_catalog(catalog);
+        disk::write_atomically(&self.folder.join("catalog.json"), &bytes)
     }
 
-    /// One look at the directory. What is refused or fails leaves what is held.
-    async fn follow(&self) -> anyhow::Result<()> {
-        let catalog = catalog::read(&self.directory).await.context("the catalog")?;
-        if *self.catalog() != catalog {
-            disk::replace_json(&self.catalog_file(), &catalog).context("the catalog's copy on disk")?;
-            self.set_catalog(catalog);
-        }
-        let topology = self.directory.read_topology().await.context("the topology")?;
-        let topology = topology.context("the directory holds no topology yet")?;
-        let before = self.world();
+    /// One that may not follow the held one is refused, loudly, and the held one kept: that is no
+    /// reason not to read the catalog.
+    fn take_topology(&self, topology: Topology) -> anyhow::Result<()> {
+        let before = self.routing.map();
         if before.as_ref().is_some_and(|before| before.topology == topology) {
             return Ok(());
         }
-        let world = World::new(topology, before.as_deref(), &self.metrics.calls).context("the topology is refused")?;
-        disk::replace_json(&self.topology_file(), &world.topology).context("the topology's copy on disk")?;
-        tracing::info!(revision = %world.topology.revision, "topology in use");
-        self.set_world(world);
+        let (revision, bytes) = (topology.revision, serde_json::to_vec(&topology)?);
+        if let Err(error) = self.routing.adopt(topology) {
+            if self.held().refused.replace(revision) != Some(revision) {
+                tracing::error!(%revision, %error, "a topology is refused; routing by the one held");
+            }
+            return Ok(());
+        }
+        tracing::info!(%revision, "topology in force");
+        disk::write_atomically(&self.folder.join("topology.json"), &bytes)
+    }
+
+    fn take_catalog(&self, catalog: Catalog) {
+        self.keys.replace(&catalog.keys);
+        tracing::info!(revision = %catalog.revision, keys = catalog.keys.len(), "catalog in force");
+        self.held().catalog = Some(catalog);
+    }
+
+    fn from_disk(&self) -> anyhow::Result<()> {
+        if let Some(bytes) = disk::read(&self.folder.join("topology.json"))? {
+            self.routing.adopt(serde_json::from_slice(&bytes).context("topology.json")?)?;
+        }
+        if let Some(bytes) = disk::read(&self.folder.join("catalog.json"))? {
+            self.take_catalog(serde_json::from_slice(&bytes).context("catalog.json")?);
+        }
         Ok(())
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        // Nothing that holds it can panic half way.
+        self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
-/// Keeps the files of what was learned behind by no more than `FLUSH`.
-async fn flush(app: Shared, stop: CancellationToken) {
-    loop {
-        let stopping = tokio::select! {
-            () = stop.cancelled() => true,
-            () = tokio::time::sleep(FLUSH) => false,
-        };
-        app.metrics.exceptions.set(i64::try_from(app.exceptions.len()).unwrap_or(i64::MAX));
-        let learned = app.clone();
-        let written = tokio::task::spawn_blocking(move || {
-            learned.exceptions.flush().and_then(|()| learned.emails.flush())
-        });
-        if let Ok(Err(error)) = written.await {
-            tracing::warn!(%error, "what was learned of users cannot be written to disk");
-        }
-        if stopping {
-            return;
-        }
+/// False once it is time to stop.
+async fn sleep_unless(stop: &CancellationToken, pause: Duration) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => false,
+        () = tokio::time::sleep(pause) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::stub;
+    use cellar_model::{MacKeys, Secret};
+
+    /// Nobody listens there.
+    const AWAY: &str = "postgres://nobody@127.0.0.1:1/none";
+
+    fn follower(folder: &std::path::Path) -> Arc<Follower> {
+        let directory = PostgresDirectory::lazy(&Secret::new(AWAY.into()), 1).unwrap();
+        let keys = Keys::new(MacKeys::from_text(&"ab".repeat(32)).unwrap());
+        let routing = stub::routing(folder, Arc::new(stub::Rows::default()));
+        Follower::new(directory, routing, keys, folder.to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_router_starts_from_disk_when_the_directory_is_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let follower = follower(folder.path());
+        assert_eq!(follower.reasons().len(), 2);
+        follower.take_topology(stub::topology(&[("eu-1", "http://127.0.0.1:1".into())])).unwrap();
+        let catalog = serde_json::to_vec(&Catalog::default()).unwrap();
+        std::fs::write(folder.path().join("catalog.json"), catalog).unwrap();
+
+        let again = self::follower(folder.path());
+        again.start(CancellationToken::new()).await;
+        assert!(again.reasons().is_empty(), "{:?}", again.reasons());
+    }
+
+    #[tokio::test]
+    async fn a_topology_that_goes_back_is_refused_and_the_held_one_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let follower = follower(folder.path());
+        let mut held = stub::topology(&[("eu-1", "http://127.0.0.1:1".into())]);
+        held.revision = Revision(5);
+        follower.take_topology(held.clone()).unwrap();
+        let mut older = held.clone();
+        older.revision = Revision(4);
+        follower.take_topology(older).unwrap();
+        assert_eq!(follower.routing.map().unwrap().topology, held);
     }
 }

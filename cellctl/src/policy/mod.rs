@@ -7,7 +7,7 @@ mod toolchain;
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Subcommand)]
-pub enum PolicyCommand {
+pub(crate) enum PolicyCommand {
     /// Compile policy crates to components
     Build {
         /// Folders of policy crates
@@ -34,13 +34,15 @@ pub enum PolicyCommand {
     },
 }
 
-pub async fn run(command: PolicyCommand) -> anyhow::Result<()> {
+pub(crate) async fn run(command: PolicyCommand) -> anyhow::Result<()> {
     // Compilers and files block; nothing else runs meanwhile.
     tokio::task::spawn_blocking(move || match command {
         PolicyCommand::Build { crates, out } => build::build(&crates, &out),
-        PolicyCommand::Run { component, settings, requests } => {
-            replay::replay(&component, &settings, &requests)
-        }
+        PolicyCommand::Run {
+            component,
+            settings,
+            requests,
+        } => replay::replay(&component, &settings, &requests),
     })
     .await?
 }

@@ -1,10 +1,9 @@
 //! Where a stack keeps its state, and where its servers keep their data.
 
 use crate::StackError;
-use std::collections::HashSet;
-use std::net::TcpListener;
+use crate::process::Identity;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::Once;
 
 /// A stack's two folders: the one it is named by, which holds its state and configurations, and the
 /// one with the servers' data. They are the same, unless we are root: root's home is closed to the
@@ -17,43 +16,84 @@ pub struct Folders {
 
 const ROOT_DATA: &str = "/var/lib/cellar";
 
+/// What a stack keeps in the folder it is named by. Deleting takes these and nothing else: somebody
+/// may have named a folder that holds other things.
+const OURS: [&str; 6] = ["state.json", "state.new", "config", "secrets", "data", LOCK];
+pub(crate) const LOCK: &str = "lock";
+
 impl Folders {
     /// Makes both folders.
     pub fn make(stack: &Path) -> Result<Self, StackError> {
         std::fs::create_dir_all(stack).map_err(StackError::folder(stack))?;
         let folders = Self::of(stack)?;
         std::fs::create_dir_all(&folders.data).map_err(StackError::folder(&folders.data))?;
+        // The postgres user has to pass through.
+        set_mode(&folders.data, 0o755)?;
         Ok(folders)
     }
 
     /// The folders of a stack, made or not.
     pub fn of(stack: &Path) -> Result<Self, StackError> {
         let stack = std::path::absolute(stack).map_err(StackError::folder(stack))?;
-        let data = if is_root() { Path::new(ROOT_DATA).join(fold(&stack)) } else { stack.join("data") };
+        let elsewhere = is_root() && !stack.starts_with(ROOT_DATA);
+        let data = if elsewhere { Path::new(ROOT_DATA).join(fold(&stack)) } else { stack.join("data") };
         Ok(Self { stack, data })
     }
 
-    /// Deletes both.
-    pub fn delete(&self) -> Result<(), StackError> {
-        for folder in [&self.data, &self.stack] {
-            match std::fs::remove_dir_all(folder) {
-                Ok(()) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(StackError::folder(folder)(error)),
-            }
+    /// Deletes what a stack is made of, but for the lock, which the caller holds.
+    pub(crate) fn clear(&self) -> Result<(), StackError> {
+        let ours = OURS.iter().filter(|name| **name != LOCK).map(|name| self.stack.join(name));
+        for path in ours.chain([self.data.clone()]) {
+            remove(&path)?;
         }
+        Ok(())
+    }
+
+    /// Deletes all of it, and the folder if nothing else is in there.
+    pub(crate) fn delete(&self) -> Result<(), StackError> {
+        self.clear()?;
+        remove(&self.stack.join(LOCK))?;
+        // Not empty: then it is not ours to remove.
+        let _ = std::fs::remove_dir(&self.stack);
         Ok(())
     }
 }
 
+fn remove(path: &Path) -> Result<(), StackError> {
+    let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StackError::folder(path)(error)),
+        _ => Ok(()),
+    }
+}
+
 /// A folder for the data of one test's server, gone on drop; where the postgres user can reach it.
+/// It is named by this process, so that what a killed one left is known and swept.
 pub(crate) fn test_folder() -> Result<tempfile::TempDir, StackError> {
-    let base = if is_root() { Path::new(ROOT_DATA).join("tests") } else { std::env::temp_dir() };
+    static SWEPT: Once = Once::new();
+    let base = if is_root() { Path::new(ROOT_DATA).join("tests") } else { std::env::temp_dir().join("cellar-tests") };
     std::fs::create_dir_all(&base).map_err(StackError::folder(&base))?;
-    let folder = tempfile::Builder::new().prefix("cellar-").tempdir_in(&base).map_err(StackError::folder(&base))?;
+    SWEPT.call_once(|| sweep(&base));
+    let me = Identity::of_this_process().unwrap_or(Identity { pid: 0, started: 0 });
+    let folder = tempfile::Builder::new()
+        .prefix(&format!("{}-{}-", me.pid, me.started))
+        .tempdir_in(&base)
+        .map_err(StackError::folder(&base))?;
     // Others must pass through, or the postgres user cannot reach its own folder below.
     set_mode(folder.path(), 0o755)?;
     Ok(folder)
+}
+
+/// Deletes the folders of tests whose process is gone. What cannot be deleted is somebody else's.
+fn sweep(base: &Path) {
+    for entry in std::fs::read_dir(base).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let mut parts = name.split('-');
+        let owner = parts.next().and_then(|pid| pid.parse().ok()).zip(parts.next().and_then(|at| at.parse().ok()));
+        if owner.is_some_and(|(pid, started)| !Identity { pid, started }.is_alive()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// What several stacks share: the template of a fresh database cluster.
@@ -81,27 +121,4 @@ fn fold(path: &Path) -> String {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     });
     format!("{hash:016x}")
-}
-
-/// Below the range the kernel takes ports for outgoing connections from, so that none of those can
-/// take a port between its choice here and its use.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
-
-/// A loopback port nobody listens on, and that this process has not handed out before.
-pub(crate) fn free_port() -> Result<u16, StackError> {
-    static GIVEN: Mutex<Option<HashSet<u16>>> = Mutex::new(None);
-    let mut given = GIVEN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let given = given.get_or_insert_default();
-    for _ in 0..10_000 {
-        let port = rand::random_range(PORTS);
-        if !given.contains(&port) && port_is_free(port) {
-            given.insert(port);
-            return Ok(port);
-        }
-    }
-    Err(StackError::Step { step: "finding a free port", cause: format!("none of {PORTS:?} is free") })
-}
-
-pub(crate) fn port_is_free(port: u16) -> bool {
-    TcpListener::bind(("127.0.0.1", port)).is_ok()
 }

@@ -1,19 +1,19 @@
 //! Postgres: clusters of our own, never the packaged one.
 
-use crate::folders::{free_port, is_root, set_mode, shared_folder, test_folder};
-use crate::process::{Gently, Identity, Launch};
+use crate::folders::{is_root, set_mode, shared_folder, test_folder};
+use crate::process::{Gently, Identity, Launch, Tether, on_path};
 use crate::ready::Ready;
-use crate::StackError;
+use crate::{StackError, ports};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// The superuser of our clusters, who needs no password: they listen on loopback only.
-const USER: &str = "cellar";
+pub(crate) const USER: &str = "cellar";
 /// Databases of every cluster; each server uses the ones it needs.
 const DATABASES: [&str; 2] = ["cell", "directory"];
 /// After a kill the old server's children may hold on for a moment.
-const START_TRIES: u32 = 20;
+const START_TRIES: u32 = 50;
+const TRY_AGAIN: Duration = Duration::from_millis(100);
 
 /// A Postgres of one test's own: own port, own cluster, gone on drop.
 pub struct Postgres {
@@ -25,20 +25,31 @@ pub struct Postgres {
 }
 
 impl Postgres {
+    /// With an empty database.
+    pub async fn start() -> Result<Self, StackError> {
+        Self::start_cell().await
+    }
+
     /// With an empty database for a cell.
     pub async fn start_cell() -> Result<Self, StackError> {
-        Self::start("cell").await
+        Self::launch("cell").await
     }
 
     /// With an empty database for a directory.
     pub async fn start_directory() -> Result<Self, StackError> {
-        Self::start("directory").await
+        Self::launch("directory").await
     }
 
-    async fn start(database: &'static str) -> Result<Self, StackError> {
-        let (folder, port) = (test_folder()?, free_port()?);
-        let launch = launch(&folder.path().join("postgres"), port)?;
-        let life = start(&launch, "postgres", port).await?;
+    async fn launch(database: &'static str) -> Result<Self, StackError> {
+        let (folder, port) = (test_folder()?, ports::free()?);
+        let cluster = folder.path().join("postgres");
+        let launch = launch(&cluster, port)?;
+        tokio::task::spawn_blocking(move || prepare(&cluster)).await.map_err(|error| StackError::Step {
+            step: "making a database cluster",
+            cause: error.to_string(),
+        })??;
+        ports::release(port);
+        let life = start(&launch, "postgres", port, Tether::ToUs).await?;
         Ok(Self { port, launch, life, database, _folder: folder })
     }
 
@@ -50,10 +61,14 @@ impl Postgres {
         self.life.kill9().await;
     }
 
+    pub fn is_running(&self) -> bool {
+        self.life.is_alive()
+    }
+
     /// Starts again on the same port and folder.
     pub async fn restart(&mut self) -> Result<(), StackError> {
         self.kill9().await;
-        self.life = start(&self.launch, "postgres", self.port).await?;
+        self.life = start(&self.launch, "postgres", self.port, Tether::ToUs).await?;
         Ok(())
     }
 }
@@ -64,90 +79,85 @@ impl Drop for Postgres {
     }
 }
 
-pub(crate) const STOP: Gently = Gently::Int;
-
 pub(crate) fn url(port: u16, database: &str) -> String {
     format!("postgres://{USER}@127.0.0.1:{port}/{database}")
 }
 
 /// Starts a server and waits for it; tries again while the children of a killed one linger.
-pub(crate) async fn start(launch: &Launch, name: &str, port: u16) -> Result<Identity, StackError> {
-    for _ in 1..START_TRIES {
-        let life = launch.start(name)?;
+pub(crate) async fn start(launch: &Launch, name: &str, port: u16, tether: Tether) -> Result<Identity, StackError> {
+    let mut tries = 0;
+    loop {
+        let life = launch.start(name, tether)?;
         match Ready::PostgresOn(port).wait(name, life, launch).await {
             Ok(()) => return Ok(life),
-            Err(StackError::Died { .. }) => tokio::time::sleep(Duration::from_millis(100)).await,
-            Err(error) => return Err(error),
+            Err(StackError::Died { .. }) if tries < START_TRIES => tokio::time::sleep(TRY_AGAIN).await,
+            Err(error) => {
+                life.kill9().await;
+                return Err(error);
+            }
         }
+        tries += 1;
     }
-    let life = launch.start(name)?;
-    Ready::PostgresOn(port).wait(name, life, launch).await?;
-    Ok(life)
 }
 
-/// A cluster at `folder`, made from the template if it is not there, on `port`.
+/// How a server over the cluster in `folder` is started. `prepare` makes that cluster.
 pub(crate) fn launch(folder: &Path, port: u16) -> Result<Launch, StackError> {
-    let programs = programs()?;
-    let cluster = folder.join("cluster");
-    std::fs::create_dir_all(folder).map_err(StackError::folder(folder))?;
-    set_mode(folder, 0o755)?;
-    if !cluster.join("PG_VERSION").exists() {
-        let template = template(&programs)?;
-        run("copying a database cluster", Command::new("cp").arg("-a").arg(&template).arg(&cluster))?;
-    }
-    let mut settings = vec![
+    let settings = [
         "listen_addresses=127.0.0.1",
         "unix_socket_directories=",
         "max_connections=100",
         "shared_buffers=64MB",
-        "jit=off",
         "max_wal_size=256MB",
+        "tcp_user_timeout=5000",
+        // Our statements are short: compiling one costs more than it saves.
+        "jit=off",
     ];
-    settings.push("tcp_user_timeout=5000");
-    let mut command = vec![programs.join("postgres").display().to_string(), "-D".into(), cluster.display().to_string()];
-    command.extend(["-p".into(), port.to_string()]);
+    let cluster = folder.join("cluster").display().to_string();
+    let mut arguments = vec!["-D".to_owned(), cluster, "-p".to_owned(), port.to_string()];
     for setting in settings {
-        command.extend(["-c".into(), setting.to_owned()]);
+        arguments.extend(["-c".to_owned(), setting.to_owned()]);
     }
-    let mut command = as_postgres(command).into_iter();
-    let program = command.next().map(PathBuf::from).unwrap_or_default();
-    Ok(Launch { program, arguments: command.collect(), log: folder.join("log") })
+    Ok(Launch { log: folder.join("log"), ..program("postgres", arguments)? })
 }
 
-pub(crate) async fn is_ready(port: u16) -> bool {
-    let Ok(programs) = programs() else { return false };
-    let status = tokio::process::Command::new(programs.join("pg_isready"))
-        .args(["-q", "-h", "127.0.0.1", "-p", &port.to_string(), "-d", "cell", "-U", USER])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    status.await.is_ok_and(|status| status.success())
+/// Makes the cluster in `folder` if it is not there: a copy of the template, renamed when whole.
+pub(crate) fn prepare(folder: &Path) -> Result<(), StackError> {
+    let cluster = folder.join("cluster");
+    if cluster.join("PG_VERSION").exists() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(folder).map_err(StackError::folder(folder))?;
+    set_mode(folder, 0o755)?;
+    let beside = folder.join("cluster.new");
+    let words = ["-a", "--reflink=auto"].map(str::to_owned).into_iter();
+    let paths = [template()?, beside.clone()].map(|path| path.display().to_string());
+    let copy = plain("cp", words.chain(paths).collect());
+    copy.run("copying a database cluster", "")?;
+    std::fs::rename(&beside, &cluster).map_err(StackError::folder(cluster))
 }
 
 /// A fresh cluster to copy: `initdb` takes seconds, a copy a fraction of one. Made beside and renamed,
 /// so that tests that start together do not meet a half of it.
-fn template(programs: &Path) -> Result<PathBuf, StackError> {
+fn template() -> Result<PathBuf, StackError> {
     let shared = shared_folder();
     std::fs::create_dir_all(&shared).map_err(StackError::folder(&shared))?;
-    let version = programs.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    let version = programs()?.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     let template = shared.join(format!("template-postgres-{}", version.unwrap_or_default()));
     if template.join("PG_VERSION").exists() {
         return Ok(template);
     }
     let beside = shared.join(format!("template-{}-{}", std::process::id(), rand::random::<u32>()));
     std::fs::create_dir_all(&beside).map_err(StackError::folder(&beside))?;
-    if is_root() {
-        run("giving a folder to the postgres user", Command::new("chown").arg("postgres:").arg(&beside))?;
-    }
     let cluster = beside.display().to_string();
-    let program = |name: &str| programs.join(name).display().to_string();
-    let mut initdb = vec![program("initdb"), "-D".into(), cluster.clone(), "-U".into(), USER.into()];
-    initdb.extend(["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"].map(str::to_owned));
-    run("initdb", &mut command(as_postgres(initdb)))?;
+    if is_root() {
+        plain("chown", vec!["postgres:".into(), cluster.clone()]).run("giving a folder to the postgres user", "")?;
+    }
+    let words = ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-U", USER, "-D"].map(str::to_owned);
+    program("initdb", words.into_iter().chain([cluster.clone()]).collect())?.run("initdb", "")?;
     for database in DATABASES {
         // A server of one user, without a port: nothing to wait for.
-        let single = vec![program("postgres"), "--single".into(), "-D".into(), cluster.clone(), "postgres".into()];
-        feed("creating a database", &mut command(as_postgres(single)), &format!("create database {database};\n"))?;
+        let single = program("postgres", vec!["--single".into(), "-D".into(), cluster.clone(), "postgres".into()])?;
+        single.run("creating a database", &format!("create database {database};\n"))?;
     }
     match std::fs::rename(&beside, &template) {
         Ok(()) => Ok(template),
@@ -160,43 +170,14 @@ fn template(programs: &Path) -> Result<PathBuf, StackError> {
     }
 }
 
-/// Postgres refuses to run as root.
-fn as_postgres(command: Vec<String>) -> Vec<String> {
-    if !is_root() {
-        return command;
-    }
-    let prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--"].map(str::to_owned);
-    prefix.into_iter().chain(command).collect()
+/// One of Postgres's programs; they refuse to run as root.
+fn program(name: &str, arguments: Vec<String>) -> Result<Launch, StackError> {
+    let user = is_root().then(|| "postgres".to_owned());
+    Ok(Launch { program: programs()?.join(name), arguments, user, log: PathBuf::new(), stop: Gently::Int })
 }
 
-fn command(words: Vec<String>) -> Command {
-    let mut words = words.into_iter();
-    let mut command = Command::new(words.next().unwrap_or_default());
-    command.args(words).current_dir("/");
-    command
-}
-
-fn run(step: &'static str, command: &mut Command) -> Result<(), StackError> {
-    feed(step, command, "")
-}
-
-fn feed(step: &'static str, command: &mut Command, input: &str) -> Result<(), StackError> {
-    use std::io::Write;
-    let failed = |cause: String| StackError::Step { step, cause };
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|e| failed(e.to_string()))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input.as_bytes()).map_err(|e| failed(e.to_string()))?;
-    }
-    let output = child.wait_with_output().map_err(|e| failed(e.to_string()))?;
-    if !output.status.success() {
-        return Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
-    }
-    Ok(())
+fn plain(name: &str, arguments: Vec<String>) -> Launch {
+    Launch { program: name.into(), arguments, user: None, log: PathBuf::new(), stop: Gently::Term }
 }
 
 /// Where `initdb` and `postgres` are: the newest of Debian's versioned folders, else the path.
@@ -207,8 +188,7 @@ fn programs() -> Result<PathBuf, StackError> {
     if let Some(newest) = newest {
         return Ok(newest.join("bin"));
     }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).find(|folder| folder.join("initdb").exists());
+    let found = on_path("initdb").and_then(|program| program.parent().map(Path::to_owned));
     found.ok_or(StackError::NotInstalled { program: "postgres" })
 }
 
@@ -222,6 +202,6 @@ mod tests {
         let url = postgres.url();
         postgres.restart().await.unwrap();
         assert_eq!(postgres.url(), url);
-        assert!(is_ready(postgres.port).await);
+        assert!(postgres.is_running());
     }
 }

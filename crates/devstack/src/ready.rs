@@ -47,7 +47,7 @@ impl Ready {
                     let request = "GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
                     ask(port, request, "HTTP/1.1 200").await
                 }
-                Ready::PostgresOn(port) => postgres::is_ready(port).await,
+                Ready::PostgresOn(port) => postgres_opens(port).await.unwrap_or(false),
             }
         };
         tokio::time::timeout(ASK_MAX, asked).await.unwrap_or(false)
@@ -61,4 +61,40 @@ async fn ask(port: u16, question: &str, answer: &str) -> bool {
     }
     let mut got = vec![0; answer.len()];
     stream.read_exact(&mut got).await.is_ok() && got == answer.as_bytes()
+}
+
+/// Opens a session and sees it ready for a query: while it starts, Postgres accepts a connection only
+/// to refuse it.
+async fn postgres_opens(port: u16) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+    stream.write_all(&postgres_hello()).await?;
+    for _ in 0..MESSAGES_MAX {
+        let kind = stream.read_u8().await?;
+        let length = stream.read_u32().await?.saturating_sub(4).min(MESSAGE_MAX);
+        tokio::io::copy(&mut (&mut stream).take(u64::from(length)), &mut tokio::io::sink()).await?;
+        match kind {
+            b'Z' => return Ok(true),
+            b'E' => return Ok(false),
+            _ => {}
+        }
+    }
+    Ok(false)
+}
+
+/// What a server says about itself before it is ready: some twenty short messages.
+const MESSAGES_MAX: usize = 100;
+const MESSAGE_MAX: u32 = 64 * 1024;
+
+/// The first message of Postgres's protocol 3.0: its length, the version, then names and values.
+fn postgres_hello() -> Vec<u8> {
+    let mut hello = vec![0, 0, 0, 0, 0, 3, 0, 0];
+    for text in ["user", postgres::USER, "database", "cell"] {
+        hello.extend(text.as_bytes());
+        hello.push(0);
+    }
+    hello.push(0);
+    if let Ok(length) = u32::try_from(hello.len()) {
+        hello[..4].copy_from_slice(&length.to_be_bytes());
+    }
+    hello
 }

@@ -1,11 +1,11 @@
 //! Redis, as the quota store and as the cache.
 
-use crate::folders::{free_port, test_folder};
+use crate::folders::test_folder;
 use crate::plan::Fsync;
-use crate::process::{Identity, Launch};
+use crate::process::{Gently, Identity, Launch, Tether, on_path};
 use crate::ready::Ready;
-use crate::StackError;
-use std::path::{Path, PathBuf};
+use crate::{StackError, ports};
+use std::path::Path;
 
 /// The cache is a cache: what does not fit is evicted.
 const CACHE_MEMORY: &str = "64mb";
@@ -19,20 +19,27 @@ pub struct Redis {
 }
 
 impl Redis {
+    /// As a cell's quota store.
+    pub async fn start() -> Result<Self, StackError> {
+        Self::start_quota().await
+    }
+
     /// With an append-only file flushed at every write, as the quota store has to be.
     pub async fn start_quota() -> Result<Self, StackError> {
-        Self::start(|folder, port| quota_launch(folder, port, Fsync::Always)).await
+        Self::launch(|folder, port| quota_launch(folder, port, Fsync::Always)).await
     }
 
     /// Without persistence, evicting.
     pub async fn start_cache() -> Result<Self, StackError> {
-        Self::start(cache_launch).await
+        Self::launch(cache_launch).await
     }
 
-    async fn start(launch: impl Fn(&Path, u16) -> Result<Launch, StackError>) -> Result<Self, StackError> {
-        let (folder, port) = (test_folder()?, free_port()?);
+    async fn launch(launch: impl Fn(&Path, u16) -> Result<Launch, StackError>) -> Result<Self, StackError> {
+        let (folder, port) = (test_folder()?, ports::free()?);
         let launch = launch(folder.path(), port)?;
-        let life = launch.start("redis")?;
+        ports::release(port);
+        let life = launch.start("redis", Tether::ToUs)?;
+        // Made before it is ready, so that a failed wait ends it.
         let redis = Self { port, launch, life, _folder: folder };
         Ready::RedisOn(port).wait("redis", life, &redis.launch).await?;
         Ok(redis)
@@ -47,10 +54,14 @@ impl Redis {
         self.life.kill9().await;
     }
 
+    pub fn is_running(&self) -> bool {
+        self.life.is_alive()
+    }
+
     /// Starts again on the same port and folder.
     pub async fn restart(&mut self) -> Result<(), StackError> {
         self.kill9().await;
-        self.life = self.launch.start("redis")?;
+        self.life = self.launch.start("redis", Tether::ToUs)?;
         Ready::RedisOn(self.port).wait("redis", self.life, &self.launch).await
     }
 }
@@ -74,7 +85,7 @@ pub(crate) fn cache_launch(folder: &Path, port: u16) -> Result<Launch, StackErro
 }
 
 fn launch(folder: &Path, port: u16, settings: &[&str]) -> Result<Launch, StackError> {
-    let program = server().ok_or(StackError::NotInstalled { program: "redis-server" })?;
+    let program = on_path("redis-server").ok_or(StackError::NotInstalled { program: "redis-server" })?;
     std::fs::create_dir_all(folder).map_err(StackError::folder(folder))?;
     let common = ["--bind", "127.0.0.1", "--save", "", "--daemonize", "no", "--port"];
     let mut arguments: Vec<String> = common.iter().map(|text| (*text).to_owned()).collect();
@@ -82,12 +93,7 @@ fn launch(folder: &Path, port: u16, settings: &[&str]) -> Result<Launch, StackEr
     arguments.push("--dir".into());
     arguments.push(folder.display().to_string());
     arguments.extend(settings.iter().map(|text| (*text).to_owned()));
-    Ok(Launch { program, arguments, log: folder.join("log") })
-}
-
-fn server() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join("redis-server")).find(|program| program.exists())
+    Ok(Launch { program, arguments, user: None, log: folder.join("log"), stop: Gently::Term })
 }
 
 #[cfg(test)]

@@ -27,7 +27,9 @@ pub(crate) fn check(
     if outcome.admitted && outcome.retry_after_us > 0 {
         return wrong("admitted, and yet a wait");
     }
-    let Some(state) = &outcome.state else { return Ok(outcome) };
+    let Some(state) = &outcome.state else {
+        return Ok(outcome);
+    };
     if !outcome.admitted {
         return wrong("a denial that changes the state");
     }
@@ -76,13 +78,56 @@ mod tests {
     #[test]
     fn each_lie_is_named() {
         let lies = [
-            ("more remains", Outcome { remaining: 11, ..admitted() }),
-            ("beyond the calendar", Outcome { reset_after_us: u64::MAX, ..admitted() }),
-            ("yet a wait", Outcome { retry_after_us: 1, ..admitted() }),
-            ("denial", Outcome { admitted: false, ..admitted() }),
-            ("above its limit", Outcome { limit: 0, remaining: 0, ..admitted() }),
-            ("no bytes", Outcome { state: Some(vec![]), ..admitted() }),
-            ("too large", Outcome { state: Some(vec![0; 9]), ..admitted() }),
+            (
+                "more remains",
+                Outcome {
+                    remaining: 11,
+                    ..admitted()
+                },
+            ),
+            (
+                "beyond the calendar",
+                Outcome {
+                    reset_after_us: u64::MAX,
+                    ..admitted()
+                },
+            ),
+            (
+                "yet a wait",
+                Outcome {
+                    retry_after_us: 1,
+                    ..admitted()
+                },
+            ),
+            (
+                "denial",
+                Outcome {
+                    admitted: false,
+                    ..admitted()
+                },
+            ),
+            (
+                "above its limit",
+                Outcome {
+                    limit: 0,
+                    remaining: 0,
+                    ..admitted()
+                },
+            ),
+            (
+                "no bytes",
+                Outcome {
+                    state: Some(vec![]),
+                    ..admitted()
+                },
+            ),
+            (
+                "too large",
+                Outcome {
+                    state: Some(vec![0; 9]),
+                    ..admitted()
+                },
+            ),
         ];
         for (expected, lie) in lies {
             match check(lie, &CONSUME, 8) {
@@ -94,10 +139,23 @@ mod tests {
 
     #[test]
     fn a_question_changes_nothing() {
-        let peek = Request { operation: Operation::Peek, ..CONSUME };
+        let peek = Request {
+            operation: Operation::Peek,
+            ..CONSUME
+        };
         let nothing = Request { cost: 0, ..CONSUME };
         assert!(check(admitted(), &peek, 8).is_err());
         assert!(check(admitted(), &nothing, 8).is_err());
-        assert!(check(Outcome { state: None, ..admitted() }, &peek, 8).is_ok());
+        assert!(
+            check(
+                Outcome {
+                    state: None,
+                    ..admitted()
+                },
+                &peek,
+                8
+            )
+            .is_ok()
+        );
     }
 }

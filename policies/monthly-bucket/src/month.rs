@@ -32,7 +32,10 @@ impl Month {
         let months = (era * 400 + year_of_era) * 12 + month;
         // Before the first of March 1970 nothing underflows: the epoch is in January 1970, a month
         // that begins with it.
-        Self { start_us: first_day_us(months), end_us: first_day_us(months + 1) }
+        Self {
+            start_us: first_day_us(months),
+            end_us: first_day_us(months + 1),
+        }
     }
 
     /// From the moment to the month's end.
@@ -57,7 +60,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn start_us(year: i16, month: i8) -> u64 {
-        let start = TimeZone::UTC.to_timestamp(date(year, month, 1).at(0, 0, 0, 0)).unwrap();
+        let start = TimeZone::UTC
+            .to_timestamp(date(year, month, 1).at(0, 0, 0, 0))
+            .unwrap();
         u64::try_from(start.as_microsecond()).unwrap()
     }
 
@@ -65,11 +70,17 @@ mod tests {
     fn every_month_of_eight_thousand_years_begins_and_ends_where_the_calendar_says() {
         for year in 1970..9999_i16 {
             for month in 1..=12_i8 {
-                let (start, end) = (start_us(year, month), match month {
-                    12 => start_us(year + 1, 1),
-                    _ => start_us(year, month + 1),
-                });
-                let expected = Month { start_us: start, end_us: end };
+                let (start, end) = (
+                    start_us(year, month),
+                    match month {
+                        12 => start_us(year + 1, 1),
+                        _ => start_us(year, month + 1),
+                    },
+                );
+                let expected = Month {
+                    start_us: start,
+                    end_us: end,
+                };
                 assert_eq!(Month::of(start), expected, "{year}-{month}");
                 assert_eq!(Month::of(end - 1), expected, "{year}-{month}");
             }

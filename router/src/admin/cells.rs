@@ -1,72 +1,54 @@
-//! What operators ask of a cell, passed on to its admin listener. The cell checks the key itself.
+//! Questions passed on to a cell's admin listener.
 
-use crate::app::Shared;
-use crate::cell::Cell;
-use crate::forward::{end_to_end, try_again};
+use super::AdminState;
+use crate::cells::Cell;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
-use bytes::Bytes;
-use cellar_model::{CellName, Problem, ProblemType, TryAgain};
+use cellar_model::{CellName, Problem, ProblemType};
 use cellar_server::HttpProblem;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Limited};
+use http::{HeaderMap, Method, header};
 use std::time::Duration;
+use tokio::time::Instant;
 
-/// A page of an audit reads some thousand users' ledgers.
-const ADMIN_CALL_MAX: Duration = Duration::from_secs(30);
-const CHECK_MAX: Duration = Duration::from_secs(5);
-const CHECK_BYTES_MAX: usize = 256 * 1024;
+/// For an answer's headers. A page of the books of a large cell takes a while.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// What cells serve under `/admin/v1/` and routers pass on.
+const PASSED_ON: [&str; 3] = ["audit", "instances", "shards"];
 
-/// `/admin/v1/cells/{cell}/{rest}` -> the cell's `/admin/v1/{rest}`
-pub(super) async fn pass_on(
-    State(app): State<Shared>,
-    Path((cell, rest)): Path<(CellName, String)>,
-    request: Request,
+pub(super) async fn ask(
+    State(state): State<AdminState>,
+    Path((cell, what)): Path<(String, String)>,
+    request: Request<Body>,
 ) -> Result<Response, HttpProblem> {
-    let world = app.world().ok_or_else(|| try_again(TryAgain::NotReady))?;
-    let missing = || Problem::new(ProblemType::NotFound).detail(format!("there is no cell {cell} with an admin listener"));
-    let held = world.cell(&cell).ok_or_else(missing)?;
-    let address = held.admin_address().ok_or_else(missing)?;
-    let query = request.uri().query().map_or_else(String::new, |query| format!("?{query}"));
-    let target = format!("http://{address}/admin/v1/{rest}{query}");
-    let uri: Uri = target.parse().map_err(|_| Problem::new(ProblemType::Malformed))?;
-    let (mut head, body) = request.into_parts();
-    head.uri = uri;
-    head.headers = end_to_end(head.headers);
-    head.extensions.clear();
-    let sent = tokio::time::timeout(ADMIN_CALL_MAX, held.http.request(Request::from_parts(head, body)));
-    match sent.await {
-        Ok(Ok(mut response)) => {
-            *response.headers_mut() = end_to_end(std::mem::take(response.headers_mut()));
-            Ok(response.map(Body::new))
+    let what = PASSED_ON.into_iter().find(|passed| *passed == what).ok_or(ProblemType::NotFound)?;
+    let map = state.routing.map().ok_or(ProblemType::TryAgain)?;
+    let cell = CellName::new(&cell).ok().and_then(|name| map.cell(&name)).ok_or(ProblemType::NotFound)?;
+    let query = request.uri().query().map_or(String::new(), |query| format!("?{query}"));
+    send(cell, Method::GET, &format!("/admin/v1/{what}{query}"), request.headers(), Body::empty()).await
+}
+
+/// Asks a cell with the operator's own credential.
+pub(super) async fn send(
+    cell: &Cell,
+    method: Method,
+    path: &str,
+    from: &HeaderMap,
+    body: impl Into<Body>,
+) -> Result<Response, HttpProblem> {
+    let mut request = http::Request::builder().method(method).uri(path);
+    for name in [header::AUTHORIZATION, header::ACCEPT] {
+        if let Some(value) = from.get(&name) {
+            request = request.header(name, value);
         }
-        Ok(Err(error)) if error.is_connect() => Err(HttpProblem(try_again(TryAgain::CellDown))),
-        Ok(Err(_)) | Err(_) => Err(HttpProblem(try_again(TryAgain::Unknown))),
     }
-}
-
-pub(super) struct AdminAnswer {
-    pub(super) status: StatusCode,
-    pub(super) body: Bytes,
-}
-
-/// A JSON body to a cell's admin listener, with the operator's own key. `None` if there was no answer.
-pub(super) async fn admin_call(cell: &Cell, path: &str, by: &HeaderMap, body: Vec<u8>) -> Option<AdminAnswer> {
-    let uri: Uri = format!("http://{}{path}", cell.admin_address()?).parse().ok()?;
-    let mut request = Request::new(Body::from(body));
-    *request.method_mut() = Method::POST;
-    *request.uri_mut() = uri;
-    let headers = request.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(key) = by.get(header::AUTHORIZATION) {
-        headers.insert(header::AUTHORIZATION, key.clone());
-    }
-    let answer = async {
-        let response = cell.http.request(request).await.ok()?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), CHECK_BYTES_MAX).collect().await.ok()?;
-        Some(AdminAnswer { status, body: body.to_bytes() })
-    };
-    tokio::time::timeout(CHECK_MAX, answer).await.ok().flatten()
+    let request = request
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(body.into())
+        .map_err(|_| Problem::new(ProblemType::Malformed).detail("the query cannot be passed on"))?;
+    let answer = cell.ask_admin(request, Instant::now() + ANSWER_MAX).await;
+    let answer = answer.map_err(|fault| {
+        Problem::new(ProblemType::TryAgain).detail(format!("cell {}: {}", cell.name(), fault.reason().label()))
+    })?;
+    Ok(crate::forward::arrived(answer))
 }

@@ -1,59 +1,98 @@
-//! The admin API, for operator keys: `/admin/v1/…`.
+//! The operators' API: catalog, topology, users, and what cells say of themselves.
 
 mod cells;
-mod policies;
 mod tiers;
-mod users;
 
-use crate::app::Shared;
-use crate::forward::try_again;
+use crate::route::Routing;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, put};
-use cellar_directory::{ARTIFACT_BYTES_MAX, DirectoryError, ErrorKind};
-use cellar_model::{Problem, ProblemType, Scope, SettingProblem, Topology, TryAgain};
-use cellar_server::HttpProblem;
+use axum::routing::{get, put};
+use cellar_directory::{DirectoryError, ErrorKind, HomeState, PostgresDirectory, UserHome};
+use cellar_model::{Problem, ProblemType, Scope, UserId};
+use cellar_server::{HttpProblem, Keys};
+use std::sync::Arc;
 
-/// All of them, at a glance.
-pub(crate) fn routes(app: Shared) -> Router {
-    Router::new()
-        .route("/admin/v1/topology", get(topology))
-        .route("/admin/v1/tiers", get(tiers::list))
-        .route("/admin/v1/tiers/{name}", get(tiers::show).put(tiers::apply))
-        .route("/admin/v1/policies", get(policies::list))
-        .route("/admin/v1/policies/{name}/{version}", put(policies::publish))
-        .route("/admin/v1/users/{id}", get(users::whereabouts))
-        .route("/admin/v1/cells/{cell}/{*rest}", any(cells::pass_on))
-        .layer(DefaultBodyLimit::max(ARTIFACT_BYTES_MAX))
-        .layer(axum::middleware::from_fn_with_state(app.clone(), operators_only))
-        .with_state(app)
+#[derive(Clone)]
+pub(crate) struct AdminState {
+    pub(crate) directory: PostgresDirectory,
+    pub(crate) routing: Arc<Routing>,
+    pub(crate) keys: Keys,
 }
 
-async fn operators_only(State(app): State<Shared>, request: Request, next: Next) -> Response {
-    match app.keys.authenticate(request.headers()).and_then(|caller| caller.require(Scope::Admin)) {
+/// `/admin/v1/…`, for operator keys.
+pub(crate) fn routes(state: AdminState) -> Router {
+    let keys = state.keys.clone();
+    Router::new()
+        .route("/admin/v1/tiers", get(tiers::all))
+        .route("/admin/v1/tiers/{name}", get(tiers::one).put(tiers::put))
+        .route("/admin/v1/policies/{name}/{version}", put(tiers::put_policy))
+        .route("/admin/v1/topology", get(topology))
+        .route("/admin/v1/users/{id}", get(user))
+        .route("/admin/v1/cells/{cell}/{what}", get(cells::ask))
+        .layer(axum::middleware::from_fn_with_state(keys, operators_only))
+        .with_state(state)
+}
+
+async fn operators_only(State(keys): State<Keys>, request: Request<Body>, next: Next) -> Response {
+    match keys.authenticate(request.headers()).and_then(|caller| caller.require(Scope::Admin)) {
         Ok(()) => next.run(request).await,
         Err(problem) => HttpProblem(problem).into_response(),
     }
 }
 
-async fn topology(State(app): State<Shared>) -> Result<axum::Json<Topology>, HttpProblem> {
-    let world = app.world().ok_or_else(|| try_again(TryAgain::NotReady))?;
-    Ok(axum::Json(world.topology.clone()))
+/// The topology this router goes by.
+async fn topology(State(state): State<AdminState>) -> Result<Response, HttpProblem> {
+    let map = state.routing.map().ok_or(ProblemType::TryAgain)?;
+    Ok(axum::Json(&map.topology).into_response())
 }
 
-/// What an operator is told of a directory that failed.
-fn failed(error: &DirectoryError) -> HttpProblem {
-    tracing::warn!(error = error as &dyn std::error::Error, "an admin call failed in the directory");
-    let problem = match error.kind() {
-        ErrorKind::TryAgain { after } => try_again(TryAgain::DirectoryDown).retry_after_s(after.as_secs().max(1)),
-        ErrorKind::CallerMistake => Problem::new(ProblemType::TooLarge).detail(error.to_string()),
-        ErrorKind::OurFault => Problem::new(ProblemType::Internal),
+/// Where a user lives, and who says so: the directory, or without it this router's own knowledge.
+async fn user(State(state): State<AdminState>, Path(id): Path<String>) -> Result<Response, HttpProblem> {
+    use cellar_directory::Homes;
+    let user = UserId::new(&id).map_err(|error| Problem::new(ProblemType::Invalid).detail(error.to_string()))?;
+    let found = match state.directory.read_home(&user).await {
+        Ok(row) => by_directory(row.ok_or(ProblemType::UnknownUser)?),
+        Err(error) if matches!(error.kind(), ErrorKind::TryAgain { .. }) => by_router(&state.routing, &user)?,
+        Err(error) => return Err(failed(error)),
     };
-    HttpProblem(problem)
+    let (cell, epoch, home_state, source) = found;
+    let map = state.routing.map();
+    let region = map.and_then(|map| Some(map.topology.cell(&cell.parse().ok()?)?.0.name.clone()));
+    Ok(axum::Json(serde_json::json!({
+        "user_id": user, "region": region, "cell": cell, "epoch": epoch, "state": home_state, "source": source,
+    }))
+    .into_response())
 }
 
-fn invalid(pointer: &str, message: &str) -> HttpProblem {
-    HttpProblem(Problem::new(ProblemType::Invalid).errors(vec![SettingProblem::new(pointer, message)]))
+type Found = (String, Option<u64>, Option<&'static str>, &'static str);
+
+fn by_directory(row: UserHome) -> Found {
+    let state = match row.state {
+        HomeState::Creating { .. } => "creating",
+        HomeState::Active => "active",
+        HomeState::Moving { .. } => "moving",
+        HomeState::Erased => "erased",
+    };
+    (row.home.to_string(), Some(row.epoch.0), Some(state), "directory")
+}
+
+fn by_router(routing: &Routing, user: &UserId) -> Result<Found, HttpProblem> {
+    if let Some((cell, epoch)) = routing.exception(user) {
+        return Ok((cell.to_string(), Some(epoch.0), None, "exception"));
+    }
+    let map = routing.map().ok_or(ProblemType::TryAgain)?;
+    Ok((map.ring_owner(user).to_string(), None, None, "ring"))
+}
+
+/// What became of a question to the directory.
+fn failed(error: DirectoryError) -> HttpProblem {
+    tracing::warn!(error = &error as &dyn std::error::Error, "the directory did not do what an operator asked");
+    HttpProblem(match error.kind() {
+        ErrorKind::CallerMistake => Problem::new(ProblemType::TooLarge).detail(error.to_string()),
+        ErrorKind::TryAgain { after } => Problem::new(ProblemType::TryAgain).retry_after_s(after.as_secs()),
+        ErrorKind::OurFault => Problem::new(ProblemType::Internal),
+    })
 }

@@ -1,246 +1,128 @@
-//! Tiers: shown, compared, put in force.
+//! Tiers and policies: shown, checked by a cell, put in force.
 
-use super::cells::admin_call;
-use super::{failed, invalid};
-use crate::app::{App, Shared};
-use crate::forward::try_again;
-use axum::Json;
+use super::{AdminState, cells, failed};
+use axum::body::Body;
 use axum::extract::{Path, Query, State};
-use cellar_directory::catalog::{self, Catalog, Put};
-use cellar_directory::{DirectoryError, PolicyEntry};
-use cellar_model::{
-    Pin, PolicyRef, Problem, ProblemType, RevisedTier, Revision, SettingProblem, TierDocument, TierName, TryAgain,
-};
+use axum::response::{IntoResponse, Response};
+use cellar_directory::catalog::{self, Put};
+use cellar_directory::{ARTIFACT_BYTES_MAX, Digest, PolicyEntry};
+use cellar_model::{PolicyName, Problem, ProblemType, Revision, SettingProblem, TierDocument, TierName};
 use cellar_server::{HttpProblem, JsonBody};
-use http::{HeaderMap, StatusCode};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use http::{HeaderMap, Method, StatusCode};
+use serde::Deserialize;
 
-/// A problem document with all that is wrong, as a cell sends it.
-#[derive(Deserialize)]
-struct CheckedBody {
-    #[serde(default)]
-    errors: Vec<SettingProblem>,
-    #[serde(default)]
-    detail: Option<String>,
+/// The most bytes of a cell's judgement on a tier.
+const JUDGEMENT_BYTES_MAX: usize = 256 * 1024;
+const VERSION_BYTES_MAX: usize = 32;
+
+pub(super) async fn all(State(state): State<AdminState>) -> Result<Response, HttpProblem> {
+    let catalog = catalog::read(&state.directory).await.map_err(failed)?;
+    Ok(axum::Json(catalog.tiers).into_response())
+}
+
+pub(super) async fn one(State(state): State<AdminState>, Path(name): Path<String>) -> Result<Response, HttpProblem> {
+    let catalog = catalog::read(&state.directory).await.map_err(failed)?;
+    let tier = catalog.tiers.into_iter().find(|tier| tier.document.name.as_str() == name);
+    Ok(axum::Json(tier.ok_or(ProblemType::NotFound)?).into_response())
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ApplyQuery {
+pub(super) struct DryRun {
     #[serde(default)]
     dry_run: bool,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ShowQuery {
-    revision: Option<u64>,
-}
-
-/// What an apply came to, or would come to.
-#[derive(Serialize)]
-pub(super) struct Applied {
-    name: TierName,
-    /// In force; none if there is no such tier.
-    revision: Option<Revision>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    before: Option<TierDocument>,
-    after: TierDocument,
-    difference: Vec<Difference>,
-    /// Of a dry run.
-    problems: Vec<SettingProblem>,
-}
-
-#[derive(Serialize, PartialEq, Debug)]
-struct Difference {
-    pointer: String,
-    before: Option<Value>,
-    after: Option<Value>,
-}
-
-/// `GET /admin/v1/tiers`: the directory's, or while it is away, those held.
-pub(super) async fn list(State(app): State<Shared>) -> Json<Vec<RevisedTier>> {
-    match catalog::read(&app.directory).await {
-        Ok(catalog) => Json(catalog.tiers),
-        Err(_) => Json(app.catalog().tiers.clone()),
-    }
-}
-
-/// `GET /admin/v1/tiers/{name}?revision=`
-pub(super) async fn show(
-    State(app): State<Shared>,
+/// Puts a tier in force; with `dry_run` says what would change and what is wrong.
+pub(super) async fn put(
+    State(state): State<AdminState>,
     Path(name): Path<TierName>,
-    Query(query): Query<ShowQuery>,
-) -> Result<Json<RevisedTier>, HttpProblem> {
-    let tier = match query.revision.map(Revision) {
-        Some(revision) => {
-            let document = catalog::tier_at(&app.directory, &name, revision).await.map_err(|e| failed(&e))?;
-            document.map(|document| RevisedTier { revision, document })
-        }
-        None => list(State(app)).await.0.into_iter().find(|tier| tier.document.name == name),
-    };
-    tier.map(Json).ok_or_else(|| ProblemType::NotFound.into())
-}
-
-/// `PUT /admin/v1/tiers/{name}`: 200 with the new revision and what changed; 422 with everything that
-/// is wrong. With `?dry_run=true` nothing is written, and problems stand in the answer.
-pub(super) async fn apply(
-    State(app): State<Shared>,
-    Path(name): Path<TierName>,
-    Query(query): Query<ApplyQuery>,
+    Query(query): Query<DryRun>,
     headers: HeaderMap,
     JsonBody(document): JsonBody<TierDocument>,
-) -> Result<Json<Applied>, HttpProblem> {
+) -> Result<Response, HttpProblem> {
     if document.name != name {
-        return Err(invalid("/name", &format!("the document names {}, the path {name}", document.name)));
+        return Err(Problem::new(ProblemType::Invalid).detail("the document names another tier").into());
     }
-    let catalog = catalog::read(&app.directory).await.map_err(|error| failed(&error))?;
-    let held = catalog.tiers.iter().find(|tier| tier.document.name == name);
-    let problems = app.problems_of(&document, &catalog, &headers).await?;
-    if !problems.is_empty() && !query.dry_run {
-        return Err(HttpProblem(Problem::new(ProblemType::Invalid).errors(problems)));
+    let held = catalog::read(&state.directory).await.map_err(failed)?;
+    let before = held.tiers.into_iter().find(|tier| tier.document.name == name);
+    let problems = check(&state, &headers, &document).await?;
+    if query.dry_run {
+        let before = before.map(|tier| tier.document);
+        let answer = serde_json::json!({ "before": before, "after": document, "problems": problems });
+        return Ok(axum::Json(answer).into_response());
     }
-    let mut applied = Applied {
-        name,
-        revision: held.map(|tier| tier.revision),
-        before: held.map(|tier| tier.document.clone()),
-        difference: difference(held.map(|tier| &tier.document), &document),
-        after: document,
-        problems,
-    };
-    if !query.dry_run {
-        let put = catalog::put_tier(&app.directory, &applied.after, applied.revision).await;
-        applied.revision = Some(written(put)?);
+    if !problems.is_empty() {
+        return Err(Problem::new(ProblemType::Invalid).errors(problems).into());
     }
-    Ok(Json(applied))
+    let put = catalog::put_tier(&state.directory, &document, before.map(|tier| tier.revision)).await.map_err(failed)?;
+    Ok(axum::Json(serde_json::json!({ "name": name, "revision": done(put)? })).into_response())
 }
 
-fn written(put: Result<Put, DirectoryError>) -> Result<Revision, HttpProblem> {
-    match put.map_err(|error| failed(&error))? {
+/// What is wrong with a document, in the words of a cell: cells have the policies that settings are
+/// for. Any one of them will do, since all follow the same catalog.
+async fn check(state: &AdminState, headers: &HeaderMap, document: &TierDocument) -> Result<Vec<SettingProblem>, HttpProblem> {
+    let map = state.routing.map().ok_or(ProblemType::TryAgain)?;
+    let body = serde_json::to_vec(document).map_err(|_| ProblemType::Internal)?;
+    let mut last = HttpProblem::from(ProblemType::TryAgain);
+    for cell in map.cells() {
+        let asked = cells::send(cell, Method::POST, "/admin/v1/tiers/check", headers, body.clone()).await;
+        match asked {
+            Ok(response) if response.status() == StatusCode::NO_CONTENT => return Ok(Vec::new()),
+            Ok(response) if response.status() == StatusCode::UNPROCESSABLE_ENTITY => return judgement(response).await,
+            Ok(response) => {
+                let status = response.status().as_u16();
+                let detail = format!("cell {} answers {status} to a tier's check", cell.name());
+                last = Problem::new(ProblemType::TryAgain).detail(detail).into();
+            }
+            Err(problem) => last = problem,
+        }
+    }
+    Err(last)
+}
+
+async fn judgement(response: Response) -> Result<Vec<SettingProblem>, HttpProblem> {
+    #[derive(Deserialize)]
+    struct Judgement {
+        detail: Option<String>,
+        #[serde(default)]
+        errors: Vec<SettingProblem>,
+    }
+    let body = axum::body::to_bytes(response.into_body(), JUDGEMENT_BYTES_MAX).await;
+    let body = body.map_err(|_| ProblemType::TryAgain)?;
+    let said: Judgement = serde_json::from_slice(&body).map_err(|_| ProblemType::Internal)?;
+    if said.errors.is_empty() {
+        // A refusal without a place is one all the same.
+        let message = said.detail.unwrap_or_else(|| "the cell refuses it".to_owned());
+        return Ok(vec![SettingProblem::new("", &message)]);
+    }
+    Ok(said.errors)
+}
+
+/// Adds a policy version. One that is there is never changed.
+pub(super) async fn put_policy(
+    State(state): State<AdminState>,
+    Path((name, version)): Path<(PolicyName, String)>,
+    body: Body,
+) -> Result<Response, HttpProblem> {
+    let numbers: Vec<&str> = version.split('.').collect();
+    if version.len() > VERSION_BYTES_MAX || numbers.len() != 3 || numbers.iter().any(|n| n.parse::<u32>().is_err()) {
+        return Err(Problem::new(ProblemType::Invalid).detail("a version is three numbers, 1.4.2").into());
+    }
+    let artifact = axum::body::to_bytes(body, ARTIFACT_BYTES_MAX).await.map_err(|_| {
+        Problem::new(ProblemType::TooLarge).detail(format!("an artifact has at most {ARTIFACT_BYTES_MAX} bytes"))
+    })?;
+    if !artifact.starts_with(b"\0asm") {
+        return Err(Problem::new(ProblemType::Invalid).detail("not a WebAssembly component").into());
+    }
+    let entry = PolicyEntry { name, version, digest: Digest::of(&artifact) };
+    let put = catalog::put_policy(&state.directory, &entry, &artifact).await.map_err(failed)?;
+    done(put)?;
+    Ok(axum::Json(entry).into_response())
+}
+
+fn done(put: Put) -> Result<Revision, HttpProblem> {
+    match put {
         Put::Done(revision) => Ok(revision),
-        Put::Stale(_) => Err(HttpProblem(Problem::new(ProblemType::Conflict).detail("the tier has changed meanwhile"))),
-    }
-}
-
-impl App {
-    /// All that is wrong with a tier, by pointer. Its settings are for its policies to judge, so a cell
-    /// is asked, as one that has the policies loaded.
-    async fn problems_of(
-        &self,
-        document: &TierDocument,
-        catalog: &Catalog,
-        headers: &HeaderMap,
-    ) -> Result<Vec<SettingProblem>, HttpProblem> {
-        let mut problems = document.validate().err().map(|error| error.problems).unwrap_or_default();
-        for (n, policy) in document.policies.iter().enumerate() {
-            if !catalog.policies.iter().any(|entry| serves(entry, &policy.policy)) {
-                let message = format!("there is no policy {} in the catalog", policy.policy);
-                problems.push(SettingProblem::new(&format!("/policy/{n}/use"), &message));
-            }
-        }
-        if problems.is_empty() { self.judged_by_a_cell(document, headers).await } else { Ok(problems) }
-    }
-
-    async fn judged_by_a_cell(
-        &self,
-        document: &TierDocument,
-        headers: &HeaderMap,
-    ) -> Result<Vec<SettingProblem>, HttpProblem> {
-        let world = self.world().ok_or_else(|| try_again(TryAgain::NotReady))?;
-        let body = serde_json::to_vec(document).unwrap_or_default();
-        for cell in world.cells() {
-            let Some(answer) = admin_call(cell, "/admin/v1/tiers/check", headers, body.clone()).await else { continue };
-            if answer.status.is_success() {
-                return Ok(Vec::new());
-            }
-            if answer.status == StatusCode::UNPROCESSABLE_ENTITY
-                && let Ok(said) = serde_json::from_slice::<CheckedBody>(&answer.body)
-            {
-                let unsaid = || vec![SettingProblem::new("", said.detail.as_deref().unwrap_or("a cell refuses it"))];
-                return Ok(if said.errors.is_empty() { unsaid() } else { said.errors });
-            }
-        }
-        tracing::warn!("no cell could check a tier's settings");
-        Err(HttpProblem(try_again(TryAgain::CellDown)))
-    }
-}
-
-/// Whether this version is one that `policy` may mean.
-fn serves(entry: &PolicyEntry, policy: &PolicyRef) -> bool {
-    entry.name == policy.name
-        && match &policy.pin {
-            Pin::Digest(digest) => entry.digest.0 == *digest,
-            Pin::Major(major) => entry.version.split('.').next().is_some_and(|part| part.parse() == Ok(*major)),
-        }
-}
-
-/// Every value that differs, by pointer.
-fn difference(before: Option<&TierDocument>, after: &TierDocument) -> Vec<Difference> {
-    // Documents are plain data: they always become JSON.
-    let json = |document: &TierDocument| serde_json::to_value(document).unwrap_or_default();
-    let mut differences = Vec::new();
-    differ("", before.map(json).as_ref(), Some(&json(after)), &mut differences);
-    differences
-}
-
-fn differ(pointer: &str, before: Option<&Value>, after: Option<&Value>, into: &mut Vec<Difference>) {
-    match (before, after) {
-        (before, after) if before == after => {}
-        (Some(Value::Object(before)), Some(Value::Object(after))) => {
-            let mut names: Vec<_> = before.keys().chain(after.keys()).collect();
-            names.sort();
-            names.dedup();
-            for name in names {
-                differ(&format!("{pointer}/{name}"), before.get(name), after.get(name), into);
-            }
-        }
-        (Some(Value::Array(before)), Some(Value::Array(after))) => {
-            for n in 0..before.len().max(after.len()) {
-                differ(&format!("{pointer}/{n}"), before.get(n), after.get(n), into);
-            }
-        }
-        (before, after) => into.push(Difference {
-            pointer: pointer.to_owned(),
-            before: before.cloned(),
-            after: after.cloned(),
-        }),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use cellar_directory::Digest;
-    use cellar_model::PolicyName;
-
-    fn tier(limit: u64, extra: &str) -> TierDocument {
-        let text = format!(
-            "name = \"pro\"\n[[policy]]\nslot = \"per-minute\"\nuse = \"gcra@1\"\nunit = \"requests\"\n\
-             settings = {{ limit = {limit}, period_s = 60 {extra} }}"
-        );
-        TierDocument::from_toml(&text).unwrap()
-    }
-
-    #[test]
-    fn the_difference_names_each_value_that_changed() {
-        let changed = difference(Some(&tier(600, "")), &tier(300, ", burst = 10"));
-        let pointers: Vec<_> = changed.iter().map(|change| change.pointer.as_str()).collect();
-        assert_eq!(pointers, ["/policy/0/settings/burst", "/policy/0/settings/limit"]);
-        assert!(difference(Some(&tier(600, "")), &tier(600, "")).is_empty());
-        assert_eq!(difference(None, &tier(600, "")).len(), 1);
-    }
-
-    #[test]
-    fn a_major_version_and_a_digest_each_find_their_artifact() {
-        let entry = PolicyEntry {
-            name: PolicyName::new("gcra").unwrap(),
-            version: "1.4.2".into(),
-            digest: Digest::of(b"bytes"),
-        };
-        let means = |text: &str| serves(&entry, &PolicyRef::try_from(text.to_owned()).unwrap());
-        assert!(means("gcra@1"));
-        assert!(means(&format!("gcra@{}", entry.digest)));
-        assert!(!means("gcra@2") && !means("gcra@14") && !means("other@1"));
+        Put::Stale(_) => Err(Problem::new(ProblemType::Conflict).detail("something else is in force there meanwhile").into()),
     }
 }

@@ -8,7 +8,7 @@ mod routes;
 mod sign_up;
 
 pub(crate) use checks::Forwarder;
-pub(crate) use requests::Requests;
+pub(crate) use requests::{Requests, arrived};
 pub(crate) use routes::{Front, routes, time_answers};
 
 use crate::route::Map;

@@ -70,7 +70,7 @@ pub(super) fn home(response: &http::Response<Incoming>) -> Option<(CellName, Epo
 }
 
 /// A cell's answer as the caller gets it.
-pub(super) fn arrived(mut response: http::Response<Incoming>) -> Response {
+pub(crate) fn arrived(mut response: http::Response<Incoming>) -> Response {
     strip_connection(response.headers_mut());
     response.map(Body::new)
 }

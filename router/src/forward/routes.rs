@@ -8,10 +8,11 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use cellar_directory::Pepper;
 use cellar_model::{DeadlineMs, Problem, ProblemType, RegionName, Scope};
-use cellar_server::{Caller, HttpMetrics, HttpProblem, Keys, front};
-use http::{HeaderName, HeaderValue};
+use cellar_server::{Caller, HttpMetrics, HttpProblem, Keys, front, telemetry};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use std::time::Instant;
 use tracing::Instrument;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -47,8 +48,8 @@ pub(crate) fn routes(front: Front) -> OpenApiRouter {
     (status = 422, description = "The e-mail, tier, region, name or password is not acceptable"),
     (status = 503, description = "Unknown: repeat with the same Idempotency-Key")))]
 async fn sign_up(State(front): State<Front>, request: Request) -> Response {
-    let began = Instant::now();
-    let answer = front.sign_up(request).instrument(span()).await;
+    let (began, span) = (Instant::now(), span(request.headers()));
+    let answer = front.sign_up(request).instrument(span).await;
     front.answered("users", began, answer)
 }
 
@@ -57,8 +58,8 @@ async fn sign_up(State(front): State<Front>, request: Request) -> Response {
     (status = 201, description = "The session and its token, which is shown this once"),
     (status = 401, description = "No account has this e-mail and password")))]
 async fn log_in(State(front): State<Front>, request: Request) -> Response {
-    let began = Instant::now();
-    let answer = front.log_in(request).instrument(span()).await;
+    let (began, span) = (Instant::now(), span(request.headers()));
+    let answer = front.log_in(request).instrument(span).await;
     front.answered("sessions", began, answer)
 }
 
@@ -134,8 +135,8 @@ async fn read_quota(State(front): State<Front>, request: Request) -> Response {
 impl Front {
     /// Takes a request to its user's cell. A key needs one of `scopes`; a session speaks for itself.
     async fn forward(&self, route: &'static str, scopes: &[Scope], request: Request) -> Response {
-        let began = Instant::now();
-        let answer = self.admit_and_send(scopes, request).instrument(span()).await;
+        let (began, span) = (Instant::now(), span(request.headers()));
+        let answer = self.admit_and_send(scopes, request).instrument(span).await;
         self.answered(route, began, answer)
     }
 
@@ -161,8 +162,14 @@ impl Front {
     }
 }
 
-fn span() -> tracing::Span {
-    tracing::debug_span!("route.forward", otel.kind = "server")
+/// The hop's span, a child of the caller's. Nothing is read or made when nobody collects spans.
+fn span(headers: &HeaderMap) -> tracing::Span {
+    let span = tracing::debug_span!("route.forward", otel.kind = "server");
+    if !span.is_disabled() {
+        // Without an exporter there is nothing to set.
+        let _ = span.set_parent(telemetry::extract(headers));
+    }
+    span
 }
 
 /// Says on every answer how long it took here. Answers to checks say so themselves.

@@ -1,0 +1,68 @@
+//! The books of every cell, read whole once the ledgers have caught up.
+
+use crate::stack::Target;
+use anyhow::bail;
+use cellar_model::wire::AuditedUser;
+use cellar_model::CellName;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long the ledgers may take to catch up with what was acknowledged.
+const CATCH_UP_MAX: Duration = Duration::from_secs(60);
+
+/// Every user of every cell. Sums are comparable: nothing was undrained when they were read.
+pub(crate) async fn read(target: &Target) -> anyhow::Result<Vec<(CellName, AuditedUser)>> {
+    let mut users = Vec::new();
+    for (cell, by_router) in cells(target).await? {
+        let until = Instant::now() + CATCH_UP_MAX;
+        let audited = loop {
+            match read_cell(target, by_router.then_some(&cell)).await? {
+                Some(audited) => break audited,
+                None if Instant::now() > until => {
+                    bail!("the ledger of cell {cell} has not caught up within {} s", CATCH_UP_MAX.as_secs())
+                }
+                None => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        };
+        users.extend(audited.into_iter().map(|user| (cell.clone(), user)));
+    }
+    Ok(users)
+}
+
+/// All users of a cell, or `None` while some of its entries are not in the ledger yet.
+async fn read_cell(target: &Target, cell: Option<&CellName>) -> anyhow::Result<Option<Vec<AuditedUser>>> {
+    let (mut users, mut after) = (Vec::new(), None);
+    loop {
+        let page = target.admin.audit(cell, after.as_ref()).await?;
+        if page.undrained > 0 {
+            return Ok(None);
+        }
+        users.extend(page.users);
+        match page.next {
+            Some(next) => after = Some(next),
+            None => return Ok(Some(users)),
+        }
+    }
+}
+
+/// Every cell, and whether its books are read by way of a router.
+async fn cells(target: &Target) -> anyhow::Result<Vec<(CellName, bool)>> {
+    if let Some(state) = target.local.as_ref().filter(|state| state.world.single) {
+        let cell = state.processes.iter().find_map(|process| process.cell.as_deref());
+        return Ok(vec![(CellName::new(cell.unwrap_or_default())?, false)]);
+    }
+    let topology = target.admin.topology().await?;
+    Ok(topology.cells().map(|(_, cell)| (cell.name.clone(), true)).collect())
+}
+
+/// What is wrong with one user's books, if anything is.
+pub(crate) fn mismatch(user: &AuditedUser) -> Option<String> {
+    if user.ledger != user.copy {
+        return Some(format!("the ledger sums to {:?}, the record in Postgres says {:?}", user.ledger, user.copy));
+    }
+    // A record may have expired from Redis, or not have been read back since Redis lost it.
+    if !user.record.is_empty() && user.record != user.ledger {
+        return Some(format!("the ledger sums to {:?}, the record in Redis says {:?}", user.ledger, user.record));
+    }
+    None
+}

@@ -1,0 +1,94 @@
+//! What a fresh directory is filled with: the topology, two keys, the built-in policies, the tiers.
+
+use anyhow::Context;
+use cellar_devstack::{Bootstrap, Keys, StackError};
+use cellar_directory::catalog::{self, Put};
+use cellar_directory::{Digest, Documents, PolicyEntry, PostgresDirectory, Written};
+use cellar_model::{ApiKey, KeyDocument, KeyKind, KeyName, Scope, Secret, TierDocument, Topology};
+use cellar_policy_host::{Host, HostLimits};
+use std::path::PathBuf;
+
+/// The tiers a local stack starts with.
+const TIERS: [&str; 3] = [
+    include_str!("../../../examples/tiers/free.toml"),
+    include_str!("../../../examples/tiers/pro.toml"),
+    include_str!("../../../examples/tiers/enterprise.toml"),
+];
+
+pub(crate) async fn bootstrap(given: Bootstrap) -> Result<Keys, StackError> {
+    fill(given).await.map_err(|error| StackError::Step { step: "filling the directory", cause: format!("{error:#}") })
+}
+
+async fn fill(given: Bootstrap) -> anyhow::Result<Keys> {
+    let url = Secret::new(given.directory_url);
+    PostgresDirectory::migrate(&url).await?;
+    let directory = PostgresDirectory::connect(&url, 2).await?;
+    let topology: Topology = serde_json::from_value(given.topology)?;
+    topology.validate()?;
+    match directory.put_topology(&topology, None).await? {
+        Written::Applied => {}
+        Written::Refused(_) | Written::Unknown(_) => anyhow::bail!("the directory has a topology already"),
+    }
+    let service_key = put_key(&directory, "local", KeyKind::Service, vec![Scope::Quota, Scope::Users]).await?;
+    let operator_key = put_key(&directory, "operator", KeyKind::Operator, vec![Scope::Admin]).await?;
+    put_policies(&directory).await?;
+    for text in TIERS {
+        let tier = TierDocument::from_toml(text)?;
+        done(catalog::put_tier(&directory, &tier, None).await?)?;
+    }
+    Ok(Keys { service_key, operator_key })
+}
+
+async fn put_key(
+    directory: &PostgresDirectory,
+    name: &str,
+    kind: KeyKind,
+    scopes: Vec<Scope>,
+) -> anyhow::Result<String> {
+    let key = ApiKey::generate(kind, &mut rand::rng());
+    let document = KeyDocument { name: KeyName::new(name)?, kind, hash: key.hash(), scopes, auto_enrol: None, revoked: false };
+    done(catalog::put_key(directory, &document).await?)?;
+    Ok(key.reveal().to_owned())
+}
+
+async fn put_policies(directory: &PostgresDirectory) -> anyhow::Result<()> {
+    let folder = policies_folder()?;
+    let host = Host::new(HostLimits::default())?;
+    let mut found = 0;
+    for entry in std::fs::read_dir(&folder)? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "wasm") {
+            continue;
+        }
+        let artifact = std::fs::read(&path)?;
+        let policy = host.load(&artifact).with_context(|| format!("{}", path.display()))?;
+        let description = policy.description();
+        let entry = PolicyEntry {
+            name: description.name.clone(),
+            version: description.version.clone(),
+            digest: Digest::of(&artifact),
+        };
+        done(catalog::put_policy(directory, &entry, &artifact).await?)?;
+        found += 1;
+    }
+    anyhow::ensure!(found > 0, "{} holds no components: run `make policies`", folder.display());
+    Ok(())
+}
+
+/// `target/policies`, found from the running program.
+fn policies_folder() -> anyhow::Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("CELLAR_POLICIES_DIR") {
+        return Ok(folder.into());
+    }
+    let running = std::env::current_exe()?;
+    let beside = running.ancestors().skip(1).take(4).map(|folder| folder.join("policies"));
+    let found = beside.into_iter().find(|folder| folder.join("gcra.wasm").is_file());
+    found.context("the built-in policies are not built: run `make policies`")
+}
+
+fn done(put: Put) -> anyhow::Result<()> {
+    match put {
+        Put::Done(_) => Ok(()),
+        Put::Stale(_) => anyhow::bail!("the directory has been filled by somebody else"),
+    }
+}

@@ -1,0 +1,209 @@
+//! Local stacks: up, down, and everything between.
+
+mod bootstrap;
+mod demo;
+mod target;
+
+pub(crate) use demo::{RunArguments, run};
+pub(crate) use target::Target;
+
+use anyhow::Context;
+use cellar_devstack::{Clock, Fsync, Stack, World};
+use clap::{Args, Subcommand, ValueEnum};
+use std::path::Path;
+
+#[derive(Args, Clone)]
+pub(crate) struct UpArguments {
+    #[arg(long, default_value_t = 2)]
+    pub(crate) regions: usize,
+    /// Of each region
+    #[arg(long, default_value_t = 2)]
+    pub(crate) cells: usize,
+    #[command(flatten)]
+    pub(crate) how: HowArguments,
+}
+
+/// What worlds and single cells have in common.
+#[derive(Args, Clone)]
+pub(crate) struct HowArguments {
+    /// Return once everything is ready, and leave it running
+    #[arg(long)]
+    pub(crate) detach: bool,
+    /// Whose time policies decide by: the machine's, or the callers' (at_us)
+    #[arg(long, value_enum, default_value = "wall")]
+    pub(crate) clock: ClockArgument,
+    /// How the quota Redis flushes; everysec allows an answer that the machine may forget
+    #[arg(long, value_enum, default_value = "always")]
+    pub(crate) fsync: FsyncArgument,
+    /// Print the status document when up
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum ClockArgument {
+    Wall,
+    Virtual,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum FsyncArgument {
+    Always,
+    Everysec,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum CellCommand {
+    /// Start one cell with its own stores
+    Up(HowArguments),
+}
+
+impl HowArguments {
+    fn shape(&self, world: World) -> World {
+        let clock = match self.clock {
+            ClockArgument::Wall => Clock::Wall,
+            ClockArgument::Virtual => Clock::Virtual,
+        };
+        let fsync = match self.fsync {
+            FsyncArgument::Always => Fsync::Always,
+            FsyncArgument::Everysec => Fsync::Everysec,
+        };
+        World { clock, fsync, ..world }
+    }
+}
+
+pub(crate) async fn up(folder: &Path, arguments: UpArguments) -> anyhow::Result<()> {
+    let world = arguments.how.shape(World::of(arguments.regions, arguments.cells));
+    start(folder, world, &arguments.how).await
+}
+
+pub(crate) async fn cell(folder: &Path, command: CellCommand) -> anyhow::Result<()> {
+    let CellCommand::Up(how) = command;
+    let world = how.shape(World::single_cell());
+    start(folder, world, &how).await
+}
+
+async fn start(folder: &Path, world: World, how: &HowArguments) -> anyhow::Result<()> {
+    // A signal while starting ends what has been started, too.
+    let signals = signals()?;
+    let stack = tokio::select! {
+        stack = bring_up(folder, &world) => stack?,
+        () = signals.wait() => {
+            end_interrupted(folder).await;
+            anyhow::bail!("interrupted while starting; nothing is left running");
+        }
+    };
+    print_up(&stack, how.json)?;
+    if how.detach {
+        return Ok(());
+    }
+    if !how.json {
+        println!("\nCtrl-C ends the stack.");
+    }
+    signals.wait().await;
+    eprintln!("ending the stack");
+    stack.down().await?;
+    Ok(())
+}
+
+pub(super) async fn bring_up(folder: &Path, world: &World) -> anyhow::Result<Stack> {
+    let say = |step: &str| eprintln!("  {step}");
+    Ok(Stack::up(folder, world, bootstrap::bootstrap, say).await?)
+}
+
+async fn end_interrupted(folder: &Path) {
+    if let Ok(stack) = Stack::open(folder) {
+        // What does not end here is named in the state file, and ended by the next start.
+        let _ = stack.down().await;
+    }
+}
+
+struct Signals(tokio_util::sync::CancellationToken);
+
+impl Signals {
+    async fn wait(&self) {
+        self.0.cancelled().await;
+    }
+}
+
+fn signals() -> anyhow::Result<Signals> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let token = tokio_util::sync::CancellationToken::new();
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let cancelled = token.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        cancelled.cancel();
+    });
+    Ok(Signals(token))
+}
+
+fn print_up(stack: &Stack, json: bool) -> anyhow::Result<()> {
+    let document = stack.state().to_json(stack.folder());
+    if json {
+        println!("{}", serde_json::to_string(&document)?);
+        return Ok(());
+    }
+    for region in &stack.state().regions {
+        println!("{:<8} {}   admin {}", region.name, region.router_url, region.admin_url);
+    }
+    println!("key      {}", stack.state().service_key.as_deref().unwrap_or("-"));
+    Ok(())
+}
+
+pub(crate) fn status(folder: &Path, json: bool) -> anyhow::Result<()> {
+    let stack = Stack::open(folder)?;
+    let document = stack.state().to_json(stack.folder());
+    if json {
+        println!("{}", serde_json::to_string_pretty(&document)?);
+        return Ok(());
+    }
+    println!("{} is {}", folder.display(), document["state"].as_str().unwrap_or("?"));
+    println!("{:<20} {:<12} {:<8} {:>8}  url", "process", "role", "state", "pid");
+    for process in &stack.state().processes {
+        let state = if process.is_running() { "running" } else { "dead" };
+        let pid = process.life.map_or_else(|| "-".into(), |life| life.pid.to_string());
+        println!("{:<20} {:<12} {:<8} {:>8}  {}", process.name, process.role.label(), state, pid, process.url);
+    }
+    Ok(())
+}
+
+pub(crate) async fn down(folder: &Path, delete: bool) -> anyhow::Result<()> {
+    let stack = Stack::open(folder)?;
+    if delete {
+        stack.delete().await?;
+        println!("the stack is down and deleted");
+    } else {
+        stack.down().await?;
+        println!("the stack is down; its data stays (`cellctl up` starts it again, `down --delete` deletes it)");
+    }
+    Ok(())
+}
+
+pub(crate) fn logs(folder: &Path, name: &str) -> anyhow::Result<()> {
+    let stack = Stack::open(folder)?;
+    let process = stack.state().processes.iter().find(|process| process.name == name);
+    let process = process.with_context(|| {
+        let names: Vec<&str> = stack.state().processes.iter().map(|process| process.name.as_str()).collect();
+        format!("no process is named {name}; there are {}", names.join(", "))
+    })?;
+    let mut log = std::fs::File::open(&process.launch.log)
+        .with_context(|| format!("{} has not logged anything", process.name))?;
+    std::io::copy(&mut log, &mut std::io::stdout())?;
+    Ok(())
+}
+
+pub(crate) async fn stop(folder: &Path, name: &str) -> anyhow::Result<()> {
+    let stopped = Stack::open(folder)?.stop(name).await?;
+    println!("stopped {}", stopped.join(", "));
+    Ok(())
+}
+
+pub(crate) async fn restart(folder: &Path, name: &str) -> anyhow::Result<()> {
+    let started = Stack::open(folder)?.restart(name).await?;
+    println!("started {}", started.join(", "));
+    Ok(())
+}

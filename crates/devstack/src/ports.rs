@@ -1,0 +1,49 @@
+//! Ports of this machine's loopback.
+
+use crate::StackError;
+use std::collections::HashMap;
+use std::net::TcpListener;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Below the range the kernel takes ports for outgoing connections from, so that none of those can
+/// take a port between its choice here and its use.
+const PORTS: Range<u16> = 20_000..32_000;
+const TRIES_MAX: usize = 10_000;
+
+/// The ports this process has handed out. They are held open until their server starts: two stacks
+/// that are planned at the same time, in two processes, never choose the same ones.
+static GIVEN: Mutex<Option<HashMap<u16, Option<TcpListener>>>> = Mutex::new(None);
+
+fn given() -> MutexGuard<'static, Option<HashMap<u16, Option<TcpListener>>>> {
+    // A map of ports is whole after every step, whoever panicked.
+    GIVEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A port nobody listens on, and that this process has not handed out before.
+pub(crate) fn free() -> Result<u16, StackError> {
+    let mut given = given();
+    let given = given.get_or_insert_default();
+    for _ in 0..TRIES_MAX {
+        let port = rand::random_range(PORTS);
+        if given.contains_key(&port) {
+            continue;
+        }
+        if let Ok(held) = TcpListener::bind(("127.0.0.1", port)) {
+            given.insert(port, Some(held));
+            return Ok(port);
+        }
+    }
+    Err(StackError::Step { step: "finding a free port", cause: format!("none of {PORTS:?} is free") })
+}
+
+/// Lets go of a port, for the server that is about to take it.
+pub(crate) fn release(port: u16) {
+    if let Some(held) = given().get_or_insert_default().get_mut(&port) {
+        *held = None;
+    }
+}
+
+pub(crate) fn is_free(port: u16) -> bool {
+    TcpListener::bind(("127.0.0.1", port)).is_ok()
+}

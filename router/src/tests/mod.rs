@@ -1,0 +1,3 @@
+//! The router before stub cells.
+
+pub(crate) mod stub;
