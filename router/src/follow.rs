@@ -47,7 +47,7 @@ impl Follower {
     /// From disk, then from the directory: what is on disk binds what may follow it. With neither the
     /// router serves nobody yet, and says so.
     pub(crate) async fn start(self: &Arc<Self>, stop: CancellationToken) {
-        if let Err(error) = self.from_disk() {
+        if let Err(error) = self.read_disk() {
             tracing::warn!(error = format!("{error:#}"), "what is on disk is left aside");
         }
         self.poll().await;
@@ -96,7 +96,10 @@ impl Follower {
             }
             Err(error) => {
                 if !std::mem::replace(&mut held.failing, true) {
-                    tracing::warn!(error = format!("{error:#}"), "the directory cannot be followed; keeping what is held");
+                    tracing::warn!(
+                        error = format!("{error:#}"),
+                        "the directory cannot be followed; keeping what is held"
+                    );
                 }
             }
         }
@@ -138,7 +141,7 @@ impl Follower {
         self.held().catalog = Some(catalog);
     }
 
-    fn from_disk(&self) -> anyhow::Result<()> {
+    fn read_disk(&self) -> anyhow::Result<()> {
         if let Some(bytes) = disk::read(&self.folder.join("topology.json"))? {
             self.routing.adopt(serde_json::from_slice(&bytes).context("topology.json")?)?;
         }

@@ -15,6 +15,7 @@ mod tests;
 use clap::Parser;
 use config::RouterConfig;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 #[derive(Parser)]
 #[command(name = "cellar-router", about = "Takes every request to its user's home cell", version)]
@@ -27,8 +28,18 @@ struct Arguments {
     check_config: bool,
 }
 
-fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match start(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line that says what to do about it: a taken port, a folder that cannot be written to.
+            eprintln!("cellar-router: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(arguments: &Arguments) -> anyhow::Result<()> {
     let config = RouterConfig::load(&arguments.config)?;
     if arguments.check_config {
         config.secrets()?;

@@ -2,13 +2,12 @@
 
 use cellar_devstack::Postgres;
 use cellar_directory::{
-    Claim, ClaimState, Claimed, Digest, Directory, Email, EmailHash, HomeCursor, HomeState, Homes,
-    Intent, MoveId, Op, Opened, Pepper, PolicyEntry, PostgresDirectory, STATEMENTS, SignUp,
-    UserHome, Written, catalog,
+    Claim, ClaimState, Claimed, Digest, Directory, Email, EmailHash, HomeCursor, HomeState, Homes, Intent, MoveId, Op,
+    Opened, Pepper, PolicyEntry, PostgresDirectory, STATEMENTS, SignUp, UserHome, Written, catalog,
 };
 use cellar_model::{
-    CellName, Epoch, KeyDocument, KeyHash, KeyKind, KeyName, Micros, PolicyName, Revision, Scope,
-    Secret, TierDocument, Topology, UserId,
+    CellName, Epoch, KeyDocument, KeyHash, KeyKind, KeyName, Micros, PolicyName, Revision, Scope, Secret, TierDocument,
+    Topology, UserId,
 };
 use futures::future::join_all;
 use sqlx::Executor;
@@ -24,17 +23,15 @@ struct World {
 
 impl World {
     async fn start() -> Self {
-        let server = Postgres::start().await.expect("Postgres starts");
-        let url = Secret::new(server.url().to_owned());
+        let server = Postgres::start_directory().await.expect("Postgres starts");
+        let url = Secret::new(server.url());
         PostgresDirectory::migrate(&url).await.expect("migrates");
-        let directory = PostgresDirectory::connect(&url, 16)
-            .await
-            .expect("connects");
+        let directory = PostgresDirectory::connect(&url, 16).await.expect("connects");
         Self { server, directory }
     }
 
     fn url(&self) -> String {
-        self.server.url().to_owned()
+        self.server.url()
     }
 }
 
@@ -51,9 +48,7 @@ fn creating(id: &str, intent: &Intent) -> UserHome {
         user: user(id),
         home: cell("eu-1"),
         epoch: Epoch(1),
-        state: HomeState::Creating {
-            intent: intent.clone(),
-        },
+        state: HomeState::Creating { intent: intent.clone() },
     }
 }
 
@@ -63,12 +58,7 @@ fn email(address: &str) -> EmailHash {
 }
 
 fn sign_up(id: &str, at: &str, intent: &Intent, address: &str) -> SignUp {
-    SignUp {
-        user: user(id),
-        cell: cell(at),
-        intent: intent.clone(),
-        email: email(address),
-    }
+    SignUp { user: user(id), cell: cell(at), intent: intent.clone(), email: email(address) }
 }
 
 /// The whole suite on one server: each test uses ids of its own.
@@ -116,81 +106,28 @@ async fn of_racing_inserts_of_a_home_one_is_applied(directory: &impl Directory) 
 async fn of_racing_changes_of_a_home_one_is_applied(directory: &impl Directory) {
     let intent = Intent::random();
     let id = user("race-change");
-    assert!(
-        directory
-            .create_home(&creating("race-change", &intent))
-            .await
-            .unwrap()
-            .is_applied()
-    );
-    assert!(
-        directory
-            .activate_home(&id, &Intent::random())
-            .await
-            .unwrap()
-            .is_refused()
-    );
-    assert!(
-        directory
-            .activate_home(&id, &intent)
-            .await
-            .unwrap()
-            .is_applied()
-    );
+    assert!(directory.create_home(&creating("race-change", &intent)).await.unwrap().is_applied());
+    assert!(directory.activate_home(&id, &Intent::random()).await.unwrap().is_refused());
+    assert!(directory.activate_home(&id, &intent).await.unwrap().is_applied());
     let active = directory.read_home(&id).await.unwrap().unwrap();
-    let moving = UserHome {
-        state: HomeState::Moving {
-            move_id: MoveId::random(),
-            target: cell("eu-2"),
-        },
-        ..active.clone()
-    };
-    assert!(
-        directory
-            .change_home(&active, &moving)
-            .await
-            .unwrap()
-            .is_applied()
-    );
+    let moving =
+        UserHome { state: HomeState::Moving { move_id: MoveId::random(), target: cell("eu-2") }, ..active.clone() };
+    assert!(directory.change_home(&active, &moving).await.unwrap().is_applied());
 
     let ends = (0..RACERS).map(|n| {
-        let home = if n % 2 == 0 {
-            cell("eu-1")
-        } else {
-            cell("eu-2")
-        };
-        let end = UserHome {
-            home,
-            epoch: Epoch(2),
-            state: HomeState::Active,
-            ..moving.clone()
-        };
+        let home = if n % 2 == 0 { cell("eu-1") } else { cell("eu-2") };
+        let end = UserHome { home, epoch: Epoch(2), state: HomeState::Active, ..moving.clone() };
         let moving = &moving;
         async move { (directory.change_home(moving, &end).await.unwrap(), end) }
     });
     let written = join_all(ends).await;
     let applied: Vec<_> = written.iter().filter(|(w, _)| w.is_applied()).collect();
     assert_eq!(applied.len(), 1);
-    assert_eq!(
-        directory.read_home(&id).await.unwrap().as_ref(),
-        Some(&applied[0].1)
-    );
+    assert_eq!(directory.read_home(&id).await.unwrap().as_ref(), Some(&applied[0].1));
 
     // Another move of the same state and epoch is not this one.
-    let other = UserHome {
-        state: HomeState::Moving {
-            move_id: MoveId::random(),
-            target: cell("eu-2"),
-        },
-        ..active
-    };
-    assert!(
-        directory
-            .change_home(&other, &moving)
-            .await
-            .unwrap()
-            .is_refused()
-    );
+    let other = UserHome { state: HomeState::Moving { move_id: MoveId::random(), target: cell("eu-2") }, ..active };
+    assert!(directory.change_home(&other, &moving).await.unwrap().is_refused());
 }
 
 /// 1, 2
@@ -226,46 +163,17 @@ async fn a_claim_changes_only_for_who_read_it(directory: &impl Directory) {
         op: Op::random(),
     };
     assert!(directory.create_claim(&claim).await.unwrap().is_applied());
-    let held = Claim {
-        state: ClaimState::Held,
-        op: Op::random(),
-        ..claim.clone()
-    };
-    assert!(
-        directory
-            .change_claim(&claim.op, &held)
-            .await
-            .unwrap()
-            .is_applied()
-    );
-    let Written::Refused(Some(met)) = directory.change_claim(&claim.op, &held).await.unwrap()
-    else {
+    let held = Claim { state: ClaimState::Held, op: Op::random(), ..claim.clone() };
+    assert!(directory.change_claim(&claim.op, &held).await.unwrap().is_applied());
+    let Written::Refused(Some(met)) = directory.change_claim(&claim.op, &held).await.unwrap() else {
         panic!("the op it read is gone");
     };
     assert_eq!(met, held);
-    assert!(
-        directory
-            .remove_claim(&claim.email, &claim.op)
-            .await
-            .unwrap()
-            .is_refused()
-    );
-    assert!(
-        directory
-            .remove_claim(&claim.email, &held.op)
-            .await
-            .unwrap()
-            .is_applied()
-    );
-    assert_eq!(
-        directory.read_claim_serially(&claim.email).await.unwrap(),
-        None
-    );
+    assert!(directory.remove_claim(&claim.email, &claim.op).await.unwrap().is_refused());
+    assert!(directory.remove_claim(&claim.email, &held.op).await.unwrap().is_applied());
+    assert_eq!(directory.read_claim_serially(&claim.email).await.unwrap(), None);
     // Of a row that is not there, nothing is met.
-    let gone = directory
-        .remove_claim(&claim.email, &held.op)
-        .await
-        .unwrap();
+    let gone = directory.remove_claim(&claim.email, &held.op).await.unwrap();
     assert!(matches!(gone, Written::Refused(None)));
 }
 
@@ -276,30 +184,15 @@ async fn an_erased_user_keeps_the_row_and_never_returns(directory: &impl Directo
     let home = creating("erased", &intent);
     assert!(directory.create_home(&home).await.unwrap().is_applied());
     let erase = |epoch| directory.erase_home(&id, &home.home, Epoch(epoch));
-    assert!(
-        erase(1).await.unwrap().is_refused(),
-        "CREATING is not erased"
-    );
-    assert!(
-        directory
-            .activate_home(&id, &intent)
-            .await
-            .unwrap()
-            .is_applied()
-    );
+    assert!(erase(1).await.unwrap().is_refused(), "CREATING is not erased");
+    assert!(directory.activate_home(&id, &intent).await.unwrap().is_applied());
     assert!(erase(7).await.unwrap().is_refused(), "another epoch");
     assert!(erase(1).await.unwrap().is_applied());
 
     let row = directory.read_home_serially(&id).await.unwrap().unwrap();
     assert_eq!((row.state, row.epoch), (HomeState::Erased, Epoch(2)));
     assert!(directory.create_home(&home).await.unwrap().is_refused());
-    assert!(
-        directory
-            .activate_home(&id, &intent)
-            .await
-            .unwrap()
-            .is_refused()
-    );
+    assert!(directory.activate_home(&id, &intent).await.unwrap().is_refused());
     assert!(erase(2).await.unwrap().is_refused());
 }
 
@@ -322,10 +215,7 @@ async fn pages_hold_every_user_once(directory: &impl Directory) {
     }
     assert_eq!(from, None);
     let count = seen.len();
-    let pages: Vec<_> = seen
-        .iter()
-        .filter(|id| id.as_str().starts_with("page-"))
-        .collect();
+    let pages: Vec<_> = seen.iter().filter(|id| id.as_str().starts_with("page-")).collect();
     assert_eq!(pages.len(), 25);
     seen.sort();
     seen.dedup();
@@ -340,48 +230,17 @@ async fn a_topology_follows_the_one_that_was_read(directory: &impl Directory) {
     )
     .unwrap();
     assert_eq!(directory.read_topology().await.unwrap(), None);
-    let early = directory
-        .put_topology(&topology, Some(Revision(0)))
-        .await
-        .unwrap();
+    let early = directory.put_topology(&topology, Some(Revision(0))).await.unwrap();
     assert!(matches!(early, Written::Refused(None)));
-    assert!(
-        directory
-            .put_topology(&topology, None)
-            .await
-            .unwrap()
-            .is_applied()
-    );
-    assert!(
-        directory
-            .put_topology(&topology, None)
-            .await
-            .unwrap()
-            .is_refused()
-    );
+    assert!(directory.put_topology(&topology, None).await.unwrap().is_applied());
+    assert!(directory.put_topology(&topology, None).await.unwrap().is_refused());
     topology.revision = Revision(2);
-    assert!(
-        directory
-            .put_topology(&topology, Some(Revision(1)))
-            .await
-            .unwrap()
-            .is_applied()
-    );
-    let Written::Refused(Some(met)) = directory
-        .put_topology(&topology, Some(Revision(1)))
-        .await
-        .unwrap()
-    else {
+    assert!(directory.put_topology(&topology, Some(Revision(1))).await.unwrap().is_applied());
+    let Written::Refused(Some(met)) = directory.put_topology(&topology, Some(Revision(1))).await.unwrap() else {
         panic!("revision 1 is gone");
     };
     assert_eq!(met, topology);
-    assert!(
-        directory
-            .put_topology(&topology, Some(Revision(2)))
-            .await
-            .unwrap()
-            .is_refused()
-    );
+    assert!(directory.put_topology(&topology, Some(Revision(2))).await.unwrap().is_refused());
     assert_eq!(directory.read_topology().await.unwrap(), Some(topology));
 }
 
@@ -414,17 +273,11 @@ async fn the_catalog_reads_whole_and_keeps_earlier_revisions(directory: &impl Di
 
     let put = |limit, expected: Option<u64>| async move {
         let expected = expected.map(Revision);
-        catalog::put_tier(directory, &tier(limit), expected)
-            .await
-            .unwrap()
+        catalog::put_tier(directory, &tier(limit), expected).await.unwrap()
     };
     assert_eq!(put(1, Some(1)).await, Stale(None));
     assert_eq!(put(1, None).await, Done(Revision(1)));
-    assert_eq!(
-        put(1, None).await,
-        Done(Revision(1)),
-        "a repeat changes nothing"
-    );
+    assert_eq!(put(1, None).await, Done(Revision(1)), "a repeat changes nothing");
     assert_eq!(put(2, None).await, Stale(Some(Revision(1))));
     assert_eq!(put(2, Some(1)).await, Done(Revision(2)));
     let mut key = KeyDocument {
@@ -435,52 +288,29 @@ async fn the_catalog_reads_whole_and_keeps_earlier_revisions(directory: &impl Di
         auto_enrol: None,
         revoked: false,
     };
-    assert_eq!(
-        catalog::put_key(directory, &key).await.unwrap(),
-        Done(Revision(1))
-    );
+    assert_eq!(catalog::put_key(directory, &key).await.unwrap(), Done(Revision(1)));
     key.revoked = true;
-    assert_eq!(
-        catalog::put_key(directory, &key).await.unwrap(),
-        Done(Revision(2))
-    );
+    assert_eq!(catalog::put_key(directory, &key).await.unwrap(), Done(Revision(2)));
 
     let read = catalog::read(directory).await.unwrap();
     assert_eq!(read.revision, Revision(4));
     assert_eq!(read.tiers.len(), 1);
-    assert_eq!(
-        (read.tiers[0].revision, &read.tiers[0].document),
-        (Revision(2), &tier(2))
-    );
+    assert_eq!((read.tiers[0].revision, &read.tiers[0].document), (Revision(2), &tier(2)));
     assert_eq!(read.keys, [key]);
     let text = serde_json::to_string(&read).unwrap();
-    assert_eq!(
-        serde_json::from_str::<catalog::Catalog>(&text).unwrap(),
-        read
-    );
-    let first = catalog::tier_at(directory, &tier(1).name, Revision(1))
-        .await
-        .unwrap();
+    assert_eq!(serde_json::from_str::<catalog::Catalog>(&text).unwrap(), read);
+    let first = catalog::tier_at(directory, &tier(1).name, Revision(1)).await.unwrap();
     assert_eq!(first, Some(tier(1)));
 }
 
 async fn of_racing_tiers_one_is_in_force(directory: &impl Directory) {
     let newest = catalog::read(directory).await.unwrap().tiers[0].revision;
-    let puts = (0..RACERS as u64).map(|n| async move {
-        catalog::put_tier(directory, &tier(100 + n), Some(newest))
-            .await
-            .unwrap()
-    });
+    let puts = (0..RACERS as u64)
+        .map(|n| async move { catalog::put_tier(directory, &tier(100 + n), Some(newest)).await.unwrap() });
     let done = join_all(puts).await;
-    let won = done
-        .iter()
-        .filter(|put| matches!(put, catalog::Put::Done(_)))
-        .count();
+    let won = done.iter().filter(|put| matches!(put, catalog::Put::Done(_))).count();
     assert_eq!(won, 1);
-    assert_eq!(
-        catalog::read(directory).await.unwrap().tiers[0].revision,
-        newest.next()
-    );
+    assert_eq!(catalog::read(directory).await.unwrap().tiers[0].revision, newest.next());
 }
 
 async fn an_artifact_is_there_before_its_version(directory: &impl Directory) {
@@ -490,48 +320,26 @@ async fn an_artifact_is_there_before_its_version(directory: &impl Directory) {
         digest: Digest::of(bytes),
     };
     let first = entry(b"component");
-    let put = catalog::put_policy(directory, &first, b"component")
-        .await
-        .unwrap();
+    let put = catalog::put_policy(directory, &first, b"component").await.unwrap();
     assert_eq!(put, catalog::Put::Done(Revision(1)));
-    let again = catalog::put_policy(directory, &first, b"component")
-        .await
-        .unwrap();
+    let again = catalog::put_policy(directory, &first, b"component").await.unwrap();
     assert_eq!(again, put);
-    let other = catalog::put_policy(directory, &entry(b"other"), b"other")
-        .await
-        .unwrap();
-    assert_eq!(
-        other,
-        catalog::Put::Stale(Some(Revision(1))),
-        "a version never changes"
-    );
-    assert!(
-        catalog::put_policy(directory, &first, b"forged")
-            .await
-            .is_err()
-    );
+    let other = catalog::put_policy(directory, &entry(b"other"), b"other").await.unwrap();
+    assert_eq!(other, catalog::Put::Stale(Some(Revision(1))), "a version never changes");
+    assert!(catalog::put_policy(directory, &first, b"forged").await.is_err());
 
     let read = catalog::read(directory).await.unwrap();
     assert_eq!(read.policies, [first.clone()]);
     let bytes = catalog::artifact(directory, &first.digest).await.unwrap();
     assert_eq!(bytes.as_deref(), Some(&b"component"[..]));
-    assert_eq!(
-        catalog::artifact(directory, &Digest::of(b"?"))
-            .await
-            .unwrap(),
-        None
-    );
+    assert_eq!(catalog::artifact(directory, &Digest::of(b"?")).await.unwrap(), None);
 }
 
 /// A retry takes user and cell from the claim it meets, never from a new draw.
 async fn a_repeated_sign_up_follows_its_claim(directory: &impl Directory) {
     let intent = Intent::random();
     let first = sign_up("draw-1", "eu-1", &intent, "draw@example.org");
-    assert!(matches!(
-        first.claim(directory).await.unwrap(),
-        Claimed::Here(_)
-    ));
+    assert!(matches!(first.claim(directory).await.unwrap(), Claimed::Here(_)));
 
     let second = sign_up("draw-2", "eu-1", &intent, "Draw@Example.org");
     let Claimed::Here(placed) = second.claim(directory).await.unwrap() else {
@@ -546,18 +354,14 @@ async fn a_repeated_sign_up_follows_its_claim(directory: &impl Directory) {
     assert_eq!((at, id), (cell("eu-1"), user("draw-1")));
 
     let stranger = sign_up("draw-4", "eu-1", &Intent::random(), "draw@example.org");
-    assert!(matches!(
-        stranger.claim(directory).await.unwrap(),
-        Claimed::EmailTaken
-    ));
+    assert!(matches!(stranger.claim(directory).await.unwrap(), Claimed::EmailTaken));
 }
 
 async fn every_step_of_a_sign_up_may_be_repeated(directory: &impl Directory) {
     let intent = Intent::random();
     let sign_up = |id: &str, intent: &Intent| sign_up(id, "eu-1", intent, "steps@example.org");
     let steps = || async {
-        let Claimed::Here(placed) = sign_up("steps", &intent).claim(directory).await.unwrap()
-        else {
+        let Claimed::Here(placed) = sign_up("steps", &intent).claim(directory).await.unwrap() else {
             panic!("claimed here");
         };
         let opened = placed.open_home(directory).await.unwrap();
@@ -570,17 +374,10 @@ async fn every_step_of_a_sign_up_may_be_repeated(directory: &impl Directory) {
     assert_eq!(steps().await, Opened::Settled { epoch: Epoch(1) });
     let home = directory.read_home(&user("steps")).await.unwrap().unwrap();
     assert_eq!((home.state, home.epoch), (HomeState::Active, Epoch(1)));
-    let claim = directory
-        .read_claim(&email("steps@example.org"))
-        .await
-        .unwrap()
-        .unwrap();
+    let claim = directory.read_claim(&email("steps@example.org")).await.unwrap().unwrap();
     assert_eq!(claim.state, ClaimState::Held);
 
-    let late = sign_up("later", &Intent::random())
-        .claim(directory)
-        .await
-        .unwrap();
+    let late = sign_up("later", &Intent::random()).claim(directory).await.unwrap();
     assert!(matches!(late, Claimed::EmailTaken));
 }
 
@@ -591,18 +388,9 @@ async fn a_refused_sign_up_frees_its_email(directory: &impl Directory) {
     let Claimed::Here(placed) = other.claim(directory).await.unwrap() else {
         panic!("the e-mail is free");
     };
-    assert_eq!(
-        placed.open_home(directory).await.unwrap(),
-        Opened::UserTaken
-    );
+    assert_eq!(placed.open_home(directory).await.unwrap(), Opened::UserTaken);
     placed.release(directory).await.unwrap();
-    assert_eq!(
-        directory
-            .read_claim(&email("free@example.org"))
-            .await
-            .unwrap(),
-        None
-    );
+    assert_eq!(directory.read_claim(&email("free@example.org")).await.unwrap(), None);
 }
 
 /// Every statement is one that the migrated schema understands.
@@ -611,9 +399,7 @@ async fn every_statement_prepares() {
     let world = World::start().await;
     let pool = sqlx::PgPool::connect(&world.url()).await.unwrap();
     for statement in STATEMENTS {
-        let prepared = (&pool)
-            .prepare(sqlx::SqlSafeStr::into_sql_str(*statement))
-            .await;
+        let prepared = (&pool).prepare(sqlx::SqlSafeStr::into_sql_str(*statement)).await;
         assert!(prepared.is_ok(), "{statement}: {:?}", prepared.err());
     }
 }
@@ -636,20 +422,13 @@ async fn a_write_without_an_answer_is_unknown_and_one_not_sent_is_an_error() {
     let home = creating("unanswered", &Intent::random());
     let written = world.directory.create_home(&home).await.unwrap();
     assert!(matches!(written, Written::Unknown(_)), "{written:?}");
-    let read = world
-        .directory
-        .read_home_serially(&home.user)
-        .await
-        .unwrap();
+    let read = world.directory.read_home_serially(&home.user).await.unwrap();
     assert_eq!(read, None, "a serial read decides it");
 
     let nobody = Secret::new("postgres://postgres@127.0.0.1:9/none".into());
     let away = PostgresDirectory::lazy(&nobody, 1).unwrap();
     let error = away.create_home(&home).await.unwrap_err();
-    assert!(
-        matches!(error.kind(), cellar_directory::ErrorKind::TryAgain { .. }),
-        "{error:?}"
-    );
+    assert!(matches!(error.kind(), cellar_directory::ErrorKind::TryAgain { .. }), "{error:?}");
 }
 
 /// A store that ignores conditions is refused before anything relies on it.
@@ -667,8 +446,5 @@ async fn a_directory_without_conditional_writes_is_refused() {
     .unwrap();
     let url = Secret::new(world.url());
     let refused = PostgresDirectory::connect(&url, 1).await;
-    assert!(matches!(
-        refused,
-        Err(cellar_directory::DirectoryError::Unconditional(_))
-    ));
+    assert!(matches!(refused, Err(cellar_directory::DirectoryError::Unconditional(_))));
 }

@@ -45,10 +45,7 @@ impl Activity {
                 () = cancel.cancelled() => true,
             };
             if let Err(error) = self.write(pool).await {
-                tracing::warn!(
-                    error = &error as &dyn std::error::Error,
-                    "activity was not written"
-                );
+                tracing::warn!(error = &error as &dyn std::error::Error, "activity was not written");
             }
             if cancelled {
                 return;
@@ -65,11 +62,7 @@ impl Activity {
         for batch in noted.chunks(BATCH_MAX) {
             let ids: Vec<&str> = batch.iter().map(|(id, _)| id.as_str()).collect();
             let times: Vec<i64> = batch.iter().map(|(_, at)| at.0 as i64).collect();
-            sqlx::query(statements::NOTE_ACTIVITY)
-                .bind(ids)
-                .bind(times)
-                .execute(pool)
-                .await?;
+            sqlx::query(statements::NOTE_ACTIVITY).bind(ids).bind(times).execute(pool).await?;
             let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             for (id, at) in batch {
                 // Not what was noted again since.
@@ -83,8 +76,6 @@ impl Activity {
 }
 
 fn now() -> Micros {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Micros::default().saturating_add(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }

@@ -28,15 +28,8 @@ struct Held {
 
 impl Cache {
     pub(super) fn new(client: redis::Client) -> Self {
-        let held = Held {
-            connection: None,
-            retry_at: Instant::now(),
-        };
-        Self {
-            client,
-            life: format!("{:08x}", rand::random::<u32>()),
-            held: Mutex::new(held),
-        }
+        let held = Held { connection: None, retry_at: Instant::now() };
+        Self { client, life: format!("{:08x}", rand::random::<u32>()), held: Mutex::new(held) }
     }
 
     pub(super) fn key(&self, kind: &str, id: &str) -> String {
@@ -44,11 +37,7 @@ impl Cache {
     }
 
     /// The named fields of a hash: none if any of them is missing.
-    pub(super) async fn read<const N: usize>(
-        &self,
-        key: &str,
-        fields: [&str; N],
-    ) -> Option<[String; N]> {
+    pub(super) async fn read<const N: usize>(&self, key: &str, fields: [&str; N]) -> Option<[String; N]> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("HMGET").arg(key).arg(&fields[..]);
         let (values,): (Vec<Option<String>>,) = self.query(&pipeline).await?;
@@ -65,12 +54,7 @@ impl Cache {
         for (field, value) in fields {
             pipeline.arg(*field).arg(value);
         }
-        pipeline
-            .ignore()
-            .cmd("EXPIRE")
-            .arg(key)
-            .arg(seconds)
-            .ignore();
+        pipeline.ignore().cmd("EXPIRE").arg(key).arg(seconds).ignore();
         let _: Option<()> = self.query(&pipeline).await;
     }
 
@@ -107,9 +91,7 @@ impl Cache {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_MAX))
             .set_response_timeout(Some(ANSWER_MAX));
-        let connecting = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config);
+        let connecting = self.client.get_multiplexed_async_connection_with_config(&config);
         match connecting.await {
             Ok(connection) => {
                 let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,29 +1,27 @@
 //! Who asks, by the headers that a router (or this cell's own public door) wrote after checking the
-//! credential, and bodies read within their limit.
+//! credential.
 
 use super::AccountsError;
 use axum::extract::FromRequestParts;
-use axum::extract::rejection::BytesRejection;
-use bytes::Bytes;
 use cellar_model::{KeyName, Problem, ProblemType, SessionId, UserId, header};
 use http::HeaderMap;
 use http::request::Parts;
-use serde::de::DeserializeOwned;
 
 /// `Cellar-Caller` of a request that came with a session token.
 const BY_SESSION: &str = "session";
 
 /// The credential behind a request.
 #[derive(Clone, Debug)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// The session's user, or the one a service key acts for.
-    pub user: Option<UserId>,
-    pub by: CallerKind,
+    pub(crate) user: Option<UserId>,
+    pub(crate) by: CallerKind,
 }
 
 #[derive(Clone, Debug)]
-pub enum CallerKind {
-    Key(KeyName),
+pub(crate) enum CallerKind {
+    /// A service or operator key. Which one, and what it may do, was judged where it was checked.
+    Key,
     Session(PresentedSession),
     /// No credential: log-in by e-mail and password.
     Nobody,
@@ -31,10 +29,10 @@ pub enum CallerKind {
 
 /// What a session token told the router. Whether it is in force is for this cell to say.
 #[derive(Clone, PartialEq, Eq)]
-pub struct PresentedSession {
-    pub id: SessionId,
+pub(crate) struct PresentedSession {
+    pub(crate) id: SessionId,
     /// SHA-256 of the token's secret.
-    pub hash: [u8; 32],
+    pub(crate) hash: [u8; 32],
 }
 
 impl std::fmt::Debug for PresentedSession {
@@ -44,35 +42,32 @@ impl std::fmt::Debug for PresentedSession {
 }
 
 impl Caller {
-    pub fn from_headers(headers: &HeaderMap) -> Result<Self, AccountsError> {
-        let user = text(headers, header::USER)?
-            .map(|id| UserId::new(id).map_err(|_| malformed(header::USER)))
-            .transpose()?;
+    pub(crate) fn from_headers(headers: &HeaderMap) -> Result<Self, AccountsError> {
+        let user =
+            text(headers, header::USER)?.map(|id| UserId::new(id).map_err(|_| malformed(header::USER))).transpose()?;
         let by = match text(headers, header::CALLER)? {
             None => CallerKind::Nobody,
             Some(BY_SESSION) => CallerKind::Session(presented(headers)?),
-            Some(key) => CallerKind::Key(KeyName::new(key).map_err(|_| malformed(header::CALLER))?),
+            Some(key) => KeyName::new(key).map(|_| CallerKind::Key).map_err(|_| malformed(header::CALLER))?,
         };
         Ok(Self { user, by })
     }
 
-    pub fn session(&self) -> Option<&PresentedSession> {
+    pub(crate) fn session(&self) -> Option<&PresentedSession> {
         match &self.by {
             CallerKind::Session(session) => Some(session),
-            CallerKind::Key(_) | CallerKind::Nobody => None,
+            CallerKind::Key | CallerKind::Nobody => None,
         }
     }
 
     pub(super) fn is_key(&self) -> bool {
-        matches!(self.by, CallerKind::Key(_))
+        matches!(self.by, CallerKind::Key)
     }
 }
 
 fn presented(headers: &HeaderMap) -> Result<PresentedSession, AccountsError> {
     let wrong = || malformed(header::SESSION);
-    let (id, digits) = text(headers, header::SESSION)?
-        .and_then(|value| value.split_once(' '))
-        .ok_or_else(wrong)?;
+    let (id, digits) = text(headers, header::SESSION)?.and_then(|value| value.split_once(' ')).ok_or_else(wrong)?;
     let mut hash = [0; 32];
     if digits.len() != 64 {
         return Err(wrong());
@@ -91,9 +86,7 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Accou
 }
 
 fn malformed(name: &str) -> AccountsError {
-    Problem::new(ProblemType::Malformed)
-        .detail(format!("the header {name} cannot be read"))
-        .into()
+    Problem::new(ProblemType::Malformed).detail(format!("the header {name} cannot be read")).into()
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {
@@ -101,27 +94,4 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, AccountsError> {
         Caller::from_headers(&parts.headers)
     }
-}
-
-/// A JSON body: 413 above the route's limit, 400 if it is no JSON, 422 if it is another shape.
-pub(super) fn json<T: DeserializeOwned>(
-    body: Result<Bytes, BytesRejection>,
-) -> Result<T, AccountsError> {
-    let body = body.map_err(|rejection| {
-        let too_large = rejection.status() == http::StatusCode::PAYLOAD_TOO_LARGE;
-        if too_large {
-            ProblemType::TooLarge
-        } else {
-            ProblemType::Malformed
-        }
-    })?;
-    serde_json::from_slice(&body).map_err(|error| {
-        let kind = match error.classify() {
-            serde_json::error::Category::Data => ProblemType::Invalid,
-            _ => ProblemType::Malformed,
-        };
-        // Line and column only: the message itself may quote what was sent.
-        let place = format!("at line {} column {}", error.line(), error.column());
-        Problem::new(kind).detail(place).into()
-    })
 }

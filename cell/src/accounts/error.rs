@@ -3,13 +3,11 @@
 use axum::response::{IntoResponse, Response};
 use cellar_directory::DirectoryError;
 use cellar_model::{CellName, Epoch, Problem, ProblemType, SettingProblem, header, wire};
-use http::{HeaderValue, StatusCode};
-
-/// Seconds after which a request that met a silent store is worth sending again.
-const RETRY_AFTER_S: u64 = 1;
+use cellar_server::HttpProblem;
+use http::HeaderValue;
 
 #[derive(Debug, thiserror::Error)]
-pub enum AccountsError {
+pub(crate) enum AccountsError {
     /// The caller's to mend, or simply so.
     #[error("{}", .0.kind.title())]
     Problem(Problem),
@@ -57,8 +55,9 @@ impl AccountsError {
     }
 
     /// What the caller is told. The error's own text stays inside.
-    pub fn problem(&self) -> Problem {
-        let again = || Problem::new(ProblemType::TryAgain).retry_after_s(RETRY_AFTER_S);
+    pub(crate) fn problem(&self) -> Problem {
+        // Without a time of its own it gets a jittered one.
+        let again = || Problem::new(ProblemType::TryAgain);
         match self {
             AccountsError::Problem(problem) => problem.clone(),
             AccountsError::Misdirected(_) => Problem::new(ProblemType::Misdirected),
@@ -66,18 +65,14 @@ impl AccountsError {
             AccountsError::Busy => again(),
             AccountsError::Corrupt(_) => Problem::new(ProblemType::Internal),
             AccountsError::Directory(error) => match error.kind() {
-                cellar_directory::ErrorKind::TryAgain { after } => {
-                    again().retry_after_s(after.as_secs().max(1))
-                }
+                cellar_directory::ErrorKind::TryAgain { after } => again().retry_after_s(after.as_secs().max(1)),
                 _ => Problem::new(ProblemType::Internal),
             },
             AccountsError::Postgres(error) => match error {
                 sqlx::Error::Database(answer) if !transient(answer.code().as_deref()) => {
                     Problem::new(ProblemType::Internal)
                 }
-                sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
-                    Problem::new(ProblemType::Internal)
-                }
+                sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Problem::new(ProblemType::Internal),
                 _ => again(),
             },
         }
@@ -95,20 +90,14 @@ impl IntoResponse for AccountsError {
         let problem = self.problem();
         match problem.kind {
             ProblemType::Internal => {
-                tracing::error!(
-                    error = &self as &dyn std::error::Error,
-                    "account request failed"
-                );
+                tracing::error!(error = &self as &dyn std::error::Error, "account request failed");
             }
             ProblemType::TryAgain => {
-                tracing::warn!(
-                    error = &self as &dyn std::error::Error,
-                    "account request put off"
-                );
+                tracing::debug!(error = &self as &dyn std::error::Error, "account request put off");
             }
             _ => {}
         }
-        let mut response = respond(&problem);
+        let mut response = HttpProblem(problem).into_response();
         if let AccountsError::Misdirected(Some((home, epoch))) = self.itself()
             && let Ok(value) = HeaderValue::from_str(&wire::home_header(home, *epoch))
         {
@@ -116,18 +105,4 @@ impl IntoResponse for AccountsError {
         }
         response
     }
-}
-
-fn respond(problem: &Problem) -> Response {
-    let status = StatusCode::from_u16(problem.kind.status())
-        .expect("the statuses of problem types are all in range");
-    let body = serde_json::Value::Object(problem.to_json()).to_string();
-    let kind = [(http::header::CONTENT_TYPE, "application/problem+json")];
-    let mut response = (status, kind, body).into_response();
-    if let Some(seconds) = problem.retry_after_s {
-        response
-            .headers_mut()
-            .insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    response
 }

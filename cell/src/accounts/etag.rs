@@ -52,9 +52,7 @@ impl IfMatch {
 }
 
 fn names(list: &str, tag: &str) -> bool {
-    list.split(',')
-        .map(str::trim)
-        .any(|named| named == "*" || named == tag || named.strip_prefix("W/") == Some(tag))
+    list.split(',').map(str::trim).any(|named| named == "*" || named == tag || named.strip_prefix("W/") == Some(tag))
 }
 
 #[cfg(test)]

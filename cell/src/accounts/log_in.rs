@@ -28,15 +28,10 @@ struct Credentials {
     email: String,
     password_hash: Option<String>,
     session_epoch: i64,
-    state: String,
 }
 
 impl Accounts {
-    pub(super) async fn log_in(
-        &self,
-        caller: &Caller,
-        body: LogInBody,
-    ) -> Result<LoggedIn, AccountsError> {
+    pub(super) async fn log_in(&self, caller: &Caller, body: LogInBody) -> Result<LoggedIn, AccountsError> {
         check_device(&body.device)?;
         match (body.user_id, body.email, body.password) {
             (Some(user), None, None) => {
@@ -44,39 +39,23 @@ impl Accounts {
                     return Err(ProblemType::Unauthorized.into());
                 }
                 if caller.user.as_ref().is_some_and(|named| *named != user) {
-                    return Err(AccountsError::invalid(
-                        "/user_id",
-                        "the header names another user",
-                    ));
+                    return Err(AccountsError::invalid("/user_id", "the header names another user"));
                 }
                 self.log_in_trusted(user, &body.device).await
             }
             (None, Some(email), Some(password)) => {
                 let password = Secret::new(password);
-                self.log_in_by_password(caller, &email, password, &body.device)
-                    .await
+                self.log_in_by_password(caller, &email, password, &body.device).await
             }
-            _ => Err(Problem::new(ProblemType::Invalid)
-                .detail("either user_id, or email and password")
-                .into()),
+            _ => Err(Problem::new(ProblemType::Invalid).detail("either user_id, or email and password").into()),
         }
     }
 
     /// A service key says who it is: the application has authenticated the person itself.
-    async fn log_in_trusted(
-        &self,
-        user: UserId,
-        device: &Device,
-    ) -> Result<LoggedIn, AccountsError> {
+    async fn log_in_trusted(&self, user: UserId, device: &Device) -> Result<LoggedIn, AccountsError> {
         self.owned(&user).await?;
-        let known = self
-            .credentials(&user)
-            .await?
-            .ok_or_else(|| self.left(&user))?;
-        let verified = Verified {
-            session_epoch: known.session_epoch,
-            password_hash: None,
-        };
+        let known = self.credentials(&user).await?.ok_or_else(|| self.left(&user))?;
+        let verified = Verified { session_epoch: known.session_epoch, password_hash: None };
         self.open_session(user, verified, device).await
     }
 
@@ -113,42 +92,27 @@ impl Accounts {
                 .detail("no account has this e-mail and password")
                 .into());
         };
-        let verified = Verified {
-            session_epoch: known.session_epoch,
-            password_hash: hash,
-        };
+        let verified = Verified { session_epoch: known.session_epoch, password_hash: hash };
         self.open_session(user, verified, device).await
     }
 
     fn is_address_of(&self, known: &Credentials, email: Option<&Email>) -> bool {
         let pepper = &self.0.given.pepper;
         let stored = Email::parse(&known.email).ok();
-        stored
-            .zip(email)
-            .is_some_and(|(stored, email)| pepper.hash(&stored) == pepper.hash(email))
+        stored.zip(email).is_some_and(|(stored, email)| pepper.hash(&stored) == pepper.hash(email))
     }
 
     async fn user_of(&self, email: &Email) -> Result<Option<UserId>, AccountsError> {
         let hash = self.0.given.pepper.hash(email);
         let claim = self.0.given.directory.read_claim(&hash).await?;
-        Ok(claim
-            .filter(|claim| claim.state == ClaimState::Held)
-            .map(|claim| claim.user))
+        Ok(claim.filter(|claim| claim.state == ClaimState::Held).map(|claim| claim.user))
     }
 
     async fn credentials(&self, user: &UserId) -> Result<Option<Credentials>, AccountsError> {
-        Ok(sqlx::query_as(statements::CREDENTIALS)
-            .bind(user.as_str())
-            .fetch_optional(&self.0.given.pool)
-            .await?)
+        Ok(sqlx::query_as(statements::CREDENTIALS).bind(user.as_str()).fetch_optional(&self.0.given.pool).await?)
     }
 
-    async fn open_session(
-        &self,
-        user: UserId,
-        verified: Verified,
-        device: &Device,
-    ) -> Result<LoggedIn, AccountsError> {
+    async fn open_session(&self, user: UserId, verified: Verified, device: &Device) -> Result<LoggedIn, AccountsError> {
         let token = SessionToken {
             user,
             session: SessionId::mint(rand::random()),
@@ -175,16 +139,11 @@ impl Accounts {
     ) -> Result<(Micros, bool), AccountsError> {
         let user = token.user.as_str();
         let mut transaction = self.0.given.pool.begin().await?;
-        let held: Option<(i64,)> = sqlx::query_as(statements::HOLD_OWNED)
-            .bind(user)
-            .fetch_optional(&mut *transaction)
-            .await?;
+        let held: Option<(i64,)> =
+            sqlx::query_as(statements::HOLD_OWNED).bind(user).fetch_optional(&mut *transaction).await?;
         held.ok_or_else(|| self.left(&token.user))?;
         let (hash, epoch, state): (Option<String>, i64, String) =
-            sqlx::query_as(statements::LOCK_USER)
-                .bind(user)
-                .fetch_one(&mut *transaction)
-                .await?;
+            sqlx::query_as(statements::LOCK_USER).bind(user).fetch_one(&mut *transaction).await?;
         if state != "active" {
             return Err(ProblemType::Blocked.into());
         }
@@ -209,31 +168,19 @@ impl Accounts {
             .bind(f64::from(SESSION_DAYS * 86_400))
             .fetch_one(&mut *transaction)
             .await?;
-        let _: (bool,) = sqlx::query_as(statements::LOGGED_IN)
-            .bind(user)
-            .fetch_one(&mut *transaction)
-            .await?;
+        let _: (bool,) = sqlx::query_as(statements::LOGGED_IN).bind(user).fetch_one(&mut *transaction).await?;
         transaction.commit().await?;
-        Ok((
-            Micros(u64::try_from(expires_at).unwrap_or_default()),
-            !room.is_empty(),
-        ))
+        Ok((Micros(u64::try_from(expires_at).unwrap_or_default()), !room.is_empty()))
     }
 }
 
 fn check_device(device: &Device) -> Result<(), AccountsError> {
     let plain = |text: &str| !text.chars().any(char::is_control);
     if device.name.len() > DEVICE_NAME_BYTES_MAX || !plain(&device.name) {
-        return Err(AccountsError::invalid(
-            "/device/name",
-            "at most 100 bytes, no control characters",
-        ));
+        return Err(AccountsError::invalid("/device/name", "at most 100 bytes, no control characters"));
     }
     if device.platform.len() > DEVICE_PLATFORM_BYTES_MAX || !plain(&device.platform) {
-        return Err(AccountsError::invalid(
-            "/device/platform",
-            "at most 40 bytes, no control characters",
-        ));
+        return Err(AccountsError::invalid("/device/platform", "at most 40 bytes, no control characters"));
     }
     Ok(())
 }

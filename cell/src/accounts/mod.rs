@@ -24,9 +24,9 @@ mod statements;
 #[cfg(test)]
 mod tests;
 
-pub use caller::{Caller, PresentedSession};
-pub use error::AccountsError;
-pub use routes::routes;
+pub(crate) use caller::Caller;
+pub(crate) use error::AccountsError;
+pub(crate) use routes::{public_routes, routes};
 
 use activity::Activity;
 use cache::Cache;
@@ -44,24 +44,24 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// What accounts need of the cell.
-pub struct Dependencies {
+pub(crate) struct Dependencies {
     /// The standard path's pool, apart from that of quotas.
-    pub pool: PgPool,
-    pub cache: redis::Client,
-    pub directory: PostgresDirectory,
-    pub pepper: Pepper,
-    pub mac_keys: MacKeys,
-    pub cell: CellName,
-    pub region: RegionName,
+    pub(crate) pool: PgPool,
+    pub(crate) cache: redis::Client,
+    pub(crate) directory: PostgresDirectory,
+    pub(crate) pepper: Pepper,
+    pub(crate) mac_keys: MacKeys,
+    pub(crate) cell: CellName,
+    pub(crate) region: RegionName,
     /// Whether there is a tier of this name now.
-    pub tier_exists: Box<dyn Fn(&TierName) -> bool + Send + Sync>,
+    pub(crate) tier_exists: Box<dyn Fn(&TierName) -> bool + Send + Sync>,
     /// No router stands before this cell: who is not here is unknown, not misdirected.
-    pub public: bool,
+    pub(crate) public: bool,
 }
 
 /// Accounts of one cell. Clones are the same.
 #[derive(Clone)]
-pub struct Accounts(Arc<Inner>);
+pub(crate) struct Accounts(Arc<Inner>);
 
 struct Inner {
     given: Dependencies,
@@ -76,7 +76,7 @@ struct Inner {
 }
 
 impl Accounts {
-    pub fn new(given: Dependencies) -> Self {
+    pub(crate) fn new(given: Dependencies) -> Self {
         let accounts = Self(Arc::new(Inner {
             cache: Cache::new(given.cache.clone()),
             generations: Generations::new(),
@@ -90,34 +90,26 @@ impl Accounts {
         }));
         // Every named series stands at 0 from the start.
         for cache in [CACHE_USER, CACHE_SESSION] {
-            accounts.0.hits.get_or_create(&cache);
-            accounts.0.misses.get_or_create(&cache);
+            accounts.0.hits.get_or_create(&cache).inc_by(0);
+            accounts.0.misses.get_or_create(&cache).inc_by(0);
         }
         accounts
     }
 
     /// Adds `cellar_cache_hits_total` and `cellar_cache_misses_total` by cache.
-    pub fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "cellar_cache_hits",
-            "Reads answered from the cache",
-            self.0.hits.clone(),
-        );
-        registry.register(
-            "cellar_cache_misses",
-            "Reads the cache could not answer",
-            self.0.misses.clone(),
-        );
+    pub(crate) fn register(&self, registry: &mut Registry) {
+        registry.register("cellar_cache_hits", "Reads answered from the cache", self.0.hits.clone());
+        registry.register("cellar_cache_misses", "Reads the cache could not answer", self.0.misses.clone());
     }
 
     /// Writes noted activity behind until cancelled, and once more then.
-    pub async fn run(&self, cancel: CancellationToken) {
+    pub(crate) async fn run(&self, cancel: CancellationToken) {
         self.0.activity.run(&self.0.given.pool, cancel).await;
     }
 
     /// Nothing read about this user before now is answered with again. Call it after the commit, and
     /// before the answer, of whatever changes the user's rows: owner, tier, block, erase.
-    pub fn forget(&self, user: &UserId) {
+    pub(crate) fn forget(&self, user: &UserId) {
         self.0.generations.raise(user);
     }
 }

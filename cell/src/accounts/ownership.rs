@@ -20,10 +20,7 @@ impl OwnedUsers {
 
     fn get(&self, user: &UserId, now: Generation) -> Option<Epoch> {
         let mut users = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        users
-            .get(user)
-            .filter(|(then, _)| *then == now)
-            .map(|(_, epoch)| *epoch)
+        users.get(user).filter(|(then, _)| *then == now).map(|(_, epoch)| *epoch)
     }
 
     fn put(&self, user: &UserId, read_at: Generation, epoch: Epoch) {
@@ -46,10 +43,8 @@ impl Accounts {
         if let Some(epoch) = self.0.owned.get(user, generation) {
             return Ok(epoch);
         }
-        let row: Option<OwnershipRow> = sqlx::query_as(statements::OWNERSHIP)
-            .bind(user.as_str())
-            .fetch_optional(&self.0.given.pool)
-            .await?;
+        let row: Option<OwnershipRow> =
+            sqlx::query_as(statements::OWNERSHIP).bind(user.as_str()).fetch_optional(&self.0.given.pool).await?;
         let epoch = self.judge(row)?;
         self.0.owned.put(user, generation, epoch);
         Ok(epoch)
@@ -75,11 +70,7 @@ impl Accounts {
     /// A user this cell has never heard of. Where a router stands before it, that may be the
     /// router's mistake.
     pub(super) fn not_here(&self) -> AccountsError {
-        if self.0.given.public {
-            ProblemType::UnknownUser.into()
-        } else {
-            AccountsError::Misdirected(None)
-        }
+        if self.0.given.public { ProblemType::UnknownUser.into() } else { AccountsError::Misdirected(None) }
     }
 
     /// A write found no OWNED row to hold: the user left between the check and the write.

@@ -36,25 +36,16 @@ impl Passwords {
     }
 
     pub(super) async fn hash(&self, password: Secret) -> Result<String, AccountsError> {
-        self.on_blocking_pool(move || hash_now(password.reveal()))
-            .await
+        self.on_blocking_pool(move || hash_now(password.reveal())).await
     }
 
     /// Whether it is the password. Without a hash the answer is no, in the same time.
-    pub(super) async fn verify(
-        &self,
-        password: Secret,
-        hash: Option<String>,
-    ) -> Result<bool, AccountsError> {
+    pub(super) async fn verify(&self, password: Secret, hash: Option<String>) -> Result<bool, AccountsError> {
         let known = hash.is_some();
         let hash = hash.map_or_else(|| Arc::clone(&self.nobody), Arc::from);
         let matches = self.on_blocking_pool(move || {
             let parsed = PasswordHash::new(&hash);
-            parsed.is_ok_and(|parsed| {
-                argon2()
-                    .verify_password(password.reveal().as_bytes(), &parsed)
-                    .is_ok()
-            })
+            parsed.is_ok_and(|parsed| argon2().verify_password(password.reveal().as_bytes(), &parsed).is_ok())
         });
         Ok(matches.await? && known)
     }
@@ -63,10 +54,7 @@ impl Passwords {
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, AccountsError> {
-        let _admitted = self
-            .admitted
-            .try_acquire()
-            .map_err(|_| AccountsError::Busy)?;
+        let _admitted = self.admitted.try_acquire().map_err(|_| AccountsError::Busy)?;
         let running = Arc::clone(&self.running).acquire_owned().await;
         let running = running.map_err(|_| AccountsError::Busy)?;
         // The permit goes with the work: a caller who left does not let another start beside it.
@@ -80,8 +68,7 @@ impl Passwords {
 }
 
 fn argon2() -> Argon2<'static> {
-    let params = Params::new(MEMORY_KIB, PASSES, LANES, None)
-        .expect("the constants above are within argon2's bounds");
+    let params = Params::new(MEMORY_KIB, PASSES, LANES, None).expect("the constants above are within argon2's bounds");
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
 }
 
@@ -104,28 +91,17 @@ mod tests {
     async fn a_password_verifies_against_its_hash_only() {
         let passwords = Passwords::new();
         let hash = passwords.hash(secret("correct horse")).await.unwrap();
-        assert!(
-            hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"),
-            "{hash}"
-        );
-        let verify =
-            |text: &str, hash: Option<&String>| passwords.verify(secret(text), hash.cloned());
+        assert!(hash.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{hash}");
+        let verify = |text: &str, hash: Option<&String>| passwords.verify(secret(text), hash.cloned());
         assert!(verify("correct horse", Some(&hash)).await.unwrap());
         assert!(!verify("battery staple", Some(&hash)).await.unwrap());
-        assert!(
-            !verify("nobody", None).await.unwrap(),
-            "nobody has no password"
-        );
+        assert!(!verify("nobody", None).await.unwrap(), "nobody has no password");
     }
 
     #[tokio::test]
     async fn a_full_queue_is_busy_at_once() {
         let passwords = Passwords::new();
-        let _all = passwords
-            .admitted
-            .acquire_many(ADMITTED_MAX as u32)
-            .await
-            .unwrap();
+        let _all = passwords.admitted.acquire_many(ADMITTED_MAX as u32).await.unwrap();
         let refused = passwords.hash(secret("x")).await;
         assert!(matches!(refused, Err(AccountsError::Busy)));
     }

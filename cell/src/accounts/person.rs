@@ -9,16 +9,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The cached fields, in this order.
-const FIELDS: [&str; 8] = [
-    "generation",
-    "email",
-    "name",
-    "tier",
-    "created_at_us",
-    "version",
-    "preferences",
-    "preferences_version",
-];
+const FIELDS: [&str; 8] =
+    ["generation", "email", "name", "tier", "created_at_us", "version", "preferences", "preferences_version"];
 
 /// A user as shown to the user. Never a password hash, never a secret.
 #[derive(Clone)]
@@ -73,11 +65,7 @@ impl Accounts {
         self.load_once(user, generation).await
     }
 
-    async fn load_once(
-        &self,
-        user: &UserId,
-        generation: Generation,
-    ) -> Result<Arc<Person>, AccountsError> {
+    async fn load_once(&self, user: &UserId, generation: Generation) -> Result<Arc<Person>, AccountsError> {
         let load = {
             let mut flights = self.0.flights.lock();
             let flight = (user.clone(), generation);
@@ -97,20 +85,12 @@ impl Accounts {
         });
         // A load that panicked is one that failed.
         let failed = |_| Err(Arc::new(AccountsError::Corrupt("user")));
-        task.map(move |ended| ended.unwrap_or_else(failed))
-            .boxed()
-            .shared()
+        task.map(move |ended| ended.unwrap_or_else(failed)).boxed().shared()
     }
 
-    async fn load(
-        &self,
-        user: &UserId,
-        generation: Generation,
-    ) -> Result<Arc<Person>, AccountsError> {
-        let row: Option<PersonRow> = sqlx::query_as(statements::PERSON)
-            .bind(user.as_str())
-            .fetch_optional(&self.0.given.pool)
-            .await?;
+    async fn load(&self, user: &UserId, generation: Generation) -> Result<Arc<Person>, AccountsError> {
+        let row: Option<PersonRow> =
+            sqlx::query_as(statements::PERSON).bind(user.as_str()).fetch_optional(&self.0.given.pool).await?;
         let row = row.ok_or_else(|| self.left(user))?;
         match row.state.as_str() {
             "active" => {}
@@ -128,10 +108,7 @@ impl Accounts {
         };
         let key = self.0.cache.key("user", user.as_str());
         if self.0.generations.current(user) == generation {
-            self.0
-                .cache
-                .write(&key, &fields(&person, generation), u64::MAX)
-                .await;
+            self.0.cache.write(&key, &fields(&person, generation), u64::MAX).await;
         }
         Ok(Arc::new(person))
     }
@@ -140,10 +117,7 @@ impl Accounts {
     /// and its memory is freed if the cache can be reached.
     pub(super) async fn changed(&self, user: &UserId) {
         self.forget(user);
-        self.0
-            .cache
-            .remove(&self.0.cache.key("user", user.as_str()))
-            .await;
+        self.0.cache.remove(&self.0.cache.key("user", user.as_str())).await;
     }
 }
 
@@ -164,16 +138,7 @@ fn fields(person: &Person, generation: Generation) -> [(&'static str, String); 8
 }
 
 fn parse(fields: [String; 8], now: Generation) -> Option<Person> {
-    let [
-        generation,
-        email,
-        name,
-        tier,
-        created,
-        version,
-        preferences,
-        preferences_version,
-    ] = fields;
+    let [generation, email, name, tier, created, version, preferences, preferences_version] = fields;
     if generation != now.to_text() {
         return None;
     }

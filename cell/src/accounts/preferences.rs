@@ -28,35 +28,21 @@ impl Accounts {
         written
     }
 
-    async fn merge(
-        &self,
-        user: &UserId,
-        patch: Map<String, Value>,
-        wanted: &IfMatch,
-    ) -> Result<(), AccountsError> {
+    async fn merge(&self, user: &UserId, patch: Map<String, Value>, wanted: &IfMatch) -> Result<(), AccountsError> {
         let mut transaction = self.0.given.pool.begin().await?;
-        let held: Option<(i64,)> = sqlx::query_as(statements::HOLD_OWNED)
-            .bind(user.as_str())
-            .fetch_optional(&mut *transaction)
-            .await?;
+        let held: Option<(i64,)> =
+            sqlx::query_as(statements::HOLD_OWNED).bind(user.as_str()).fetch_optional(&mut *transaction).await?;
         held.ok_or_else(|| self.left(user))?;
         // Of two writers of one user, the second waits here.
-        let (version,): (i64,) = sqlx::query_as(statements::LOCK_PREFERENCES)
-            .bind(user.as_str())
-            .fetch_one(&mut *transaction)
-            .await?;
+        let (version,): (i64,) =
+            sqlx::query_as(statements::LOCK_PREFERENCES).bind(user.as_str()).fetch_one(&mut *transaction).await?;
         Tag::of(&[version]).require(wanted)?;
-        let rows: Vec<(String, String)> = sqlx::query_as(statements::READ_PREFERENCES)
-            .bind(user.as_str())
-            .fetch_all(&mut *transaction)
-            .await?;
+        let rows: Vec<(String, String)> =
+            sqlx::query_as(statements::READ_PREFERENCES).bind(user.as_str()).fetch_all(&mut *transaction).await?;
         let mut all = Map::new();
         for (key, value) in rows {
             let value = serde_json::from_str(&value);
-            all.insert(
-                key,
-                value.map_err(|_| AccountsError::Corrupt("preference"))?,
-            );
+            all.insert(key, value.map_err(|_| AccountsError::Corrupt("preference"))?);
         }
         let (gone, put) = apply(&mut all, patch);
         bound(&all)?;
@@ -95,18 +81,13 @@ fn has_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
         Value::Array(items) => items.iter().any(has_nul),
-        Value::Object(members) => members
-            .iter()
-            .any(|(key, value)| key.contains('\0') || has_nul(value)),
+        Value::Object(members) => members.iter().any(|(key, value)| key.contains('\0') || has_nul(value)),
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
 /// Changes `all`, and says which of its keys are gone and which have new values.
-fn apply(
-    all: &mut Map<String, Value>,
-    patch: Map<String, Value>,
-) -> (Vec<String>, Vec<(String, String)>) {
+fn apply(all: &mut Map<String, Value>, patch: Map<String, Value>) -> (Vec<String>, Vec<(String, String)>) {
     let (mut gone, mut put) = (Vec::new(), Vec::new());
     for (key, change) in patch {
         if change.is_null() {
@@ -142,13 +123,9 @@ fn merged(target: Value, patch: Value) -> Value {
 }
 
 fn bound(all: &Map<String, Value>) -> Result<(), AccountsError> {
-    let bytes: usize = all
-        .iter()
-        .map(|(key, value)| key.len() + value.to_string().len())
-        .sum();
+    let bytes: usize = all.iter().map(|(key, value)| key.len() + value.to_string().len()).sum();
     if all.len() > KEYS_MAX || bytes > BYTES_MAX {
-        let problem = Problem::new(ProblemType::Invalid)
-            .detail("preferences hold at most 256 keys and 64 KiB");
+        let problem = Problem::new(ProblemType::Invalid).detail("preferences hold at most 256 keys and 64 KiB");
         return Err(problem.into());
     }
     Ok(())
@@ -166,18 +143,10 @@ mod tests {
             (json!({"a":"b"}), json!({"b":"c"}), json!({"a":"b","b":"c"})),
             (json!({"a":"b"}), json!({"a":null}), json!({})),
             (json!({"a":["b"]}), json!({"a":"c"}), json!({"a":"c"})),
-            (
-                json!({"a":{"b":"c"}}),
-                json!({"a":{"b":"d","c":null}}),
-                json!({"a":{"b":"d"}}),
-            ),
+            (json!({"a":{"b":"c"}}), json!({"a":{"b":"d","c":null}}), json!({"a":{"b":"d"}})),
             (json!({"a":[{"b":"c"}]}), json!({"a":[1]}), json!({"a":[1]})),
             (json!({"e":null}), json!({"a":1}), json!({"e":null,"a":1})),
-            (
-                json!({}),
-                json!({"a":{"bb":{"ccc":null}}}),
-                json!({"a":{"bb":{}}}),
-            ),
+            (json!({}), json!({"a":{"bb":{"ccc":null}}}), json!({"a":{"bb":{}}})),
         ];
         for (target, patch, result) in cases {
             assert_eq!(merged(target, patch), result);
@@ -187,10 +156,7 @@ mod tests {
     #[test]
     fn a_patch_says_which_rows_change() {
         let mut all = json!({"a":1,"b":{"x":1}}).as_object().cloned().unwrap();
-        let patch = json!({"a":null,"b":{"y":2},"never":null})
-            .as_object()
-            .cloned()
-            .unwrap();
+        let patch = json!({"a":null,"b":{"y":2},"never":null}).as_object().cloned().unwrap();
         let (gone, put) = apply(&mut all, patch);
         assert_eq!(gone, ["a", "never"]);
         assert_eq!(put, [("b".to_owned(), r#"{"x":1,"y":2}"#.to_owned())]);

@@ -16,22 +16,14 @@ pub(super) struct ProfilePatch {
     pub(super) name: Option<Option<String>>,
 }
 
-fn present<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Option<String>>, D::Error> {
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
     Option::<String>::deserialize(deserializer).map(Some)
 }
 
 /// A name as people write theirs: some characters, none of them for control.
 pub(super) fn check_name(name: &str) -> Result<(), AccountsError> {
-    if name.is_empty()
-        || name.chars().count() > NAME_CHARS_MAX
-        || name.chars().any(char::is_control)
-    {
-        return Err(AccountsError::invalid(
-            "/name",
-            "must be 1 to 200 characters, none of them for control",
-        ));
+    if name.is_empty() || name.chars().count() > NAME_CHARS_MAX || name.chars().any(char::is_control) {
+        return Err(AccountsError::invalid("/name", "must be 1 to 200 characters, none of them for control"));
     }
     Ok(())
 }
@@ -48,8 +40,7 @@ pub(super) fn body(user: &UserId, person: &Person) -> Result<wire::Profile, Acco
         name: person.name.clone(),
         tier: TierName::new(&person.tier).map_err(|_| AccountsError::Corrupt("tier"))?,
         created_at: person.created_at.to_rfc3339(),
-        preferences: serde_json::from_str(&person.preferences)
-            .map_err(|_| AccountsError::Corrupt("preference"))?,
+        preferences: serde_json::from_str(&person.preferences).map_err(|_| AccountsError::Corrupt("preference"))?,
     })
 }
 

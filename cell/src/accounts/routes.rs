@@ -1,34 +1,33 @@
 //! The routes of accounts, as a cell serves them.
 
-use super::caller::{Caller, json};
+use super::caller::Caller;
 use super::etag::IfMatch;
-use super::preferences::BYTES_MAX;
+use super::profile::ProfilePatch;
 use super::{Accounts, AccountsError, etag::Tag, profile};
 use axum::Json;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use cellar_model::{ProblemType, SessionId, UserId, wire};
+use cellar_server::JsonBody;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// A body of any of these routes: preferences written at length, and room for their punctuation.
-const BODY_BYTES_MAX: usize = 2 * BYTES_MAX;
+/// What routers ask. Who the caller is was written into headers before.
+pub(crate) fn routes(accounts: Accounts) -> OpenApiRouter {
+    let sign_up = OpenApiRouter::new().routes(routes!(sign_up)).with_state(accounts.clone());
+    public_routes(accounts).merge(sign_up)
+}
 
-type Body = Result<Bytes, BytesRejection>;
-
-/// All of them. Who the caller is was written into headers before.
-pub fn routes(accounts: Accounts) -> OpenApiRouter {
+/// The same without what only a router may ask.
+pub(crate) fn public_routes(accounts: Accounts) -> OpenApiRouter {
     OpenApiRouter::new()
-        .routes(routes!(sign_up))
         .routes(routes!(log_in, list_sessions, revoke_all))
         .routes(routes!(revoke_session))
         .routes(routes!(read_profile, patch_profile))
         .routes(routes!(read_preferences, patch_preferences))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(accounts)
 }
 
@@ -42,8 +41,11 @@ pub fn routes(accounts: Accounts) -> OpenApiRouter {
     (status = 422, description = "The e-mail, tier, name or password is not acceptable"),
     (status = 503, description = "Unknown: repeat with the same intent"),
 ))]
-async fn sign_up(State(accounts): State<Accounts>, body: Body) -> Result<Response, AccountsError> {
-    let signed_up = accounts.sign_up(json(body)?).await?;
+async fn sign_up(
+    State(accounts): State<Accounts>,
+    JsonBody(placed): JsonBody<wire::PlacedSignUp>,
+) -> Result<Response, AccountsError> {
+    let signed_up = accounts.sign_up(placed).await?;
     Ok((StatusCode::CREATED, Json(signed_up)).into_response())
 }
 
@@ -57,9 +59,9 @@ async fn sign_up(State(accounts): State<Accounts>, body: Body) -> Result<Respons
 async fn log_in(
     State(accounts): State<Accounts>,
     caller: Caller,
-    body: Body,
+    JsonBody(body): JsonBody<wire::LogInBody>,
 ) -> Result<Response, AccountsError> {
-    let logged_in = accounts.log_in(&caller, json(body)?).await?;
+    let logged_in = accounts.log_in(&caller, body).await?;
     Ok((StatusCode::CREATED, Json(logged_in)).into_response())
 }
 
@@ -108,17 +110,14 @@ async fn revoke_all(
     Query(query): Query<Keep>,
 ) -> Result<StatusCode, AccountsError> {
     let user = accounts.authorize(&caller).await?;
-    let keep =
-        match query.keep.as_deref() {
-            None => None,
-            Some("current") => {
-                let current = caller.session();
-                Some(current.ok_or_else(|| {
-                    AccountsError::invalid("", "only a session has a current one")
-                })?)
-            }
-            Some(_) => return Err(AccountsError::invalid("", "keep is `current` or absent")),
-        };
+    let keep = match query.keep.as_deref() {
+        None => None,
+        Some("current") => {
+            let current = caller.session();
+            Some(current.ok_or_else(|| AccountsError::invalid("", "only a session has a current one"))?)
+        }
+        Some(_) => return Err(AccountsError::invalid("", "keep is `current` or absent")),
+    };
     accounts.revoke_all(&user, keep).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -138,11 +137,7 @@ async fn read_profile(
 }
 
 #[tracing::instrument(name = "profile.read", skip_all, fields(user = ?user))]
-async fn answer_profile(
-    accounts: &Accounts,
-    user: &UserId,
-    headers: &HeaderMap,
-) -> Result<Response, AccountsError> {
+async fn answer_profile(accounts: &Accounts, user: &UserId, headers: &HeaderMap) -> Result<Response, AccountsError> {
     let person = accounts.person(user).await?;
     let tag = profile::tag(&person);
     if let Some(unchanged) = tag.known_to(headers) {
@@ -160,12 +155,10 @@ async fn patch_profile(
     State(accounts): State<Accounts>,
     caller: Caller,
     headers: HeaderMap,
-    body: Body,
+    JsonBody(patch): JsonBody<ProfilePatch>,
 ) -> Result<Response, AccountsError> {
     let user = accounts.authorize(&caller).await?;
-    accounts
-        .patch_profile(&user, json(body)?, &IfMatch::of(&headers)?)
-        .await?;
+    accounts.patch_profile(&user, patch, &IfMatch::of(&headers)?).await?;
     answer_profile(&accounts, &user, &HeaderMap::new()).await
 }
 
@@ -193,10 +186,7 @@ async fn answer_preferences(
     if let Some(unchanged) = tag.known_to(headers) {
         return Ok((unchanged, [tag.header()]).into_response());
     }
-    let kind = (
-        http::header::CONTENT_TYPE,
-        http::HeaderValue::from_static("application/json"),
-    );
+    let kind = (http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     Ok(([tag.header(), kind], person.preferences.clone()).into_response())
 }
 
@@ -210,11 +200,9 @@ async fn patch_preferences(
     State(accounts): State<Accounts>,
     caller: Caller,
     headers: HeaderMap,
-    body: Body,
+    JsonBody(patch): JsonBody<Map<String, Value>>,
 ) -> Result<Response, AccountsError> {
     let user = accounts.authorize(&caller).await?;
-    accounts
-        .patch_preferences(&user, json(body)?, &IfMatch::of(&headers)?)
-        .await?;
+    accounts.patch_preferences(&user, patch, &IfMatch::of(&headers)?).await?;
     answer_preferences(&accounts, &user, &HeaderMap::new()).await
 }

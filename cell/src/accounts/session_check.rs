@@ -18,14 +18,12 @@ struct SessionRow {
 
 impl Accounts {
     /// The user a request is about, owned here; with a session token, the session is in force.
-    pub async fn authorize(&self, caller: &Caller) -> Result<UserId, AccountsError> {
+    pub(crate) async fn authorize(&self, caller: &Caller) -> Result<UserId, AccountsError> {
         let user = caller.user.clone().ok_or_else(|| {
-            AccountsError::from(
-                Problem::new(ProblemType::Invalid).detail("the request names no user"),
-            )
+            AccountsError::from(Problem::new(ProblemType::Invalid).detail("the request names no user"))
         })?;
         match &caller.by {
-            CallerKind::Key(_) => {
+            CallerKind::Key => {
                 self.owned(&user).await?;
             }
             CallerKind::Session(session) => {
@@ -37,11 +35,7 @@ impl Accounts {
         Ok(user)
     }
 
-    async fn check_session(
-        &self,
-        user: &UserId,
-        session: &PresentedSession,
-    ) -> Result<(), AccountsError> {
+    async fn check_session(&self, user: &UserId, session: &PresentedSession) -> Result<(), AccountsError> {
         let generation = self.0.generations.current(user);
         let key = self.0.cache.key("session", session.id.as_str());
         let given = hex(&session.hash);
@@ -55,8 +49,7 @@ impl Accounts {
             }
         } else {
             self.0.misses.get_or_create(&CACHE_SESSION).inc();
-            self.read_session(user, session, generation, &key, given)
-                .await?;
+            self.read_session(user, session, generation, &key, given).await?;
         }
         self.0.activity.note(&session.id);
         Ok(())

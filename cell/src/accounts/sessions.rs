@@ -23,28 +23,17 @@ impl Accounts {
         current: Option<&PresentedSession>,
     ) -> Result<SessionList, AccountsError> {
         let pool = &self.0.given.pool;
-        let rows: Vec<ListedSession> = sqlx::query_as(statements::LIST_SESSIONS)
-            .bind(user.as_str())
-            .bind(SESSIONS_MAX)
-            .fetch_all(pool)
-            .await?;
-        let last_login: Option<(Option<i64>,)> = sqlx::query_as(statements::LAST_LOGIN)
-            .bind(user.as_str())
-            .fetch_optional(pool)
-            .await?;
+        let rows: Vec<ListedSession> =
+            sqlx::query_as(statements::LIST_SESSIONS).bind(user.as_str()).bind(SESSIONS_MAX).fetch_all(pool).await?;
+        let last_login: Option<(Option<i64>,)> =
+            sqlx::query_as(statements::LAST_LOGIN).bind(user.as_str()).fetch_optional(pool).await?;
         let mut entries = Vec::with_capacity(rows.len());
         for row in rows {
-            let id =
-                SessionId::new(&row.session_id).map_err(|_| AccountsError::Corrupt("session"))?;
+            let id = SessionId::new(&row.session_id).map_err(|_| AccountsError::Corrupt("session"))?;
             let written = micros(row.last_active_us);
-            let last_active = self
-                .0
-                .activity
-                .last(&id)
-                .map_or(written, |noted| noted.max(written));
+            let last_active = self.0.activity.last(&id).map_or(written, |noted| noted.max(written));
             let entry = SessionEntry {
-                device: serde_json::from_str(&row.device)
-                    .map_err(|_| AccountsError::Corrupt("device"))?,
+                device: serde_json::from_str(&row.device).map_err(|_| AccountsError::Corrupt("device"))?,
                 created_at: micros(row.created_at_us).to_rfc3339(),
                 last_active: last_active.to_rfc3339(),
                 current: current.is_some_and(|current| current.id == id),
@@ -56,28 +45,19 @@ impl Accounts {
         entries.sort_by(|(a, _), (b, _)| b.cmp(a));
         Ok(SessionList {
             sessions: entries.into_iter().map(|(_, entry)| entry).collect(),
-            last_login_at: last_login
-                .and_then(|(at,)| at)
-                .map(|at| micros(at).to_rfc3339()),
+            last_login_at: last_login.and_then(|(at,)| at).map(|at| micros(at).to_rfc3339()),
         })
     }
 
     /// In force for every request that starts after this returned.
-    pub(super) async fn revoke_session(
-        &self,
-        user: &UserId,
-        session: &SessionId,
-    ) -> Result<(), AccountsError> {
+    pub(super) async fn revoke_session(&self, user: &UserId, session: &SessionId) -> Result<(), AccountsError> {
         let done: Result<(bool, bool), sqlx::Error> = sqlx::query_as(statements::REVOKE_SESSION)
             .bind(user.as_str())
             .bind(session.as_str())
             .fetch_one(&self.0.given.pool)
             .await;
         self.forget(user);
-        self.0
-            .cache
-            .remove(&self.0.cache.key("session", session.as_str()))
-            .await;
+        self.0.cache.remove(&self.0.cache.key("session", session.as_str())).await;
         match done? {
             (false, _) => Err(self.left(user)),
             (true, false) => Err(ProblemType::NotFound.into()),
@@ -86,11 +66,7 @@ impl Accounts {
     }
 
     /// Logs out everywhere, but for the kept session.
-    pub(super) async fn revoke_all(
-        &self,
-        user: &UserId,
-        keep: Option<&PresentedSession>,
-    ) -> Result<(), AccountsError> {
+    pub(super) async fn revoke_all(&self, user: &UserId, keep: Option<&PresentedSession>) -> Result<(), AccountsError> {
         let raised: Result<Option<(i64,)>, sqlx::Error> = sqlx::query_as(statements::REVOKE_ALL)
             .bind(user.as_str())
             .bind(keep.map(|kept| kept.id.as_str()))

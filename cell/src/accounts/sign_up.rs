@@ -40,7 +40,7 @@ struct IntentRow {
 
 impl Accounts {
     /// Signs up a user here, or answers a repeat of the same intent as the first time.
-    pub async fn sign_up(&self, placed: PlacedSignUp) -> Result<SignedUp, AccountsError> {
+    pub(crate) async fn sign_up(&self, placed: PlacedSignUp) -> Result<SignedUp, AccountsError> {
         let intent = Intent::new(&placed.intent).map_err(|_| ProblemType::Malformed)?;
         let email = self.check(&placed.body)?;
         let hash = self.0.given.pepper.hash(&email);
@@ -54,18 +54,8 @@ impl Accounts {
             Some(password) => Some(self.0.passwords.hash(Secret::new(password)).await?),
             None => None,
         };
-        let new = NewUser {
-            email,
-            name: placed.body.name,
-            password_hash,
-            tier: placed.body.tier,
-        };
-        let sign_up = SignUp {
-            user: placed.user_id,
-            cell: self.0.given.cell.clone(),
-            intent,
-            email: hash,
-        };
+        let new = NewUser { email, name: placed.body.name, password_hash, tier: placed.body.tier };
+        let sign_up = SignUp { user: placed.user_id, cell: self.0.given.cell.clone(), intent, email: hash };
         match sign_up.claim(&self.0.given.directory).await? {
             Claimed::Here(claimed) => self.complete(claimed, new, asked).await,
             Claimed::Elsewhere { cell, .. } => Err(AccountsError::Misdirected(Some((cell, FIRST)))),
@@ -73,12 +63,7 @@ impl Accounts {
         }
     }
 
-    async fn complete(
-        &self,
-        claimed: Placed,
-        new: NewUser,
-        asked: BodyHash,
-    ) -> Result<SignedUp, AccountsError> {
+    async fn complete(&self, claimed: Placed, new: NewUser, asked: BodyHash) -> Result<SignedUp, AccountsError> {
         let directory = &self.0.given.directory;
         let decision = match claimed.open_home(directory).await? {
             Opened::Creating { epoch } => self.commit(&claimed, epoch, &new, asked).await?,
@@ -95,11 +80,7 @@ impl Accounts {
                 // Someone may have asked before the user was here.
                 self.changed(&user_id).await;
                 let region = self.0.given.region.clone();
-                Ok(SignedUp {
-                    user_id,
-                    tier,
-                    region,
-                })
+                Ok(SignedUp { user_id, tier, region })
             }
             Decision::OtherBody { of_other_user } => {
                 // The claim of the one who committed stays; one made just now for someone else goes.
@@ -167,10 +148,7 @@ impl Accounts {
             return Ok(Decision::Refused);
         };
         let of_other_user = row.user_id != claimed.user().as_str();
-        let Some(tier) = row
-            .tier_id
-            .filter(|_| !of_other_user && row.body == asked.0)
-        else {
+        let Some(tier) = row.tier_id.filter(|_| !of_other_user && row.body == asked.0) else {
             return Ok(Decision::OtherBody { of_other_user });
         };
         let tier = TierName::new(&tier).map_err(|_| AccountsError::Corrupt("tier"))?;
@@ -197,14 +175,12 @@ impl Accounts {
     }
 
     fn check(&self, body: &SignUpBody) -> Result<Email, AccountsError> {
-        let email = Email::parse(&body.email)
-            .map_err(|error| AccountsError::invalid("/email", &error.to_string()))?;
+        let email = Email::parse(&body.email).map_err(|error| AccountsError::invalid("/email", &error.to_string()))?;
         if let Some(name) = &body.name {
             check_name(name)?;
         }
         if let Some(password) = &body.password
-            && (password.chars().count() < PASSWORD_CHARS_MIN
-                || password.len() > PASSWORD_BYTES_MAX)
+            && (password.chars().count() < PASSWORD_CHARS_MIN || password.len() > PASSWORD_BYTES_MAX)
         {
             let message = "must be at least 8 characters and at most 1024 bytes";
             return Err(AccountsError::invalid("/password", message));

@@ -31,8 +31,7 @@ pub(super) const ALL: &[&str] = &[
 
 pub(super) const OWNERSHIP: &str = "select state, epoch, home from ownership where user_id = $1";
 
-pub(super) const HOLD_OWNED: &str =
-    "select epoch from ownership where user_id = $1 and state = 'OWNED' for share";
+pub(super) const HOLD_OWNED: &str = "select epoch from ownership where user_id = $1 and state = 'OWNED' for share";
 
 pub(super) const PERSON: &str = "\
     select u.email, u.name, u.tier_id, u.state, u.version,
@@ -69,8 +68,7 @@ pub(super) const INSERT_USER: &str = "\
     values ($1, $2, $3, $4, $5, $6)
     on conflict do nothing returning true";
 
-pub(super) const CREDENTIALS: &str =
-    "select email, password_hash, session_epoch, state from users where user_id = $1";
+pub(super) const CREDENTIALS: &str = "select email, password_hash, session_epoch from users where user_id = $1";
 
 pub(super) const LOCK_USER: &str = "\
     select password_hash, session_epoch, state from users where user_id = $1 for no key update";
@@ -95,8 +93,7 @@ pub(super) const INSERT_SESSION: &str = "\
     )
     select (extract(epoch from expires_at) * 1000000)::bigint from made";
 
-pub(super) const LOGGED_IN: &str =
-    "update users set last_login_at = now() where user_id = $1 returning true";
+pub(super) const LOGGED_IN: &str = "update users set last_login_at = now() where user_id = $1 returning true";
 
 pub(super) const CHECK_SESSION: &str = "\
     select s.secret_hash, u.state, extract(epoch from s.expires_at - now())::bigint as left_s
@@ -158,8 +155,7 @@ pub(super) const LOCK_PREFERENCES: &str = "\
     on conflict (user_id) do update set version = preference_versions.version
     returning version";
 
-pub(super) const READ_PREFERENCES: &str =
-    "select key, value::text from preferences where user_id = $1 order by key";
+pub(super) const READ_PREFERENCES: &str = "select key, value::text from preferences where user_id = $1 order by key";
 
 /// Upserts keys with values, deletes the others, and counts.
 pub(super) const WRITE_PREFERENCES: &str = "\

@@ -46,7 +46,8 @@ async fn put_key(
     scopes: Vec<Scope>,
 ) -> anyhow::Result<String> {
     let key = ApiKey::generate(kind, &mut rand::rng());
-    let document = KeyDocument { name: KeyName::new(name)?, kind, hash: key.hash(), scopes, auto_enrol: None, revoked: false };
+    let document =
+        KeyDocument { name: KeyName::new(name)?, kind, hash: key.hash(), scopes, auto_enrol: None, revoked: false };
     done(catalog::put_key(directory, &document).await?)?;
     Ok(key.reveal().to_owned())
 }

@@ -2,7 +2,7 @@
 
 use super::{bring_up, end_interrupted, signals};
 use crate::trace::{self, PlayArguments};
-use cellar_devstack::{Clock, Stack, StackError, World};
+use cellar_devstack::{Clock, Stack, StackError, Tether, World};
 use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -25,12 +25,15 @@ pub(crate) struct RunArguments {
 
 pub(crate) async fn run(folder: &Path, arguments: RunArguments) -> anyhow::Result<ExitCode> {
     let world = World { clock: Clock::Virtual, ..World::of(arguments.regions, arguments.cells) };
+    // A world for one play ends with us, whatever ends us.
+    let tether = if arguments.once { Tether::ToUs } else { Tether::Free };
     let signals = signals()?;
-    let play = PlayArguments::of((!arguments.trace.is_empty()).then(|| PathBuf::from(&arguments.trace)), arguments.json);
+    let play =
+        PlayArguments::of((!arguments.trace.is_empty()).then(|| PathBuf::from(&arguments.trace)), arguments.json);
     // A trace that cannot be read is said before anything starts.
     let requests = trace::requests(&play)?;
     let (stack, ours) = tokio::select! {
-        up = bring_up(folder, &world) => match up {
+        up = bring_up(folder, &world, tether) => match up {
             Ok(stack) => (stack, true),
             Err(error) if matches!(error.downcast_ref(), Some(StackError::AlreadyUp { .. })) => (Stack::open(folder)?, false),
             Err(error) => return Err(error),
@@ -66,8 +69,12 @@ fn how_to_go_on(stack: &Stack) {
     }
     println!("\nTry:");
     println!("  KEY={key}");
-    println!("  U=$(curl -s {url}/v1/users -H \"Authorization: Bearer $KEY\" -H 'Content-Type: application/json' -d '{{\"email\":\"me@example.org\",\"tier\":\"free\"}}' | sed 's/.*\"user_id\":\"\\([^\"]*\\)\".*/\\1/')");
-    println!("  curl -si {url}/v1/internal/quota/consume -H \"Authorization: Bearer $KEY\" -d '{{\"user_id\":\"'$U'\",\"cost\":1280}}'");
+    println!(
+        "  U=$(curl -s {url}/v1/users -H \"Authorization: Bearer $KEY\" -H 'Content-Type: application/json' -d '{{\"email\":\"me@example.org\",\"tier\":\"free\"}}' | sed 's/.*\"user_id\":\"\\([^\"]*\\)\".*/\\1/')"
+    );
+    println!(
+        "  curl -si {url}/v1/internal/quota/consume -H \"Authorization: Bearer $KEY\" -d '{{\"user_id\":\"'$U'\",\"cost\":1280}}'"
+    );
     println!("  curl -s {url}/v1/user/quota -H \"Authorization: Bearer $KEY\" -H \"Cellar-User: $U\"");
     println!("  curl -s {url}/v1/user/profile -H \"Authorization: Bearer $KEY\" -H \"Cellar-User: $U\"");
     println!("\n`target/debug/cellctl status` shows what runs, `target/debug/cellctl down --delete` ends it.");

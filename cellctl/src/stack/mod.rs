@@ -2,15 +2,22 @@
 
 mod bootstrap;
 mod demo;
+mod progress;
 mod target;
 
 pub(crate) use demo::{RunArguments, run};
 pub(crate) use target::Target;
 
 use anyhow::Context;
-use cellar_devstack::{Clock, Fsync, Stack, World};
+use cellar_devstack::{Clock, Fsync, Stack, Tether, World};
 use clap::{Args, Subcommand, ValueEnum};
+use progress::Progress;
+use std::io::ErrorKind;
 use std::path::Path;
+use std::time::Duration;
+
+/// How soon a death is said.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Args, Clone)]
 pub(crate) struct UpArguments {
@@ -86,8 +93,9 @@ pub(crate) async fn cell(folder: &Path, command: CellCommand) -> anyhow::Result<
 async fn start(folder: &Path, world: World, how: &HowArguments) -> anyhow::Result<()> {
     // A signal while starting ends what has been started, too.
     let signals = signals()?;
-    let stack = tokio::select! {
-        stack = bring_up(folder, &world) => stack?,
+    let tether = if how.detach { Tether::Free } else { Tether::ToUs };
+    let mut stack = tokio::select! {
+        stack = bring_up(folder, &world, tether) => stack?,
         () = signals.wait() => {
             end_interrupted(folder).await;
             anyhow::bail!("interrupted while starting; nothing is left running");
@@ -100,15 +108,34 @@ async fn start(folder: &Path, world: World, how: &HowArguments) -> anyhow::Resul
     if !how.json {
         println!("\nCtrl-C ends the stack.");
     }
-    signals.wait().await;
+    watch(&mut stack, &signals).await;
     eprintln!("ending the stack");
     stack.down().await?;
     Ok(())
 }
 
-pub(super) async fn bring_up(folder: &Path, world: &World) -> anyhow::Result<Stack> {
-    let say = |step: &str| eprintln!("  {step}");
-    Ok(Stack::up(folder, world, bootstrap::bootstrap, say).await?)
+/// Says which processes die, until it is time to end. Nothing is started again: a stack is there to be
+/// broken.
+async fn watch(stack: &mut Stack, signals: &Signals) {
+    loop {
+        tokio::select! {
+            () = signals.wait() => return,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        // A stack somebody deleted under us has nothing more to say.
+        for process in stack.newly_dead().unwrap_or_default() {
+            eprintln!(
+                "{name} has ended; its log: {log}; `cellctl restart {name}` starts it",
+                name = process.name,
+                log = process.launch.log.display()
+            );
+        }
+    }
+}
+
+pub(super) async fn bring_up(folder: &Path, world: &World, tether: Tether) -> anyhow::Result<Stack> {
+    let progress = Progress::new();
+    Ok(Stack::up(folder, world, tether, bootstrap::bootstrap, |step| progress.say(step)).await?)
 }
 
 async fn end_interrupted(folder: &Path) {
@@ -192,8 +219,11 @@ pub(crate) fn logs(folder: &Path, name: &str) -> anyhow::Result<()> {
     })?;
     let mut log = std::fs::File::open(&process.launch.log)
         .with_context(|| format!("{} has not logged anything", process.name))?;
-    std::io::copy(&mut log, &mut std::io::stdout())?;
-    Ok(())
+    match std::io::copy(&mut log, &mut std::io::stdout()) {
+        // Who reads has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        copied => copied.map(|_| ()).map_err(Into::into),
+    }
 }
 
 pub(crate) async fn stop(folder: &Path, name: &str) -> anyhow::Result<()> {

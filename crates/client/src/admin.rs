@@ -3,7 +3,7 @@
 use crate::error::ClientError;
 use crate::transport::{Client, Credential};
 use cellar_model::wire::AuditPage;
-use cellar_model::{CellName, RevisedTier, SettingProblem, TierDocument, Topology, UserId};
+use cellar_model::{CellName, PolicyName, RevisedTier, SettingProblem, TierDocument, TierName, Topology, UserId};
 use reqwest::Method;
 use serde::Deserialize;
 
@@ -37,6 +37,26 @@ impl Admin {
     pub async fn put_tier(&self, document: &TierDocument) -> Result<(), ClientError> {
         let path = format!("/admin/v1/tiers/{}", document.name);
         self.0.tell(Method::PUT, &path, |request| request.json(document)).await
+    }
+
+    /// A tier in force; none if there is no such tier.
+    pub async fn tier(&self, name: &TierName) -> Result<Option<RevisedTier>, ClientError> {
+        let tier = self.0.ask(Method::GET, &format!("/admin/v1/tiers/{name}"), |request| request).await;
+        match tier {
+            Err(error) if error.status() == Some(404) => Ok(None),
+            tier => tier.map(Some),
+        }
+    }
+
+    /// Adds a policy version. The same bytes again are no change; other bytes are refused.
+    pub async fn put_policy(&self, name: &PolicyName, version: &str, artifact: Vec<u8>) -> Result<(), ClientError> {
+        let path = format!("/admin/v1/policies/{name}/{version}");
+        self.0.tell(Method::PUT, &path, |request| request.body(artifact.clone())).await
+    }
+
+    /// Where a user lives, by directory and ring.
+    pub async fn whereabouts(&self, user: &UserId) -> Result<serde_json::Value, ClientError> {
+        self.0.ask(Method::GET, &format!("/admin/v1/users/{}", user.as_str()), |request| request).await
     }
 
     pub async fn topology(&self) -> Result<Topology, ClientError> {

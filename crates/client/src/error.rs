@@ -22,7 +22,11 @@ pub enum ClientError {
     Refused(Box<ProblemBody>),
     /// No answer: what was asked may have been done. Repeat with the same idempotency key.
     #[error("no answer from {url}")]
-    NoAnswer { url: String, #[source] cause: reqwest::Error },
+    NoAnswer {
+        url: String,
+        #[source]
+        cause: reqwest::Error,
+    },
     #[error("an answer of another form from {url}: {status}")]
     Odd { url: String, status: u16 },
     #[error("no URL to ask")]

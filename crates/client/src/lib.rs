@@ -1,6 +1,7 @@
 //! A client of Cellar's HTTP contract: for `cellctl`, traces, tests, and applications in Rust.
 
 mod admin;
+mod batch;
 mod error;
 mod quota;
 mod sessions;
@@ -8,6 +9,7 @@ mod transport;
 mod users;
 
 pub use admin::{Admin, TierChange};
+pub use batch::Item;
 pub use error::{ClientError, ProblemBody};
 pub use quota::{Consume, Decision};
 pub use transport::{Client, Credential};

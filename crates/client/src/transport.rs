@@ -41,8 +41,7 @@ impl Client {
     /// # Errors
     /// When there is no URL.
     pub fn new(urls: impl IntoIterator<Item = impl Into<String>>, credential: Credential) -> Result<Self, ClientError> {
-        let urls: Arc<[String]> =
-            urls.into_iter().map(|url| url.into().trim_end_matches('/').to_owned()).collect();
+        let urls: Arc<[String]> = urls.into_iter().map(|url| url.into().trim_end_matches('/').to_owned()).collect();
         let first = urls.first().ok_or(ClientError::NoUrl)?.clone();
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)

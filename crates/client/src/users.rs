@@ -28,8 +28,14 @@ impl Client {
     }
 
     /// Applies a JSON merge patch.
-    pub async fn patch_preferences(&self, user: &UserId, patch: &Map<String, Value>) -> Result<Map<String, Value>, ClientError> {
-        self.ask(Method::POST, "/v1/user/preferences", |request| request.header(header::USER, user.as_str()).json(patch))
-            .await
+    pub async fn patch_preferences(
+        &self,
+        user: &UserId,
+        patch: &Map<String, Value>,
+    ) -> Result<Map<String, Value>, ClientError> {
+        self.ask(Method::POST, "/v1/user/preferences", |request| {
+            request.header(header::USER, user.as_str()).json(patch)
+        })
+        .await
     }
 }

@@ -1,15 +1,24 @@
 //! The command line as tests drive it: a stack of their own, gone on drop.
 
 use crate::StackError;
-use crate::folders::{Folders, test_folder};
+use crate::folders::test_folder;
 use crate::plan::built;
+use crate::process::{Gently, Identity, Launch, Tether};
+use crate::state::StackState;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// A world of many cells, on a machine that also compiles.
+const UP_MAX: Duration = Duration::from_secs(180);
+const POLL: Duration = Duration::from_millis(20);
 
 /// Runs the built `cellctl` on one stack folder.
 pub struct Cellctl {
     program: PathBuf,
     stack: PathBuf,
+    /// The `cellctl up` that keeps the stack: it ends with us, and the stack with it.
+    keeper: Option<Identity>,
     /// Where the test may put files for the commands to read.
     folder: tempfile::TempDir,
 }
@@ -18,15 +27,45 @@ impl Cellctl {
     /// On a folder without a stack yet.
     pub fn new() -> Result<Self, StackError> {
         let folder = test_folder()?;
-        Ok(Self { program: built("cellctl")?, stack: folder.path().join("stack"), folder })
+        Ok(Self { program: built("cellctl")?, stack: folder.path().join("stack"), keeper: None, folder })
     }
 
     /// With a stack: `arguments` are those of `cellctl`, `["up", "--regions", "2"]`.
     pub fn up(arguments: &[&str]) -> Result<Self, StackError> {
-        let cellctl = Self::new()?;
-        let arguments: Vec<&str> = arguments.iter().copied().chain(["--detach"]).collect();
-        cellctl.ok(&arguments)?;
+        let mut cellctl = Self::new()?;
+        cellctl.keep(arguments)?;
         Ok(cellctl)
+    }
+
+    /// Starts a stack that has been taken down, or was never up, and waits until it serves.
+    pub fn keep(&mut self, arguments: &[&str]) -> Result<(), StackError> {
+        let stack = ["--stack".to_owned(), self.stack.display().to_string()];
+        let launch = Launch {
+            program: self.program.clone(),
+            arguments: arguments.iter().map(|word| (*word).to_owned()).chain(stack).collect(),
+            user: None,
+            log: self.folder.path().join("up.log"),
+            stop: Gently::Term,
+        };
+        let keeper = launch.start("cellctl", Tether::ToUs)?;
+        self.keeper = Some(keeper);
+        let until = Instant::now() + UP_MAX;
+        // Complete is what it says when all have answered.
+        while !self.state()?.is_some_and(|state| state.keeper == Some(keeper) && state.serves) {
+            if !keeper.is_alive() {
+                return Err(StackError::Died { name: "cellctl up".into(), tail: launch.log_tail() });
+            }
+            if Instant::now() > until {
+                let (seconds, tail) = (UP_MAX.as_secs(), launch.log_tail());
+                return Err(StackError::NotReady { name: "cellctl up".into(), seconds, tail });
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> Result<Option<StackState>, StackError> {
+        StackState::read(&self.stack)
     }
 
     pub fn folder(&self) -> &Path {
@@ -72,17 +111,16 @@ impl Cellctl {
 }
 
 impl Drop for Cellctl {
+    /// Ends all of it at once: nobody wants this data again.
     fn drop(&mut self) {
-        let down = Command::new(&self.program)
-            .args(["down", "--delete", "--stack"])
-            .arg(&self.stack)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
+        if let Some(keeper) = self.keeper {
+            keeper.kill9_now();
+        }
         // A test that never came to a stack has nothing to end.
-        let _ = down;
-        if let Ok(folders) = Folders::of(&self.stack) {
-            let _ = folders.delete();
+        let Ok(Some(state)) = self.state() else { return };
+        let lives = || state.processes.iter().filter_map(|process| process.life);
+        for life in lives() {
+            life.kill9_now();
         }
     }
 }

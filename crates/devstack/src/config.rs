@@ -1,7 +1,7 @@
 //! The configuration files of a stack's programs.
 
 use crate::StackError;
-use crate::folders::set_mode;
+use crate::folders::write_private;
 use crate::plan::{Clock, Fsync, World};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -43,8 +43,11 @@ impl CellFiles<'_> {
         let mut toml = common(self.name, self.region, self.port, self.admin_port, self.world, &self.data_dir);
         let unsafe_ack = self.world.fsync == Fsync::Everysec;
         // Writing into a string cannot fail.
-        let _ = writeln!(toml, "incarnation = 1\npublic = {}\nallow_unsafe_ack = {unsafe_ack}\nshards = {}",
-            self.world.single, self.shards);
+        let _ = writeln!(
+            toml,
+            "incarnation = 1\npublic = {}\nallow_unsafe_ack = {unsafe_ack}\nshards = {}",
+            self.world.single, self.shards
+        );
         let secrets = [
             ("postgres_url", &self.postgres_url),
             ("directory_url", &self.directory_url),
@@ -104,6 +107,5 @@ pub(crate) fn write_secret(path: &Path, secret: &str) -> Result<(), StackError> 
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(StackError::folder(folder))?;
     }
-    std::fs::write(path, secret).map_err(StackError::folder(path))?;
-    set_mode(path, 0o600)
+    write_private(path, secret.as_bytes())
 }

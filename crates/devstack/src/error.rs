@@ -10,14 +10,21 @@ pub enum StackError {
     NotBuilt { program: String },
     #[error("cannot write to {}: {cause}", .path.display())]
     Folder { path: PathBuf, cause: std::io::Error },
-    #[error("a stack is up in {} ({running} processes): `cellctl down` ends it", .folder.display())]
-    AlreadyUp { folder: PathBuf, running: usize },
-    #[error("the stack in {} has another shape ({held}): `cellctl down --delete` first, or name another --stack", .folder.display())]
+    #[error("a stack is up in {} ({who}): `cellctl down --stack {}` ends it", .folder.display(), .folder.display())]
+    AlreadyUp { folder: PathBuf, who: String },
+    #[error("another command is at work on the stack in {}: try again when it is done", .folder.display())]
+    Busy { folder: PathBuf },
+    #[error(
+        "the stack in {} has another shape ({held}): `cellctl down --delete --stack {}` removes it with its data, or give another --stack",
+        .folder.display(), .folder.display()
+    )]
     OtherShape { folder: PathBuf, held: String },
     #[error("there is no stack in {}: `cellctl up` starts one", .folder.display())]
     NoStack { folder: PathBuf },
     #[error("the stack has no process or role {name}: it has {known}")]
     NoProcess { name: String, known: String },
+    #[error("cannot start {name}: there is no {}: run `make setup build`", .program.display())]
+    Gone { name: String, program: PathBuf },
     #[error("cannot start {name}: {cause}")]
     Start { name: String, cause: std::io::Error },
     #[error("{name} did not get ready within {seconds} s; its log ends:\n{tail}")]

@@ -2,8 +2,10 @@
 
 use crate::StackError;
 use crate::process::Identity;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
+use std::time::{Duration, Instant};
 
 /// A stack's two folders: the one it is named by, which holds its state and configurations, and the
 /// one with the servers' data. They are the same, unless we are root: root's home is closed to the
@@ -19,7 +21,10 @@ const ROOT_DATA: &str = "/var/lib/cellar";
 /// What a stack keeps in the folder it is named by. Deleting takes these and nothing else: somebody
 /// may have named a folder that holds other things.
 const OURS: [&str; 6] = ["state.json", "state.new", "config", "secrets", "data", LOCK];
-pub(crate) const LOCK: &str = "lock";
+const LOCK: &str = "lock";
+/// A start or an end of a whole stack takes seconds; who waits longer is told.
+const LOCK_MAX: Duration = Duration::from_secs(60);
+const LOCK_POLL: Duration = Duration::from_millis(50);
 
 impl Folders {
     /// Makes both folders.
@@ -38,6 +43,27 @@ impl Folders {
         let elsewhere = is_root() && !stack.starts_with(ROOT_DATA);
         let data = if elsewhere { Path::new(ROOT_DATA).join(fold(&stack)) } else { stack.join("data") };
         Ok(Self { stack, data })
+    }
+
+    /// Held while a command changes the stack; the kernel lets go of it when the command is gone.
+    pub(crate) fn lock(&self) -> Result<File, StackError> {
+        let path = self.stack.join(LOCK);
+        let file = File::options().create(true).append(true).open(&path).map_err(StackError::folder(&path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(_) => Err(StackError::Busy { folder: self.stack.clone() }),
+        }
+    }
+
+    /// The same, waiting for a while.
+    pub(crate) async fn lock_in_turn(&self) -> Result<File, StackError> {
+        let until = Instant::now() + LOCK_MAX;
+        loop {
+            match self.lock() {
+                Err(StackError::Busy { .. }) if Instant::now() < until => tokio::time::sleep(LOCK_POLL).await,
+                locked => return locked,
+            }
+        }
     }
 
     /// Deletes what a stack is made of, but for the lock, which the caller holds.
@@ -115,10 +141,20 @@ pub(crate) fn set_mode(path: &Path, mode: u32) -> Result<(), StackError> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(StackError::folder(path))
 }
 
+/// Writes a file that only its owner may read, from its first byte.
+pub(crate) fn write_private(path: &Path, content: &[u8]) -> Result<(), StackError> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = std::fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(content)).map_err(StackError::folder(path))
+}
+
 /// A short name for a path (FNV-1a): the same for the same path on any build.
 fn fold(path: &Path) -> String {
-    let hash = path.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = path
+        .as_os_str()
+        .as_encoded_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     format!("{hash:016x}")
 }

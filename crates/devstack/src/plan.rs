@@ -2,11 +2,12 @@
 
 use crate::StackError;
 use crate::config::{CellFiles, RouterFiles, write_secret};
-use crate::folders::{Folders, free_port};
-use crate::process::Launch;
+use crate::folders::Folders;
+use crate::postgres::Database;
+use crate::process::{Gently, Launch};
 use crate::ready::Ready;
 use crate::state::{ProcessEntry, RegionEntry, Role};
-use crate::{postgres, redis};
+use crate::{ports, postgres, redis};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -47,11 +48,13 @@ pub struct World {
     pub single: bool,
     pub clock: Clock,
     pub fsync: Fsync,
+    /// The folder of our programs, if they are not beside the running one.
+    pub programs: Option<PathBuf>,
 }
 
 impl World {
     pub fn of(regions: usize, cells: usize) -> Self {
-        Self { regions, cells, single: false, clock: Clock::default(), fsync: Fsync::default() }
+        Self { regions, cells, single: false, clock: Clock::default(), fsync: Fsync::default(), programs: None }
     }
 
     /// One cell that callers reach without a router.
@@ -70,8 +73,15 @@ impl World {
         Ok(())
     }
 
+    fn program(&self, name: &str) -> Result<PathBuf, StackError> {
+        let Some(folder) = &self.programs else { return built(name) };
+        let program = folder.join(name);
+        if program.is_file() { Ok(program) } else { Err(StackError::NotBuilt { program: name.to_owned() }) }
+    }
+
     pub(crate) fn describe(&self) -> String {
-        let shape = if self.single { "one cell".into() } else { format!("{} regions × {} cells", self.regions, self.cells) };
+        let shape =
+            if self.single { "one cell".into() } else { format!("{} regions × {} cells", self.regions, self.cells) };
         format!("{shape}, {:?} clock, fsync {:?}", self.clock, self.fsync).to_lowercase()
     }
 }
@@ -102,16 +112,10 @@ pub(crate) fn plan(world: &World, folders: &Folders) -> Result<Plan, StackError>
     for file in [&pepper_file, &mac_key_file] {
         write_secret(file, &hex::encode(rand::random::<[u8; 32]>()))?;
     }
-    let mut planner = Planner {
-        world,
-        folders,
-        processes: Vec::new(),
-        directory_url: String::new(),
-        pepper_file,
-        mac_key_file,
-    };
+    let mut planner =
+        Planner { world, folders, processes: Vec::new(), directory_url: String::new(), pepper_file, mac_key_file };
     if !world.single {
-        planner.directory_url = planner.postgres("directory", Role::Directory, None, None, "directory")?;
+        planner.directory_url = planner.postgres("directory", Role::Directory, None, None)?;
     }
     let (mut regions, mut topology) = (Vec::new(), Vec::new());
     let names: Vec<&str> = if world.single { vec!["local"] } else { REGIONS[..world.regions].to_vec() };
@@ -154,19 +158,34 @@ impl Planner<'_> {
 
     fn cell(&mut self, region: &str, cell: &str) -> Result<(String, String), StackError> {
         let data = |name: &str| self.folders.data.join(format!("{cell}-{name}"));
-        let (quota_port, cache_port) = (free_port()?, free_port()?);
+        let (quota_port, cache_port) = (ports::free()?, ports::free()?);
         let quota = redis::quota_launch(&data("redis-quota"), quota_port, self.world.fsync)?;
         let cache = redis::cache_launch(&data("redis-cache"), cache_port)?;
         let of_cell = (Some(region), Some(cell));
-        self.server(format!("{cell}-redis-quota"), Role::RedisQuota, of_cell, quota, quota_port, Ready::RedisOn(quota_port));
-        self.server(format!("{cell}-redis-cache"), Role::RedisCache, of_cell, cache, cache_port, Ready::RedisOn(cache_port));
-        let postgres_url = self.postgres(&format!("{cell}-postgres"), Role::Postgres, Some(region), Some(cell), "cell")?;
+        self.server(
+            format!("{cell}-redis-quota"),
+            Role::RedisQuota,
+            of_cell,
+            quota,
+            quota_port,
+            Ready::RedisOn(quota_port),
+        );
+        self.server(
+            format!("{cell}-redis-cache"),
+            Role::RedisCache,
+            of_cell,
+            cache,
+            cache_port,
+            Ready::RedisOn(cache_port),
+        );
+        let postgres_url = self.postgres(&format!("{cell}-postgres"), Role::Postgres, Some(region), Some(cell))?;
         if self.world.single {
-            self.directory_url = postgres_url.replace("/cell", "/directory");
+            let port = self.processes.last().map_or(0, |postgres| postgres.ports[0]);
+            self.directory_url = postgres::url(port, Database::Directory);
         }
-        let (port, admin_port) = (free_port()?, free_port()?);
+        let (port, admin_port) = (ports::free()?, ports::free()?);
         let config = CellFiles {
-            folder: self.folders.stack.join(cell),
+            folder: self.folders.stack.join("config").join(cell),
             data_dir: self.folders.data.join(format!("{cell}-0")),
             name: cell,
             region,
@@ -187,9 +206,9 @@ impl Planner<'_> {
 
     fn router(&mut self, region: &str) -> Result<(String, String), StackError> {
         let name = format!("{region}-router");
-        let (port, admin_port) = (free_port()?, free_port()?);
+        let (port, admin_port) = (ports::free()?, ports::free()?);
         let config = RouterFiles {
-            folder: self.folders.stack.join(&name),
+            folder: self.folders.stack.join("config").join(&name),
             data_dir: self.folders.data.join(&name),
             name: &name,
             region,
@@ -210,12 +229,11 @@ impl Planner<'_> {
         role: Role,
         region: Option<&str>,
         cell: Option<&str>,
-        database: &str,
     ) -> Result<String, StackError> {
-        let port = free_port()?;
+        let port = ports::free()?;
         let launch = postgres::launch(&self.folders.data.join(name), port)?;
-        self.server(name.to_owned(), role, (region, cell), launch, port, Ready::PostgresOn(port));
-        Ok(postgres::url(port, database))
+        self.server(name.to_owned(), role, (region, cell), launch, port, Ready::PostgresOn(port, role.database()));
+        Ok(postgres::url(port, role.database()))
     }
 
     fn server(
@@ -229,7 +247,7 @@ impl Planner<'_> {
     ) {
         let url = match ready {
             Ready::RedisOn(_) => format!("redis://127.0.0.1:{port}/"),
-            _ => postgres::url(port, if role == Role::Directory { "directory" } else { "cell" }),
+            _ => postgres::url(port, role.database()),
         };
         self.processes.push(ProcessEntry {
             name,
@@ -257,9 +275,11 @@ impl Planner<'_> {
         admin_port: u16,
     ) -> Result<(String, String), StackError> {
         let launch = Launch {
-            program: built(program)?,
+            program: self.world.program(program)?,
             arguments: vec!["--config".into(), config.display().to_string()],
+            user: None,
             log: self.folders.data.join(&name).join("log"),
+            stop: Gently::Term,
         };
         let (url, admin_url) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{admin_port}"));
         self.processes.push(ProcessEntry {

@@ -5,11 +5,14 @@ use std::collections::HashMap;
 use std::net::TcpListener;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Below the range the kernel takes ports for outgoing connections from, so that none of those can
 /// take a port between its choice here and its use.
 const PORTS: Range<u16> = 20_000..32_000;
 const TRIES_MAX: usize = 10_000;
+const FREE_MAX: Duration = Duration::from_secs(3);
+const POLL: Duration = Duration::from_millis(10);
 
 /// The ports this process has handed out. They are held open until their server starts: two stacks
 /// that are planned at the same time, in two processes, never choose the same ones.
@@ -37,13 +40,20 @@ pub(crate) fn free() -> Result<u16, StackError> {
     Err(StackError::Step { step: "finding a free port", cause: format!("none of {PORTS:?} is free") })
 }
 
-/// Lets go of a port, for the server that is about to take it.
-pub(crate) fn release(port: u16) {
+/// Lets go of a port for the server that is about to take it, and says whether it is free then.
+///
+/// It may take a moment: a process that another thread is starting holds a copy of all our sockets
+/// until it has become another program.
+pub(crate) async fn release(port: u16) -> bool {
     if let Some(held) = given().get_or_insert_default().get_mut(&port) {
         *held = None;
     }
-}
-
-pub(crate) fn is_free(port: u16) -> bool {
-    TcpListener::bind(("127.0.0.1", port)).is_ok()
+    let until = Instant::now() + FREE_MAX;
+    while TcpListener::bind(("127.0.0.1", port)).is_err() {
+        if Instant::now() > until {
+            return false;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    true
 }

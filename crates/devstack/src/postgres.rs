@@ -4,13 +4,31 @@ use crate::folders::{is_root, set_mode, shared_folder, test_folder};
 use crate::process::{Gently, Identity, Launch, Tether, on_path};
 use crate::ready::Ready;
 use crate::{StackError, ports};
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// The superuser of our clusters, who needs no password: they listen on loopback only.
 pub(crate) const USER: &str = "cellar";
-/// Databases of every cluster; each server uses the ones it needs.
-const DATABASES: [&str; 2] = ["cell", "directory"];
+
+/// What a server of ours holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Database {
+    Cell,
+    Directory,
+}
+
+impl Database {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Database::Cell => "cell",
+            Database::Directory => "directory",
+        }
+    }
+}
+
 /// After a kill the old server's children may hold on for a moment.
 const START_TRIES: u32 = 50;
 const TRY_AGAIN: Duration = Duration::from_millis(100);
@@ -20,7 +38,7 @@ pub struct Postgres {
     port: u16,
     launch: Launch,
     life: Identity,
-    database: &'static str,
+    database: Database,
     _folder: tempfile::TempDir,
 }
 
@@ -32,24 +50,25 @@ impl Postgres {
 
     /// With an empty database for a cell.
     pub async fn start_cell() -> Result<Self, StackError> {
-        Self::launch("cell").await
+        Self::launch(Database::Cell).await
     }
 
     /// With an empty database for a directory.
     pub async fn start_directory() -> Result<Self, StackError> {
-        Self::launch("directory").await
+        Self::launch(Database::Directory).await
     }
 
-    async fn launch(database: &'static str) -> Result<Self, StackError> {
+    async fn launch(database: Database) -> Result<Self, StackError> {
         let (folder, port) = (test_folder()?, ports::free()?);
         let cluster = folder.path().join("postgres");
         let launch = launch(&cluster, port)?;
-        tokio::task::spawn_blocking(move || prepare(&cluster)).await.map_err(|error| StackError::Step {
-            step: "making a database cluster",
-            cause: error.to_string(),
-        })??;
-        ports::release(port);
-        let life = start(&launch, "postgres", port, Tether::ToUs).await?;
+        tokio::task::spawn_blocking(move || prepare(&cluster, &[database]))
+            .await
+            .map_err(|error| StackError::Step { step: "making a database cluster", cause: error.to_string() })??;
+        if !ports::release(port).await {
+            return Err(StackError::PortTaken { name: "postgres".into(), port });
+        }
+        let life = start(&launch, "postgres", (port, database), Tether::ToUs).await?;
         Ok(Self { port, launch, life, database, _folder: folder })
     }
 
@@ -68,7 +87,7 @@ impl Postgres {
     /// Starts again on the same port and folder.
     pub async fn restart(&mut self) -> Result<(), StackError> {
         self.kill9().await;
-        self.life = start(&self.launch, "postgres", self.port, Tether::ToUs).await?;
+        self.life = start(&self.launch, "postgres", (self.port, self.database), Tether::ToUs).await?;
         Ok(())
     }
 }
@@ -79,16 +98,21 @@ impl Drop for Postgres {
     }
 }
 
-pub(crate) fn url(port: u16, database: &str) -> String {
-    format!("postgres://{USER}@127.0.0.1:{port}/{database}")
+pub(crate) fn url(port: u16, database: Database) -> String {
+    format!("postgres://{USER}@127.0.0.1:{port}/{}", database.name())
 }
 
 /// Starts a server and waits for it; tries again while the children of a killed one linger.
-pub(crate) async fn start(launch: &Launch, name: &str, port: u16, tether: Tether) -> Result<Identity, StackError> {
+pub(crate) async fn start(
+    launch: &Launch,
+    name: &str,
+    at: (u16, Database),
+    tether: Tether,
+) -> Result<Identity, StackError> {
     let mut tries = 0;
     loop {
         let life = launch.start(name, tether)?;
-        match Ready::PostgresOn(port).wait(name, life, launch).await {
+        match Ready::PostgresOn(at.0, at.1).wait(name, life, launch).await {
             Ok(()) => return Ok(life),
             Err(StackError::Died { .. }) if tries < START_TRIES => tokio::time::sleep(TRY_AGAIN).await,
             Err(error) => {
@@ -109,6 +133,8 @@ pub(crate) fn launch(folder: &Path, port: u16) -> Result<Launch, StackError> {
         "shared_buffers=64MB",
         "max_wal_size=256MB",
         "tcp_user_timeout=5000",
+        // After a crash one call flushes the file system, instead of one for each of a thousand files.
+        "recovery_init_sync_method=syncfs",
         // Our statements are short: compiling one costs more than it saves.
         "jit=off",
     ];
@@ -121,7 +147,7 @@ pub(crate) fn launch(folder: &Path, port: u16) -> Result<Launch, StackError> {
 }
 
 /// Makes the cluster in `folder` if it is not there: a copy of the template, renamed when whole.
-pub(crate) fn prepare(folder: &Path) -> Result<(), StackError> {
+pub(crate) fn prepare(folder: &Path, databases: &[Database]) -> Result<(), StackError> {
     let cluster = folder.join("cluster");
     if cluster.join("PG_VERSION").exists() {
         return Ok(());
@@ -130,44 +156,62 @@ pub(crate) fn prepare(folder: &Path) -> Result<(), StackError> {
     set_mode(folder, 0o755)?;
     let beside = folder.join("cluster.new");
     let words = ["-a", "--reflink=auto"].map(str::to_owned).into_iter();
-    let paths = [template()?, beside.clone()].map(|path| path.display().to_string());
+    let paths = [template(databases)?, beside.clone()].map(|path| path.display().to_string());
     let copy = plain("cp", words.chain(paths).collect());
     copy.run("copying a database cluster", "")?;
     std::fs::rename(&beside, &cluster).map_err(StackError::folder(cluster))
 }
 
 /// A fresh cluster to copy: `initdb` takes seconds, a copy a fraction of one. Made beside and renamed,
-/// so that tests that start together do not meet a half of it.
-fn template() -> Result<PathBuf, StackError> {
+/// so that processes that start together do not meet a half of it.
+fn template(databases: &[Database]) -> Result<PathBuf, StackError> {
+    // One thread makes it, the others of this process find it.
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     let shared = shared_folder();
     std::fs::create_dir_all(&shared).map_err(StackError::folder(&shared))?;
     let version = programs()?.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
-    let template = shared.join(format!("template-postgres-{}", version.unwrap_or_default()));
+    let names: Vec<&str> = databases.iter().map(|database| database.name()).collect();
+    let template = shared.join(format!("postgres-{}-{}", version.unwrap_or_default(), names.join("-")));
     if template.join("PG_VERSION").exists() {
         return Ok(template);
     }
-    let beside = shared.join(format!("template-{}-{}", std::process::id(), rand::random::<u32>()));
+    let beside = shared.join(format!("new-{}-{}", std::process::id(), rand::random::<u32>()));
     std::fs::create_dir_all(&beside).map_err(StackError::folder(&beside))?;
-    let cluster = beside.display().to_string();
-    if is_root() {
-        plain("chown", vec!["postgres:".into(), cluster.clone()]).run("giving a folder to the postgres user", "")?;
-    }
-    let words = ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-U", USER, "-D"].map(str::to_owned);
-    program("initdb", words.into_iter().chain([cluster.clone()]).collect())?.run("initdb", "")?;
-    for database in DATABASES {
-        // A server of one user, without a port: nothing to wait for.
-        let single = program("postgres", vec!["--single".into(), "-D".into(), cluster.clone(), "postgres".into()])?;
-        single.run("creating a database", &format!("create database {database};\n"))?;
-    }
+    make_template(&beside, &names)?;
     match std::fs::rename(&beside, &template) {
         Ok(()) => Ok(template),
-        // Another one was quicker.
+        // Another process was quicker.
         Err(_) if template.join("PG_VERSION").exists() => {
             let _ = std::fs::remove_dir_all(&beside);
             Ok(template)
         }
         Err(error) => Err(StackError::folder(template)(error)),
     }
+}
+
+/// Databases are three hundred files each, and files are what a copy costs: a template holds those it
+/// is for, and of the three that `initdb` makes only the one that others are made from.
+fn make_template(cluster: &Path, databases: &[&str]) -> Result<(), StackError> {
+    let path = cluster.display().to_string();
+    if is_root() {
+        plain("chown", vec!["postgres:".into(), path.clone()]).run("giving a folder to the postgres user", "")?;
+    }
+    let words = ["--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "-U", USER, "-D"].map(str::to_owned);
+    program("initdb", words.into_iter().chain([path.clone()]).collect())?.run("initdb", "")?;
+    let mut statements = String::new();
+    for database in databases {
+        statements += &format!("create database {database};\n");
+    }
+    statements += "update pg_database set datistemplate = false where datname = 'template0';\n";
+    statements += "drop database template0;\n";
+    // A server of one user, without a port: nothing to wait for. It cannot drop what it works in.
+    let single = |database: &str, statements: &str| {
+        let words = ["--single", "-D", &path, database].map(str::to_owned);
+        program("postgres", words.into())?.run("making databases", statements)
+    };
+    single("postgres", &statements)?;
+    single(databases[0], "drop database postgres;\n")
 }
 
 /// One of Postgres's programs; they refuse to run as root.

@@ -4,7 +4,7 @@ use crate::StackError;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// How long a process may take to end after being asked to.
 const STOP_MAX: Duration = Duration::from_secs(15);
+/// Three kinds of processes, one after another.
+const STACK_STOP_MAX: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(10);
 
 /// One life of a process.
@@ -27,7 +29,43 @@ pub struct Identity {
 pub struct Launch {
     pub program: PathBuf,
     pub arguments: Vec<String>,
+    /// Somebody else than us, for programs that refuse to be root.
+    pub user: Option<String>,
     pub log: PathBuf,
+    pub stop: Gently,
+}
+
+/// Which signal means "end in order": Postgres takes SIGTERM as "when all clients have gone".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Gently {
+    Term,
+    Int,
+}
+
+impl Gently {
+    fn signal(self) -> Signal {
+        match self {
+            Gently::Term => Signal::TERM,
+            Gently::Int => Signal::INT,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Gently::Term => "TERM",
+            Gently::Int => "INT",
+        }
+    }
+}
+
+/// Whether a process outlives the one that starts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tether {
+    /// It goes on, until somebody ends it.
+    Free,
+    /// The kernel asks it to end when we are gone, however that came about.
+    ToUs,
 }
 
 impl Identity {
@@ -58,14 +96,17 @@ impl Identity {
     }
 
     /// Asks it to end, and kills it when it does not.
-    pub(crate) async fn stop(self, gently: Gently) {
-        self.signal(match gently {
-            Gently::Term => Signal::TERM,
-            Gently::Int => Signal::INT,
-        });
+    pub async fn stop(self, gently: Gently) {
+        self.signal(gently.signal());
         if !self.gone(STOP_MAX).await {
             self.kill9().await;
         }
+    }
+
+    /// Asks it to end, without killing it: a keeper has to end a whole stack first.
+    pub(crate) async fn asked_to_end(self) {
+        self.signal(Signal::TERM);
+        self.gone(STACK_STOP_MAX).await;
     }
 
     /// The same without a runtime, for drops.
@@ -97,13 +138,6 @@ impl Identity {
     }
 }
 
-/// Which signal means "end in order": Postgres takes SIGTERM as "when all clients have gone".
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Gently {
-    Term,
-    Int,
-}
-
 /// What `/proc/<pid>/stat` says.
 struct Stat {
     state: char,
@@ -125,30 +159,84 @@ fn stat(pid: i32) -> Option<Stat> {
 impl Launch {
     /// Starts it in a process group of its own (a Ctrl-C at the terminal is for us to pass on, in
     /// order), with both outputs appended to its log.
-    pub(crate) fn start(&self, name: &str) -> Result<Identity, StackError> {
+    pub fn start(&self, name: &str, tether: Tether) -> Result<Identity, StackError> {
         let failed = |cause| StackError::Start { name: name.to_owned(), cause };
-        let log = open_log(&self.log).map_err(failed)?;
-        let child = Command::new(&self.program)
-            .args(&self.arguments)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().map_err(failed)?)
-            .stderr(log)
-            .process_group(0)
-            .spawn()
-            .map_err(failed)?;
-        let pid = i32::try_from(child.id()).unwrap_or(i32::MAX);
-        // Reaped here, so that a dead child is gone for whoever looks at its pid.
-        std::thread::spawn(move || {
-            let mut child = child;
-            let _ = child.wait();
+        if !self.program.exists() {
+            return Err(StackError::Gone { name: name.to_owned(), program: self.program.clone() });
+        }
+        let log = open_log(&self.log).map_err(StackError::folder(&self.log))?;
+        let mut command = self.command(tether);
+        command.stdin(Stdio::null()).stdout(log.try_clone().map_err(failed)?).stderr(log).process_group(0);
+        // Our own folder may be closed to another user, and a server should not keep it busy.
+        command.current_dir("/");
+        let (started, hears) = std::sync::mpsc::sync_channel(1);
+        // One thread starts and reaps: the tether holds to the starting thread, not to the process,
+        // and a child that nobody waits for would keep its pid when dead.
+        std::thread::spawn(move || match command.spawn() {
+            Ok(mut child) => {
+                // Nobody listens any more only if we are on our way out.
+                let _ = started.send(Ok(child.id()));
+                let _ = child.wait();
+            }
+            Err(cause) => {
+                let _ = started.send(Err(cause));
+            }
         });
-        Identity::of(pid).ok_or_else(|| StackError::Died { name: name.to_owned(), tail: self.log_tail() })
+        let pid = hears.recv().map_err(|_| failed(std::io::ErrorKind::Other.into()))?.map_err(failed)?;
+        let life = i32::try_from(pid).ok().and_then(Identity::of);
+        life.ok_or_else(|| StackError::Died { name: name.to_owned(), tail: self.log_tail() })
+    }
+
+    /// The command line. User and tether are set by `setpriv`, which then becomes the program and so
+    /// keeps the pid.
+    fn command(&self, tether: Tether) -> Command {
+        let mut privileges = Vec::new();
+        if let Some(user) = &self.user {
+            privileges.extend([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".into()]);
+        }
+        // Without setpriv there is no tether: then the next start cleans up what was left.
+        if tether == Tether::ToUs && on_path("setpriv").is_some() {
+            privileges.push(format!("--pdeathsig={}", self.stop.name()));
+        }
+        let mut command;
+        if privileges.is_empty() {
+            command = Command::new(&self.program);
+        } else {
+            command = Command::new("setpriv");
+            command.args(privileges).arg("--").arg(&self.program);
+        }
+        command.args(&self.arguments);
+        command
+    }
+
+    /// Runs it to its end with `input`, for programs that do one thing; what it printed is the error.
+    pub(crate) fn run(&self, step: &'static str, input: &str) -> Result<(), StackError> {
+        let failed = |cause: String| StackError::Step { step, cause };
+        let mut command = self.command(Tether::ToUs);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).current_dir("/");
+        let mut child = command.spawn().map_err(|error| failed(error.to_string()))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // Who does not read what it is told says why on its own.
+            let _ = stdin.write_all(input.as_bytes());
+        }
+        let output = child.wait_with_output().map_err(|error| failed(error.to_string()))?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = [output.stdout, output.stderr].concat();
+        Err(failed(String::from_utf8_lossy(&said).trim().to_owned()))
     }
 
     /// The last lines of its log.
     pub fn log_tail(&self) -> String {
         tail(&self.log, 2_000).unwrap_or_default()
     }
+}
+
+/// A program of the search path.
+pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|program| program.is_file())
 }
 
 fn open_log(path: &Path) -> std::io::Result<File> {
@@ -170,6 +258,7 @@ fn tail(path: &Path, bytes: u64) -> std::io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncBufReadExt, BufReader};
 
     #[test]
     fn another_life_of_a_pid_is_not_the_same_process() {
@@ -178,17 +267,57 @@ mod tests {
         assert!(!Identity { started: me.started + 1, ..me }.is_alive());
     }
 
+    fn sleeper(folder: &Path) -> Launch {
+        Launch {
+            program: "/bin/sleep".into(),
+            arguments: vec!["1000".into()],
+            user: None,
+            log: folder.join("log"),
+            stop: Gently::Term,
+        }
+    }
+
     #[tokio::test]
     async fn a_killed_process_is_seen_as_gone() {
         let folder = tempfile::tempdir().unwrap();
-        let launch = Launch {
-            program: "/bin/sleep".into(),
-            arguments: vec!["1000".into()],
-            log: folder.path().join("log"),
-        };
-        let life = launch.start("sleep").unwrap();
+        let life = sleeper(folder.path()).start("sleep", Tether::ToUs).unwrap();
         assert!(life.is_alive());
         life.kill9().await;
         assert!(!life.is_alive());
+    }
+
+    /// Method: this very test, run as a program of its own, is the one that starts a sleeper and is
+    /// killed.
+    #[tokio::test]
+    async fn a_tethered_process_ends_with_a_killed_starter() {
+        const STARTER: &str = "CELLAR_TEST_STARTER";
+        let folder = tempfile::tempdir().unwrap();
+        if std::env::var_os(STARTER).is_some() {
+            let life = sleeper(folder.path()).start("sleep", Tether::ToUs).unwrap();
+            // Tethered once setpriv has become the program.
+            while std::fs::read_to_string(format!("/proc/{}/comm", life.pid)).unwrap() != "sleep\n" {
+                tokio::time::sleep(POLL).await;
+            }
+            println!("tethered {} {}", life.pid, life.started);
+            return std::future::pending().await;
+        }
+        let test = std::env::current_exe().unwrap();
+        let mut starter = tokio::process::Command::new(test)
+            .args(["process::tests::a_tethered_process_ends_with_a_killed_starter", "--exact", "--nocapture"])
+            .env(STARTER, "yes")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(starter.stdout.take().unwrap()).lines();
+        let sleeper = loop {
+            let line = lines.next_line().await.unwrap().expect("the starter says whom it has started");
+            if let Some((_, numbers)) = line.split_once("tethered ") {
+                let (pid, started) = numbers.split_once(' ').unwrap();
+                break Identity { pid: pid.parse().unwrap(), started: started.parse().unwrap() };
+            }
+        };
+        assert!(sleeper.is_alive());
+        starter.kill().await.unwrap();
+        assert!(sleeper.gone(STOP_MAX).await);
     }
 }

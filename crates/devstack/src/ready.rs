@@ -1,7 +1,8 @@
 //! Ready means ready: each server is asked in its own language until it answers.
 
+use crate::StackError;
+use crate::postgres::{self, Database};
 use crate::process::{Identity, Launch};
-use crate::{StackError, postgres};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,7 +18,7 @@ const ASK_MAX: Duration = Duration::from_secs(2);
 #[serde(rename_all = "snake_case")]
 pub enum Ready {
     RedisOn(u16),
-    PostgresOn(u16),
+    PostgresOn(u16, Database),
     /// `/readyz` of an admin listener.
     HttpOn(u16),
 }
@@ -47,7 +48,7 @@ impl Ready {
                     let request = "GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
                     ask(port, request, "HTTP/1.1 200").await
                 }
-                Ready::PostgresOn(port) => postgres_opens(port).await.unwrap_or(false),
+                Ready::PostgresOn(port, database) => postgres_opens(port, database).await.unwrap_or(false),
             }
         };
         tokio::time::timeout(ASK_MAX, asked).await.unwrap_or(false)
@@ -65,9 +66,9 @@ async fn ask(port: u16, question: &str, answer: &str) -> bool {
 
 /// Opens a session and sees it ready for a query: while it starts, Postgres accepts a connection only
 /// to refuse it.
-async fn postgres_opens(port: u16) -> std::io::Result<bool> {
+async fn postgres_opens(port: u16, database: Database) -> std::io::Result<bool> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
-    stream.write_all(&postgres_hello()).await?;
+    stream.write_all(&postgres_hello(database)).await?;
     for _ in 0..MESSAGES_MAX {
         let kind = stream.read_u8().await?;
         let length = stream.read_u32().await?.saturating_sub(4).min(MESSAGE_MAX);
@@ -86,9 +87,9 @@ const MESSAGES_MAX: usize = 100;
 const MESSAGE_MAX: u32 = 64 * 1024;
 
 /// The first message of Postgres's protocol 3.0: its length, the version, then names and values.
-fn postgres_hello() -> Vec<u8> {
+fn postgres_hello(database: Database) -> Vec<u8> {
     let mut hello = vec![0, 0, 0, 0, 0, 3, 0, 0];
-    for text in ["user", postgres::USER, "database", "cell"] {
+    for text in ["user", postgres::USER, "database", database.name()] {
         hello.extend(text.as_bytes());
         hello.push(0);
     }

@@ -37,7 +37,9 @@ impl Redis {
     async fn launch(launch: impl Fn(&Path, u16) -> Result<Launch, StackError>) -> Result<Self, StackError> {
         let (folder, port) = (test_folder()?, ports::free()?);
         let launch = launch(folder.path(), port)?;
-        ports::release(port);
+        if !ports::release(port).await {
+            return Err(StackError::PortTaken { name: "redis".into(), port });
+        }
         let life = launch.start("redis", Tether::ToUs)?;
         // Made before it is ready, so that a failed wait ends it.
         let redis = Self { port, launch, life, _folder: folder };

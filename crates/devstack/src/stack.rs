@@ -1,13 +1,14 @@
 //! A whole stack: started in order, looked at, broken and mended piece by piece, ended in order.
 
 use crate::StackError;
-use crate::folders::{Folders, port_is_free};
-use crate::plan::{World, built, plan};
-use crate::postgres;
-use crate::process::Gently;
+use crate::folders::Folders;
+use crate::plan::{World, plan};
+use crate::process::{Identity, Tether};
+use crate::start::{Starting, stop};
 use crate::state::{ProcessEntry, Role, StackState};
+use std::collections::HashSet;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 /// What the one who fills the directory is told.
 #[derive(Clone, Debug)]
@@ -27,14 +28,19 @@ pub struct Keys {
 pub struct Stack {
     folders: Folders,
     state: StackState,
+    tether: Tether,
+    /// Who ran when one last looked.
+    seen: HashSet<String>,
 }
 
 impl Stack {
     /// Starts `world` in `folder`, or what is there already and stopped. `bootstrap` fills the
-    /// directory before anything that reads it starts; `say` hears of each step.
+    /// directory before anything that reads it starts; `say` hears of each step. With
+    /// `Tether::ToUs` this process keeps the stack: it ends with us, however that comes about.
     pub async fn up<F>(
         folder: &Path,
         world: &World,
+        tether: Tether,
         bootstrap: impl FnOnce(Bootstrap) -> F,
         mut say: impl FnMut(&str),
     ) -> Result<Self, StackError>
@@ -42,21 +48,26 @@ impl Stack {
         F: Future<Output = Result<Keys, StackError>>,
     {
         let folders = Folders::make(folder)?;
+        let _lock = folders.lock()?;
         let state = match StackState::read(&folders.stack)? {
             Some(held) => resume(held, world, &folders, &mut say).await?,
             None => fresh(world, &folders, &mut say)?,
         };
-        let mut stack = Self { folders, state };
+        let mut stack = Self { folders, state, tether, seen: HashSet::new() };
+        stack.state.keeper = Identity::of_this_process();
+        stack.state.serves = false;
         stack.save()?;
-        match stack.start_all(bootstrap, &mut say).await {
-            Ok(()) => Ok(stack),
-            Err(error) => {
-                // Nothing half started stays behind.
-                stack.stop_all().await;
-                stack.save()?;
-                Err(error)
-            }
+        let mut starting = Starting { folder: &stack.folders.stack, state: &mut stack.state, tether };
+        let started = starting.everything(bootstrap, &mut say).await;
+        if started.is_err() {
+            // Nothing half started stays behind.
+            stack.stop_all().await;
         }
+        if started.is_err() || tether == Tether::Free {
+            stack.state.keeper = None;
+        }
+        stack.save()?;
+        started.map(|()| stack)
     }
 
     /// A stack that was started before.
@@ -64,7 +75,7 @@ impl Stack {
         let folders = Folders::of(folder)?;
         let state = StackState::read(&folders.stack)?;
         let state = state.ok_or_else(|| StackError::NoStack { folder: folder.to_owned() })?;
-        Ok(Self { folders, state })
+        Ok(Self { folders, state, tether: Tether::Free, seen: HashSet::new() })
     }
 
     pub fn state(&self) -> &StackState {
@@ -75,72 +86,32 @@ impl Stack {
         &self.folders.stack
     }
 
-    async fn start_all<F>(
-        &mut self,
-        bootstrap: impl FnOnce(Bootstrap) -> F,
-        say: &mut impl FnMut(&str),
-    ) -> Result<(), StackError>
-    where
-        F: Future<Output = Result<Keys, StackError>>,
-    {
-        let stores: Vec<usize> = self.numbers(|process| process.role.is_store());
-        say(&format!("starting {} servers", stores.len()));
-        self.start_together(&stores).await?;
-        if self.state.service_key.is_none() {
-            say("filling the directory");
-            let keys = bootstrap(Bootstrap {
-                directory_url: self.state.directory_url.clone(),
-                pepper_file: self.state.pepper_file.clone(),
-                topology: self.state.topology.clone(),
-            });
-            let keys = keys.await?;
-            self.state.service_key = Some(keys.service_key);
-            self.state.operator_key = Some(keys.operator_key);
-            self.save()?;
-        }
-        let cells = self.numbers(|process| process.role == Role::Cell);
-        say(&format!("starting {} cells", cells.len()));
-        for cell in &cells {
-            migrate(&self.state.processes[*cell]).await?;
-        }
-        self.start_together(&cells).await?;
-        let routers = self.numbers(|process| process.role == Role::Router);
-        if !routers.is_empty() {
-            say(&format!("starting {} routers", routers.len()));
-            self.start_together(&routers).await?;
-        }
-        self.state.complete = true;
-        self.save()
+    /// Takes the stack's lock and reads what other commands have done meanwhile.
+    async fn turn(&mut self) -> Result<File, StackError> {
+        let lock = self.folders.lock_in_turn().await?;
+        self.reread()?;
+        Ok(lock)
     }
 
-    fn numbers(&self, wanted: impl Fn(&ProcessEntry) -> bool) -> Vec<usize> {
-        (0..self.state.processes.len()).filter(|n| wanted(&self.state.processes[*n])).collect()
-    }
-
-    /// Starts all of them, then waits for each: their starts overlap.
-    async fn start_together(&mut self, numbers: &[usize]) -> Result<(), StackError> {
-        for n in numbers {
-            let process = &mut self.state.processes[*n];
-            if process.is_running() {
-                continue;
-            }
-            ports_are_free(process)?;
-            process.life = Some(process.launch.start(&process.name)?);
-        }
-        // Whoever is killed now leaves a file that names what he started.
-        self.save()?;
-        for n in numbers {
-            let process = &self.state.processes[*n];
-            if let Some(life) = process.life {
-                process.ready.wait(&process.name, life, &process.launch).await?;
-            }
-        }
+    fn reread(&mut self) -> Result<(), StackError> {
+        let state = StackState::read(&self.folders.stack)?;
+        self.state = state.ok_or_else(|| StackError::NoStack { folder: self.folders.stack.clone() })?;
         Ok(())
+    }
+
+    /// The processes that have ended since one last asked, whoever ended them.
+    pub fn newly_dead(&mut self) -> Result<Vec<ProcessEntry>, StackError> {
+        self.reread()?;
+        let running = self.state.processes.iter().filter(|process| process.is_running());
+        let running: HashSet<String> = running.map(|process| process.name.clone()).collect();
+        let before = std::mem::replace(&mut self.seen, running);
+        let ended = |process: &&ProcessEntry| before.contains(&process.name) && !self.seen.contains(&process.name);
+        Ok(self.state.processes.iter().filter(ended).cloned().collect())
     }
 
     /// Which processes `name` means: one of that name, or all of that role.
     fn named(&self, name: &str) -> Result<Vec<usize>, StackError> {
-        let found = self.numbers(|process| process.name == name || process.role.label() == name);
+        let found = self.state.numbers(|process| process.name == name || process.role.label() == name);
         if found.is_empty() {
             let known: Vec<&str> = self.state.processes.iter().map(|process| process.name.as_str()).collect();
             return Err(StackError::NoProcess { name: name.to_owned(), known: known.join(", ") });
@@ -148,72 +119,78 @@ impl Stack {
         Ok(found)
     }
 
-    /// Asks it to end. Nothing starts it again but `restart`.
-    pub async fn stop(&mut self, name: &str) -> Result<Vec<String>, StackError> {
-        let numbers = self.named(name)?;
-        for n in &numbers {
-            stop(&self.state.processes[*n]).await;
-        }
-        Ok(self.names(&numbers))
-    }
-
-    /// Kills it as a crash would.
-    pub async fn kill9(&mut self, name: &str) -> Result<(), StackError> {
-        for n in self.named(name)? {
-            if let Some(life) = self.state.processes[n].life {
-                life.kill9().await;
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends it if it runs, and starts it on the same ports and folder.
-    pub async fn restart(&mut self, name: &str) -> Result<Vec<String>, StackError> {
-        let numbers = self.named(name)?;
-        for n in &numbers {
-            stop(&self.state.processes[*n]).await;
-        }
-        for n in &numbers {
-            let process = &mut self.state.processes[*n];
-            process.life = Some(match process.role {
-                Role::Postgres | Role::Directory => postgres::start(&process.launch, &process.name, process.ports[0]).await?,
-                _ => {
-                    ports_are_free(process)?;
-                    process.launch.start(&process.name)?
-                }
-            });
-            self.save()?;
-            let process = &self.state.processes[*n];
-            if let Some(life) = process.life {
-                process.ready.wait(&process.name, life, &process.launch).await?;
-            }
-        }
-        Ok(self.names(&numbers))
-    }
-
     fn names(&self, numbers: &[usize]) -> Vec<String> {
         numbers.iter().map(|n| self.state.processes[*n].name.clone()).collect()
     }
 
+    /// Asks it to end. Nothing starts it again but `restart`.
+    pub async fn stop(&mut self, name: &str) -> Result<Vec<String>, StackError> {
+        let _lock = self.turn().await?;
+        let numbers = self.named(name)?;
+        self.stop_together(&numbers).await;
+        Ok(self.names(&numbers))
+    }
+
+    /// Kills it as a crash would.
+    pub async fn kill9(&mut self, name: &str) -> Result<Vec<String>, StackError> {
+        let _lock = self.turn().await?;
+        let numbers = self.named(name)?;
+        for n in &numbers {
+            if let Some(life) = self.state.processes[*n].life {
+                life.kill9().await;
+            }
+        }
+        Ok(self.names(&numbers))
+    }
+
+    /// Ends it if it runs, and starts it on the same ports and folder.
+    pub async fn restart(&mut self, name: &str) -> Result<Vec<String>, StackError> {
+        let _lock = self.turn().await?;
+        let numbers = self.named(name)?;
+        self.stop_together(&numbers).await;
+        let mut starting = Starting { folder: &self.folders.stack, state: &mut self.state, tether: self.tether };
+        starting.together(&numbers).await?;
+        Ok(self.names(&numbers))
+    }
+
     /// Ends everything in order: routers, cells, then what they store in. Data stays.
     pub async fn down(mut self) -> Result<(), StackError> {
-        self.stop_all().await;
+        let _lock = self.end().await?;
         self.save()
     }
 
     /// Ends everything and deletes the stack with its data.
     pub async fn delete(mut self) -> Result<(), StackError> {
-        self.stop_all().await;
+        let _lock = self.end().await?;
         self.folders.delete()
     }
 
+    async fn end(&mut self) -> Result<File, StackError> {
+        let keeper = self.state.keeper.filter(|keeper| Some(*keeper) != Identity::of_this_process());
+        if let Some(keeper) = keeper {
+            // Who keeps it in the foreground ends it himself, in order.
+            keeper.asked_to_end().await;
+        }
+        let lock = self.turn().await?;
+        self.stop_all().await;
+        self.state.keeper = None;
+        Ok(lock)
+    }
+
     async fn stop_all(&mut self) {
-        for role in [Role::Router, Role::Cell, Role::RedisCache, Role::RedisQuota, Role::Postgres, Role::Directory] {
-            let stopping: Vec<_> = self.state.processes.iter().filter(|p| p.role == role).cloned().collect();
-            let tasks: Vec<_> = stopping.into_iter().map(|p| tokio::spawn(async move { stop(&p).await })).collect();
-            for task in tasks {
-                let _ = task.await;
-            }
+        let order: [fn(Role) -> bool; 3] = [|role| role == Role::Router, |role| role == Role::Cell, Role::is_store];
+        for these in order {
+            let numbers = self.state.numbers(|process| these(process.role));
+            self.stop_together(&numbers).await;
+        }
+    }
+
+    async fn stop_together(&self, numbers: &[usize]) {
+        let processes = numbers.iter().map(|n| self.state.processes[*n].clone());
+        let stopping: Vec<_> = processes.map(|process| tokio::spawn(async move { stop(&process).await })).collect();
+        for stopped in stopping {
+            // It does not panic, and is not cancelled.
+            let _ = stopped.await;
         }
     }
 
@@ -235,6 +212,8 @@ fn fresh(world: &World, folders: &Folders, say: &mut impl FnMut(&str)) -> Result
         service_key: None,
         operator_key: None,
         complete: false,
+        keeper: None,
+        serves: false,
     })
 }
 
@@ -246,25 +225,23 @@ async fn resume(
     folders: &Folders,
     say: &mut impl FnMut(&str),
 ) -> Result<StackState, StackError> {
-    let running = held.running();
-    if held.complete && running > 0 {
-        return Err(StackError::AlreadyUp { folder: folders.stack.clone(), running });
+    if let Some(who) = held.held_by() {
+        return Err(StackError::AlreadyUp { folder: folders.stack.clone(), who });
     }
+    let running = held.running();
     if running > 0 {
-        say(&format!("ending {running} processes that an interrupted start left behind"));
+        say(&format!("ending {running} processes that a killed command left behind"));
         for process in &held.processes {
             stop(process).await;
         }
     }
-    if held.world != *world {
-        if held.complete {
-            return Err(StackError::OtherShape { folder: folders.stack.clone(), held: held.world.describe() });
-        }
-        return fresh(world, folders, say);
+    let filled = held.service_key.is_some();
+    if held.world != *world && (held.complete || filled) {
+        return Err(StackError::OtherShape { folder: folders.stack.clone(), held: held.world.describe() });
     }
-    if !held.complete && held.service_key.is_none() {
+    if !filled {
         // Its directory may be half filled.
-        folders.delete()?;
+        folders.clear()?;
         Folders::make(&folders.stack)?;
         return fresh(world, folders, say);
     }
@@ -272,35 +249,5 @@ async fn resume(
     Ok(held)
 }
 
-async fn stop(process: &ProcessEntry) {
-    let gently = match process.role {
-        Role::Postgres | Role::Directory => postgres::STOP,
-        _ => Gently::Term,
-    };
-    if let Some(life) = process.life {
-        life.stop(gently).await;
-    }
-}
-
-fn ports_are_free(process: &ProcessEntry) -> Result<(), StackError> {
-    match process.ports.iter().find(|port| !port_is_free(**port)) {
-        Some(port) => Err(StackError::PortTaken { name: process.name.clone(), port: *port }),
-        None => Ok(()),
-    }
-}
-
-/// `cellar-cell migrate`, with the cell's own configuration.
-async fn migrate(cell: &ProcessEntry) -> Result<(), StackError> {
-    let step = "migrating a cell's Postgres";
-    let output = tokio::process::Command::new(built("cellar-cell")?)
-        .arg("migrate")
-        .args(&cell.launch.arguments)
-        .stdin(Stdio::null())
-        .output()
-        .await
-        .map_err(|error| StackError::Step { step, cause: error.to_string() })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(StackError::Step { step, cause: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
-}
+#[cfg(test)]
+mod tests;

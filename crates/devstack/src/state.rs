@@ -1,8 +1,9 @@
 //! What is known of a stack from one command to the next: one file in its folder.
 
 use crate::StackError;
-use crate::folders::set_mode;
+use crate::folders::write_private;
 use crate::plan::World;
+use crate::postgres::Database;
 use crate::process::{Identity, Launch};
 use crate::ready::Ready;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,18 @@ impl Role {
 
     pub(crate) fn is_store(self) -> bool {
         !matches!(self, Role::Cell | Role::Router)
+    }
+
+    /// The database one works with, of a Postgres.
+    pub(crate) fn database(self) -> Database {
+        match self {
+            Role::Directory => Database::Directory,
+            _ => Database::Cell,
+        }
+    }
+
+    pub(crate) fn is_postgres(self) -> bool {
+        matches!(self, Role::Directory | Role::Postgres)
     }
 }
 
@@ -78,6 +91,10 @@ pub struct StackState {
     pub operator_key: Option<String>,
     /// Everything started, once: what is missing since has died or was stopped.
     pub complete: bool,
+    /// The command that starts the stack, or keeps it in the foreground. None: it runs on its own.
+    pub keeper: Option<Identity>,
+    /// The last start came to its end: every process has answered.
+    pub serves: bool,
 }
 
 const FILE: &str = "state.json";
@@ -100,9 +117,21 @@ impl StackState {
         let text = serde_json::to_vec_pretty(self)
             .map_err(|error| StackError::State { path: path.clone(), cause: error.to_string() })?;
         let beside = folder.join("state.new");
-        std::fs::write(&beside, text).map_err(StackError::folder(&beside))?;
-        set_mode(&beside, 0o600)?;
+        write_private(&beside, &text)?;
         std::fs::rename(&beside, &path).map_err(StackError::folder(&path))
+    }
+
+    /// Who holds this stack, in words; None if it is down, or what runs of it was left behind.
+    pub(crate) fn held_by(&self) -> Option<String> {
+        match (self.keeper, self.running()) {
+            (Some(keeper), _) if keeper.is_alive() => Some(format!("kept by process {}", keeper.pid)),
+            (Some(_), _) | (None, 0) => None,
+            (None, running) => Some(format!("{running} processes")),
+        }
+    }
+
+    pub(crate) fn numbers(&self, wanted: impl Fn(&ProcessEntry) -> bool) -> Vec<usize> {
+        (0..self.processes.len()).filter(|n| wanted(&self.processes[*n])).collect()
     }
 
     pub fn running(&self) -> usize {

@@ -1,8 +1,7 @@
 //! The catalog: tiers, policies and keys, read whole and written document by document.
 
 use crate::{
-    ARTIFACT_BYTES_MAX, CatalogKind, CatalogRow, DOCUMENT_BYTES_MAX, Digest, DirectoryError,
-    Documents, Written,
+    ARTIFACT_BYTES_MAX, CatalogKind, CatalogRow, DOCUMENT_BYTES_MAX, Digest, DirectoryError, Documents, Written,
 };
 use cellar_model::{KeyDocument, PolicyName, RevisedTier, Revision, TierDocument};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -46,10 +45,9 @@ pub async fn read(directory: &impl Documents) -> Result<Catalog, DirectoryError>
     for row in directory.catalog_rows().await? {
         catalog.revision.0 += row.revision.0;
         match row.kind {
-            CatalogKind::Tier => catalog.tiers.push(RevisedTier {
-                revision: row.revision,
-                document: parse("tier", &row)?,
-            }),
+            CatalogKind::Tier => {
+                catalog.tiers.push(RevisedTier { revision: row.revision, document: parse("tier", &row)? })
+            }
             CatalogKind::Policy => catalog.policies.push(parse("policy", &row)?),
             CatalogKind::Key => catalog.keys.push(parse("key", &row)?),
         }
@@ -64,14 +62,7 @@ pub async fn put_tier(
     document: &TierDocument,
     expected: Option<Revision>,
 ) -> Result<Put, DirectoryError> {
-    put(
-        directory,
-        CatalogKind::Tier,
-        document.name.as_str(),
-        document,
-        expected,
-    )
-    .await
+    put(directory, CatalogKind::Tier, document.name.as_str(), document, expected).await
 }
 
 /// A tier's earlier revision, to show or to go back to.
@@ -80,9 +71,7 @@ pub async fn tier_at(
     name: &cellar_model::TierName,
     revision: Revision,
 ) -> Result<Option<TierDocument>, DirectoryError> {
-    let row = directory
-        .catalog_revision(CatalogKind::Tier, name.as_str(), revision)
-        .await?;
+    let row = directory.catalog_revision(CatalogKind::Tier, name.as_str(), revision).await?;
     row.map(|row| parse("tier", &row)).transpose()
 }
 
@@ -117,15 +106,9 @@ pub async fn put_key(directory: &impl Documents, key: &KeyDocument) -> Result<Pu
 }
 
 /// The bytes of a policy version, checked against their digest.
-pub async fn artifact(
-    directory: &impl Documents,
-    digest: &Digest,
-) -> Result<Option<Vec<u8>>, DirectoryError> {
+pub async fn artifact(directory: &impl Documents, digest: &Digest) -> Result<Option<Vec<u8>>, DirectoryError> {
     let bytes = directory.artifact(digest).await?;
-    if bytes
-        .as_ref()
-        .is_some_and(|bytes| Digest::of(bytes) != *digest)
-    {
+    if bytes.as_ref().is_some_and(|bytes| Digest::of(bytes) != *digest) {
         return Err(DirectoryError::corrupt("artifact", "its digest is another"));
     }
     Ok(bytes)
@@ -138,8 +121,7 @@ async fn put(
     document: &impl Serialize,
     expected: Option<Revision>,
 ) -> Result<Put, DirectoryError> {
-    let document = serde_json::to_string(document)
-        .map_err(|cause| DirectoryError::corrupt(kind.as_str(), cause))?;
+    let document = serde_json::to_string(document).map_err(|cause| DirectoryError::corrupt(kind.as_str(), cause))?;
     if document.len() > DOCUMENT_BYTES_MAX {
         return Err(DirectoryError::TooLarge {
             what: kind.as_str(),
@@ -171,10 +153,7 @@ async fn put(
             Written::Refused(_) | Written::Unknown(_) => {}
         }
     }
-    Err(DirectoryError::Undecided {
-        what: "catalog row",
-        attempts: ATTEMPTS_MAX,
-    })
+    Err(DirectoryError::Undecided { what: "catalog row", attempts: ATTEMPTS_MAX })
 }
 
 fn parse<T: DeserializeOwned>(what: &'static str, row: &CatalogRow) -> Result<T, DirectoryError> {

@@ -27,10 +27,7 @@ pub enum ClaimState {
 /// The rows of `claims`. Every change names the `op` it read, and writes a fresh one.
 pub trait Claims {
     /// May be stale: for log-in by e-mail.
-    fn read_claim(
-        &self,
-        email: &EmailHash,
-    ) -> impl Future<Output = Result<Option<Claim>, DirectoryError>> + Send;
+    fn read_claim(&self, email: &EmailHash) -> impl Future<Output = Result<Option<Claim>, DirectoryError>> + Send;
 
     fn read_claim_serially(
         &self,
@@ -38,10 +35,7 @@ pub trait Claims {
     ) -> impl Future<Output = Result<Option<Claim>, DirectoryError>> + Send;
 
     /// Writes the row if nobody claims this e-mail.
-    fn create_claim(
-        &self,
-        claim: &Claim,
-    ) -> impl Future<Output = Result<Written<Claim>, DirectoryError>> + Send;
+    fn create_claim(&self, claim: &Claim) -> impl Future<Output = Result<Written<Claim>, DirectoryError>> + Send;
 
     /// Writes `next` over the claim of the same e-mail if its `op` is still `read`.
     fn change_claim(

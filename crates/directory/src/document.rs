@@ -106,9 +106,7 @@ pub struct CatalogRow {
 
 /// The tables `topology`, `cells` and `catalog`.
 pub trait Documents {
-    fn read_topology(
-        &self,
-    ) -> impl Future<Output = Result<Option<Topology>, DirectoryError>> + Send;
+    fn read_topology(&self) -> impl Future<Output = Result<Option<Topology>, DirectoryError>> + Send;
 
     /// Writes the topology if the one there has revision `expected` (none: if there is none), and the
     /// new one's is higher.
@@ -148,15 +146,9 @@ pub trait Documents {
     ) -> impl Future<Output = Result<Written<CatalogRow>, DirectoryError>> + Send;
 
     /// The bytes with this digest, which the reader checks.
-    fn artifact(
-        &self,
-        digest: &Digest,
-    ) -> impl Future<Output = Result<Option<Vec<u8>>, DirectoryError>> + Send;
+    fn artifact(&self, digest: &Digest) -> impl Future<Output = Result<Option<Vec<u8>>, DirectoryError>> + Send;
 
     /// A plain write: equal digests name equal bytes.
-    fn put_artifact(
-        &self,
-        digest: &Digest,
-        artifact: &[u8],
-    ) -> impl Future<Output = Result<(), DirectoryError>> + Send;
+    fn put_artifact(&self, digest: &Digest, artifact: &[u8])
+    -> impl Future<Output = Result<(), DirectoryError>> + Send;
 }

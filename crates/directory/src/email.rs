@@ -54,10 +54,7 @@ impl Email {
         if normal.len() > EMAIL_BYTES_MAX {
             return Err(EmailError::TooLong);
         }
-        Ok(Self {
-            given: given.to_owned(),
-            normal,
-        })
+        Ok(Self { given: given.to_owned(), normal })
     }
 
     /// The address itself, to be stored at its user's home and shown to its user.
@@ -89,8 +86,7 @@ impl Pepper {
     }
 
     pub fn hash(&self, email: &Email) -> EmailHash {
-        let mut mac =
-            Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
         mac.update(email.normal.as_bytes());
         EmailHash(mac.finalize().into_bytes().into())
     }
@@ -167,18 +163,12 @@ mod tests {
     fn another_pepper_gives_another_hash() {
         let email = Email::parse("ada@example.org").unwrap();
         assert_ne!(pepper("ab").hash(&email), pepper("ac").hash(&email));
-        assert_eq!(
-            Pepper::from_text(&Secret::new("ab".into())).unwrap_err(),
-            PepperError
-        );
+        assert_eq!(Pepper::from_text(&Secret::new("ab".into())).unwrap_err(), PepperError);
     }
 
     #[test]
     fn debug_shows_neither_address_nor_pepper() {
         let email = Email::parse("ada@example.org").unwrap();
-        assert_eq!(
-            format!("{email:?} {:?}", pepper("ab")),
-            "Email(..) Pepper(..)"
-        );
+        assert_eq!(format!("{email:?} {:?}", pepper("ab")), "Email(..) Pepper(..)");
     }
 }

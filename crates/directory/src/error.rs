@@ -23,11 +23,7 @@ pub enum DirectoryError {
         cause: Cause,
     },
     #[error("a {what} of {bytes} bytes is above the limit of {bytes_max}")]
-    TooLarge {
-        what: &'static str,
-        bytes: usize,
-        bytes_max: usize,
-    },
+    TooLarge { what: &'static str, bytes: usize, bytes_max: usize },
     /// The row changed under every attempt, or every attempt stayed unanswered.
     #[error("the directory's {what} could not be decided in {attempts} attempts")]
     Undecided { what: &'static str, attempts: u32 },
@@ -54,9 +50,9 @@ const AWAY_RETRY: Duration = Duration::from_secs(2);
 impl DirectoryError {
     pub fn kind(&self) -> ErrorKind {
         match self {
-            DirectoryError::Unreachable(_)
-            | DirectoryError::NoAnswer(_)
-            | DirectoryError::Undecided { .. } => ErrorKind::TryAgain { after: AWAY_RETRY },
+            DirectoryError::Unreachable(_) | DirectoryError::NoAnswer(_) | DirectoryError::Undecided { .. } => {
+                ErrorKind::TryAgain { after: AWAY_RETRY }
+            }
             DirectoryError::TooLarge { .. } => ErrorKind::CallerMistake,
             DirectoryError::Rejected(_)
             | DirectoryError::Corrupt { .. }
@@ -67,9 +63,6 @@ impl DirectoryError {
     }
 
     pub(crate) fn corrupt(what: &'static str, cause: impl Into<Cause>) -> Self {
-        DirectoryError::Corrupt {
-            what,
-            cause: cause.into(),
-        }
+        DirectoryError::Corrupt { what, cause: cause.into() }
     }
 }

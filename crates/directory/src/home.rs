@@ -45,10 +45,7 @@ pub struct HomeCursor(pub(crate) String);
 /// The rows of `user_home`.
 pub trait Homes {
     /// May be stale, which routers do not mind: the cell decides.
-    fn read_home(
-        &self,
-        user: &UserId,
-    ) -> impl Future<Output = Result<Option<UserHome>, DirectoryError>> + Send;
+    fn read_home(&self, user: &UserId) -> impl Future<Output = Result<Option<UserHome>, DirectoryError>> + Send;
 
     /// Sees every write applied before it: for whoever freezes, thaws, opens or owns.
     fn read_home_serially(
@@ -57,10 +54,7 @@ pub trait Homes {
     ) -> impl Future<Output = Result<Option<UserHome>, DirectoryError>> + Send;
 
     /// Writes the row if the user has none.
-    fn create_home(
-        &self,
-        home: &UserHome,
-    ) -> impl Future<Output = Result<Written<UserHome>, DirectoryError>> + Send;
+    fn create_home(&self, home: &UserHome) -> impl Future<Output = Result<Written<UserHome>, DirectoryError>> + Send;
 
     /// CREATING by this intent becomes ACTIVE, under the same epoch.
     fn activate_home(

@@ -5,8 +5,7 @@
 //! not answered is followed by a serial read, and repeated only while that shows nothing else.
 
 use crate::{
-    Claim, ClaimState, Claims, Directory, DirectoryError, EmailHash, HomeState, Homes, Intent, Op,
-    UserHome, Written,
+    Claim, ClaimState, Claims, Directory, DirectoryError, EmailHash, HomeState, Homes, Intent, Op, UserHome, Written,
 };
 use cellar_model::{CellName, Epoch, UserId};
 
@@ -85,10 +84,7 @@ impl SignUp {
             return Claimed::EmailTaken;
         }
         if met.cell != self.cell {
-            return Claimed::Elsewhere {
-                cell: met.cell,
-                user: met.user,
-            };
+            return Claimed::Elsewhere { cell: met.cell, user: met.user };
         }
         Claimed::Here(Placed { claim: met })
     }
@@ -109,9 +105,7 @@ impl Placed {
             user: self.claim.user.clone(),
             home: self.claim.cell.clone(),
             epoch: Epoch(1),
-            state: HomeState::Creating {
-                intent: self.claim.intent.clone(),
-            },
+            state: HomeState::Creating { intent: self.claim.intent.clone() },
         };
         for _ in 0..ATTEMPTS_MAX {
             let met = match directory.create_home(&home).await? {
@@ -131,10 +125,7 @@ impl Placed {
         match met.state {
             HomeState::Creating { intent } if intent != self.claim.intent => Opened::UserTaken,
             HomeState::Erased => Opened::UserTaken,
-            _ if met.home != self.claim.cell => Opened::Elsewhere {
-                cell: met.home,
-                epoch,
-            },
+            _ if met.home != self.claim.cell => Opened::Elsewhere { cell: met.home, epoch },
             HomeState::Creating { .. } => Opened::Creating { epoch },
             HomeState::Active | HomeState::Moving { .. } => Opened::Settled { epoch },
         }
@@ -171,11 +162,7 @@ impl Placed {
             if met.intent != self.claim.intent || met.state != ClaimState::Creating {
                 return Ok(());
             }
-            let held = Claim {
-                state: ClaimState::Held,
-                op: Op::random(),
-                ..met.clone()
-            };
+            let held = Claim { state: ClaimState::Held, op: Op::random(), ..met.clone() };
             let now = match directory.change_claim(&met.op, &held).await? {
                 Written::Applied => return Ok(()),
                 Written::Refused(now) => now,
@@ -212,8 +199,5 @@ impl Placed {
 }
 
 fn undecided(what: &'static str) -> DirectoryError {
-    DirectoryError::Undecided {
-        what,
-        attempts: ATTEMPTS_MAX,
-    }
+    DirectoryError::Undecided { what, attempts: ATTEMPTS_MAX }
 }

@@ -9,10 +9,7 @@ use prometheus_client::registry::Registry;
 use std::sync::Arc;
 
 /// `/metrics`, `/healthz` (the process runs) and `/readyz` (it can serve; else 503 with the reasons).
-pub fn admin_routes(
-    registry: Registry,
-    ready: impl Fn() -> Vec<String> + Clone + Send + Sync + 'static,
-) -> Router {
+pub fn admin_routes(registry: Registry, ready: impl Fn() -> Vec<String> + Clone + Send + Sync + 'static) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .with_state(Arc::new(registry))

@@ -5,10 +5,20 @@ use std::sync::Arc;
 
 #[derive(Clone, Debug)]
 pub enum Caller {
-    Service { name: KeyName, scopes: Arc<[Scope]>, auto_enrol: Option<TierName> },
-    Operator { name: KeyName },
+    Service {
+        name: KeyName,
+        scopes: Arc<[Scope]>,
+        auto_enrol: Option<TierName>,
+    },
+    Operator {
+        name: KeyName,
+    },
     /// A session whose MAC is right. Whether it is still good, its cell says.
-    Session { user: UserId, session: SessionId, secret_hash: [u8; 32] },
+    Session {
+        user: UserId,
+        session: SessionId,
+        secret_hash: [u8; 32],
+    },
 }
 
 impl Caller {

@@ -13,7 +13,11 @@ pub enum ConfigError {
     #[error("{}: {cause}", .path.display())]
     Unfit { path: PathBuf, cause: Box<figment::Error> },
     #[error("the secret in {} cannot be read", .path.display())]
-    Secret { path: PathBuf, #[source] cause: std::io::Error },
+    Secret {
+        path: PathBuf,
+        #[source]
+        cause: std::io::Error,
+    },
 }
 
 /// Reads `path`, then `<env_prefix>LISTEN=…` from the environment (nested by `__`).

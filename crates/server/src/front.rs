@@ -93,9 +93,9 @@ impl Inner {
 
     /// The user this is about; a service key has to name one.
     pub fn user(&self) -> Result<&UserId, Problem> {
-        self.user.as_ref().ok_or_else(|| {
-            Problem::new(ProblemType::Invalid).detail("name the user in the header Cellar-User")
-        })
+        self.user
+            .as_ref()
+            .ok_or_else(|| Problem::new(ProblemType::Invalid).detail("name the user in the header Cellar-User"))
     }
 }
 

@@ -1,9 +1,7 @@
 //! Credentials: the catalog's keys as of the last poll, and the MAC keys of session tokens.
 
 use crate::caller::Caller;
-use cellar_model::{
-    ApiKey, KeyDocument, KeyHash, KeyKind, MacKeys, Problem, ProblemType, SessionToken,
-};
+use cellar_model::{ApiKey, KeyDocument, KeyHash, KeyKind, MacKeys, Problem, ProblemType, SessionToken};
 use http::{HeaderMap, header};
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
@@ -72,11 +70,7 @@ impl Keys {
         let token = token.trim();
         if token.starts_with("cst1.") {
             let token = SessionToken::verify(token, &self.inner.mac).map_err(|_| unauthorized())?;
-            return Ok(Caller::Session {
-                secret_hash: token.secret.hash(),
-                user: token.user,
-                session: token.session,
-            });
+            return Ok(Caller::Session { secret_hash: token.secret.hash(), user: token.user, session: token.session });
         }
         if let Some(caller) = self.inner.held.read().ok().and_then(|held| held.seen.get(token).cloned()) {
             return Ok(caller);

@@ -13,6 +13,8 @@ mod metrics;
 mod problem;
 mod quota;
 pub mod telemetry;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 pub use admin::admin_routes;

@@ -65,7 +65,12 @@ impl HttpMetrics {
         }
         let m = metrics.clone();
         registry.register("cellar_requests", "Requests answered, by route and status", m.requests);
-        registry.register_with_unit("cellar_request", "From a request's arrival to its answer", Unit::Seconds, m.seconds);
+        registry.register_with_unit(
+            "cellar_request",
+            "From a request's arrival to its answer",
+            Unit::Seconds,
+            m.seconds,
+        );
         registry.register("cellar_verdicts", "Checks decided, by verdict", m.verdicts);
         registry.register("cellar_unknowns", "Checks answered 503, by reason", m.unknowns);
         metrics

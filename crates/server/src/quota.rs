@@ -1,18 +1,18 @@
 //! The quota routes, over anyone who decides.
 
 use crate::body::{parse_json, read_body};
-use crate::{front, telemetry};
 use crate::keys::Keys;
 use crate::metrics::HttpMetrics;
 use crate::problem::HttpProblem;
 use crate::verdict::{batch_item, verdict_response};
+use crate::{front, telemetry};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use cellar_model::wire::{BATCH_CHECKS_MAX, BatchBody, ConsumeBody};
 use cellar_model::{
-    ATTRIBUTES_MAX, BodyHash, Check, Cost, DeadlineMs, IDEMPOTENCY_KEY_MAX, IdempotencyKey, KeyId,
-    KeyName, Micros, Operation, Problem, ProblemType, Scope, SettingProblem, UserId, Verdict, header as ours,
+    ATTRIBUTES_MAX, BodyHash, Check, Cost, DeadlineMs, IDEMPOTENCY_KEY_MAX, IdempotencyKey, KeyId, KeyName, Micros,
+    Operation, Problem, ProblemType, Scope, SettingProblem, UserId, Verdict, header as ours,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::Full;
@@ -93,8 +93,13 @@ impl<D: Decider> QuotaApi<D> {
         }
         let (mut checks, mut errors) = (Vec::with_capacity(body.checks.len()), Vec::new());
         for (n, mut item) in body.checks.into_iter().enumerate() {
-            let own = item.idempotency_key.take().or_else(|| key.as_ref().map(|key| format!("{key}/{n}")));
-            match check(item, &format!("/checks/{n}"), own.as_deref(), &caller.name(), deadline) {
+            let at = format!("/checks/{n}");
+            let own = item.idempotency_key.take();
+            if own.as_ref().is_some_and(|own| !is_key(own)) {
+                errors.push(SettingProblem::new(&format!("{at}/idempotency_key"), &key_rule()));
+            }
+            let key = own.or_else(|| key.as_ref().map(|key| format!("{key}/{n}")));
+            match check(item, &at, key.as_deref(), &caller.name(), deadline) {
                 Ok(check) => checks.push(check),
                 Err(problem) => errors.extend(problem.errors),
             }
@@ -169,7 +174,8 @@ fn invalid(pointer: &str, message: &str) -> Problem {
     Problem::new(ProblemType::Invalid).errors(vec![SettingProblem::new(pointer, message)])
 }
 
-/// What a body asks, its members checked; `at` is where the body stands in the request.
+/// What a body asks, its members checked; `at` is where the body stands in the request. Every problem
+/// names its member: a batch collects them.
 fn check(
     body: ConsumeBody,
     at: &str,
@@ -194,7 +200,7 @@ fn check(
         us => us.map(Micros),
     };
     let cost = body.cost.unwrap_or_else(Cost::one_request);
-    let key = key.map(|key| keyed(key, caller, &user, &cost, &attributes, policy_time)).transpose()?;
+    let key = key.map(|key| keyed(key, caller, &user, &cost, &attributes, policy_time));
     Ok(Check { user, operation: Operation::Consume, cost, attributes, key, at: policy_time, deadline })
 }
 
@@ -205,14 +211,18 @@ fn keyed(
     cost: &Cost,
     attributes: &[cellar_model::Attribute],
     at: Option<Micros>,
-) -> Result<IdempotencyKey, Problem> {
-    if key.is_empty() || key.len() > IDEMPOTENCY_KEY_MAX {
-        return Err(Problem::new(ProblemType::Invalid)
-            .detail(format!("an idempotency key has 1 to {IDEMPOTENCY_KEY_MAX} bytes")));
-    }
+) -> IdempotencyKey {
     // What was asked, not how it was spelled: a repeat may order its members otherwise.
     let asked = postcard::to_allocvec(&(cost, attributes, at)).unwrap_or_default();
-    Ok(IdempotencyKey { id: KeyId::new(caller, user, "consume", key), body: BodyHash::of(&[&asked]) })
+    IdempotencyKey { id: KeyId::new(caller, user, "consume", key), body: BodyHash::of(&[&asked]) }
+}
+
+fn is_key(key: &str) -> bool {
+    (1..=IDEMPOTENCY_KEY_MAX).contains(&key.len())
+}
+
+fn key_rule() -> String {
+    format!("an idempotency key has 1 to {IDEMPOTENCY_KEY_MAX} bytes")
 }
 
 /// The header `Idempotency-Key`: quoted as the draft has it (a structured-field string), or bare.
@@ -224,9 +234,8 @@ pub fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
         Some(rest) => unquote(rest.strip_suffix('"').ok_or_else(odd)?).ok_or_else(odd)?,
         None => text.to_owned(),
     };
-    if key.is_empty() || key.len() > IDEMPOTENCY_KEY_MAX {
-        return Err(Problem::new(ProblemType::Invalid)
-            .detail(format!("an idempotency key has 1 to {IDEMPOTENCY_KEY_MAX} bytes")));
+    if !is_key(&key) {
+        return Err(Problem::new(ProblemType::Invalid).detail(key_rule()));
     }
     Ok(Some(key))
 }
@@ -281,10 +290,7 @@ mod tests {
             let body: ConsumeBody = parse_json(json.as_bytes()).unwrap();
             check(body, "", Some("k"), &caller, DeadlineMs::QUOTA).unwrap().key.unwrap()
         };
-        assert_eq!(
-            make(r#"{"user_id":"u","cost":{"tokens":5,"requests":1}}"#),
-            make(r#"{"cost":5,"user_id":"u"}"#)
-        );
+        assert_eq!(make(r#"{"user_id":"u","cost":{"tokens":5,"requests":1}}"#), make(r#"{"cost":5,"user_id":"u"}"#));
         assert_ne!(make(r#"{"user_id":"u","cost":5}"#).body, make(r#"{"user_id":"u","cost":6}"#).body);
     }
 }

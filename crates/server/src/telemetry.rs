@@ -4,17 +4,18 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::WithExportConfig;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::{OTelSdkError, OTelSdkResult};
+use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{SdkTracerProvider, SpanData, SpanExporter};
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::{Handle, Runtime};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
-use tracing_subscriber::{EnvFilter, Layer};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 /// Spans of ours; a collector is not told of the libraries' own.
 const SPANS: &str = "off,cellar_server=debug,cellar_router=debug,cellar_cell=debug,cellar_quota=debug,\
@@ -50,13 +51,10 @@ pub enum TelemetryError {
 
 /// Logs to standard error at `CELLAR_LOG` (default `info`), as lines or JSON; spans to an OTLP
 /// collector when one is configured, and nowhere else.
-pub fn init(
-    service: &'static str,
-    json: bool,
-    otlp_endpoint: Option<&str>,
-) -> Result<Telemetry, TelemetryError> {
+pub fn init(service: &'static str, json: bool, otlp_endpoint: Option<&str>) -> Result<Telemetry, TelemetryError> {
     let filter = EnvFilter::try_from_env("CELLAR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
+    let lines = lines.with_ansi(std::io::stderr().is_terminal());
     let lines = if json { lines.json().boxed() } else { lines.boxed() };
     let export = otlp_endpoint.map(|endpoint| export(service, endpoint)).transpose()?;
     let spans = export.as_ref().map(|export| {
@@ -147,5 +145,31 @@ impl Extractor for HeadersRef<'_> {
     }
     fn keys(&self) -> Vec<&str> {
         self.0.keys().map(HeaderName::as_str).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opentelemetry::trace::{Span, Tracer};
+    use std::io::{Read, Write};
+
+    /// Goal: what was traced reaches the collector although the process ends at once.
+    /// Method: a socket that answers like a collector; the exporter is dropped right after a span.
+    #[test]
+    fn the_last_spans_are_sent_before_the_end() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let collector = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = [0; 512];
+            let read = stream.read(&mut head).unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+            String::from_utf8_lossy(&head[..read]).into_owned()
+        });
+        let export = export("cellar-test", &endpoint).unwrap();
+        export.provider.tracer("test").start("route.forward").end();
+        drop(export);
+        assert!(collector.join().unwrap().starts_with("POST /v1/traces "));
     }
 }

@@ -4,8 +4,7 @@ use crate::problem::{HttpProblem, problem_response};
 use bytes::Bytes;
 use cellar_model::wire::{ConsumeAnswer, DeniedBody, QuotaBody, home_header};
 use cellar_model::{
-    Answer, Degraded, Denial, Problem, ProblemType, Refusal, SettingProblem, UserId, Verdict,
-    header as ours,
+    Answer, Degraded, Denial, Problem, ProblemType, Refusal, SettingProblem, UserId, Verdict, header as ours,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use http_body_util::Full;
@@ -221,7 +220,10 @@ mod tests {
         assert_eq!(response.headers()["retry-after"], "62");
         assert_eq!(response.headers()["x-should-retry"], "false");
         let body = body(response).await;
-        assert!(body.starts_with(r#"{"type":"https://iana.org/assignments/http-problem-types#quota-exceeded""#), "{body}");
+        assert!(
+            body.starts_with(r#"{"type":"https://iana.org/assignments/http-problem-types#quota-exceeded""#),
+            "{body}"
+        );
         assert!(body.contains(r#""violated-policies":["per-minute"],"retryable":true"#), "{body}");
         assert!(body.contains(r#""allowed":false"#), "{body}");
     }

@@ -60,7 +60,11 @@ pub(super) async fn put(
 
 /// What is wrong with a document, in the words of a cell: cells have the policies that settings are
 /// for. Any one of them will do, since all follow the same catalog.
-async fn check(state: &AdminState, headers: &HeaderMap, document: &TierDocument) -> Result<Vec<SettingProblem>, HttpProblem> {
+async fn check(
+    state: &AdminState,
+    headers: &HeaderMap,
+    document: &TierDocument,
+) -> Result<Vec<SettingProblem>, HttpProblem> {
     let map = state.routing.map().ok_or(ProblemType::TryAgain)?;
     let body = serde_json::to_vec(document).map_err(|_| ProblemType::Internal)?;
     let mut last = HttpProblem::from(ProblemType::TryAgain);
@@ -123,6 +127,8 @@ pub(super) async fn put_policy(
 fn done(put: Put) -> Result<Revision, HttpProblem> {
     match put {
         Put::Done(revision) => Ok(revision),
-        Put::Stale(_) => Err(Problem::new(ProblemType::Conflict).detail("something else is in force there meanwhile").into()),
+        Put::Stale(_) => {
+            Err(Problem::new(ProblemType::Conflict).detail("something else is in force there meanwhile").into())
+        }
     }
 }

@@ -27,7 +27,11 @@ impl Breaker {
             return true;
         }
         let (now, until) = (self.now_ms(), self.open_until_ms.load(Ordering::Relaxed));
-        now >= until && self.open_until_ms.compare_exchange(until, now + millis(OPEN), Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        now >= until
+            && self
+                .open_until_ms
+                .compare_exchange(until, now + millis(OPEN), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
     }
 
     pub(crate) fn answered(&self) {

@@ -160,4 +160,3 @@ fn said(answer: Result<Vec<Verdict>, Fault>) -> Said {
 fn is_final(verdict: &Verdict) -> bool {
     !matches!(verdict, Verdict::Refused(Refusal::Elsewhere { .. } | Refusal::Frozen))
 }
-

@@ -1,14 +1,16 @@
 //! Log-in: finds the user behind an e-mail, and takes the request to their cell.
 
-use super::Front;
 use super::cargo::{Cargo, Outgoing, read_whole};
-use super::requests::{refusal, refused};
+use super::requests::{arrived, forward, refusal, refused};
+use super::{Front, left};
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use cellar_directory::{Email, EmailHash};
 use cellar_model::wire::LogInBody;
-use cellar_model::{DeadlineMs, Problem, ProblemType, Refusal, Scope, SettingProblem, UserId, header as ours};
+use cellar_model::{
+    DeadlineMs, Problem, ProblemType, Refusal, Scope, SettingProblem, TryAgain, UserId, header as ours,
+};
 use cellar_server::{front, parse_json};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
@@ -48,14 +50,42 @@ impl Front {
         let deadline = front::deadline(&parts.headers, DeadlineMs::STANDARD)?;
         let until = Instant::now() + deadline.duration();
         front::strip(&mut parts.headers);
-        let hash = Email::parse(email).ok().map(|email| self.pepper.hash(&email)).ok_or_else(nobody)?;
-        let user = match self.requests.routing.user_of(&hash).await {
-            Ok(user) => user.ok_or_else(nobody)?,
+        let hash = Email::parse(email).ok().map(|email| self.pepper.hash(&email));
+        let known = match &hash {
+            Some(hash) => self.requests.routing.user_of(hash).await,
+            None => Ok(None),
+        };
+        let (hash, user) = match known {
+            Ok(user) => match hash.zip(user) {
+                Some(known) => known,
+                None => return self.log_in_as_nobody(Outgoing::new(parts, Cargo::Kept(bytes)), until).await,
+            },
             Err(reason) => return Ok(refused(refusal(reason))),
         };
         name_user(&mut parts.headers, &user);
         let outgoing = Outgoing::new(parts, Cargo::Kept(bytes));
         self.judge(&hash, self.requests.send(&user, outgoing, until).await)
+    }
+
+    /// An e-mail that nobody has costs a cell the same work as a wrong password, so that neither the
+    /// answer nor the time it takes tells who has an account. Any cell will do.
+    async fn log_in_as_nobody(&self, mut outgoing: Outgoing, until: Instant) -> Result<Response, Problem> {
+        let Ok(map) = self.requests.routing.known_map() else {
+            return Ok(refused(refusal(TryAgain::NotReady)));
+        };
+        let anyone = UserId::mint(&self.region, rand::random());
+        let Some(request) = left(until).and_then(|left| outgoing.request(left)) else {
+            return Ok(refused(refusal(TryAgain::Deadline)));
+        };
+        match forward(&map, map.ring_owner(&anyone), request, until).await {
+            // Somebody has it since a moment ago.
+            Ok(response) if matches!(response.status(), StatusCode::MISDIRECTED_REQUEST | StatusCode::LOCKED) => {
+                Ok(refused(refusal(TryAgain::NotReady)))
+            }
+            Ok(response) if response.status() == StatusCode::UNAUTHORIZED => Err(nobody()),
+            Ok(response) => Ok(arrived(response)),
+            Err(fault) => Ok(refused(refusal(fault.reason()))),
+        }
     }
 
     /// A user who is gone and a wrong password look like an e-mail that nobody has.

@@ -23,7 +23,12 @@ impl Requests {
     }
 
     /// The answer of the cell that is `user`'s home, or why there is none. Never 421 or 423.
-    pub(crate) async fn send(&self, user: &UserId, mut outgoing: Outgoing, until: Instant) -> Result<Response, Refusal> {
+    pub(crate) async fn send(
+        &self,
+        user: &UserId,
+        mut outgoing: Outgoing,
+        until: Instant,
+    ) -> Result<Response, Refusal> {
         let map = self.routing.known_map()?;
         let mut journey = self.routing.depart(&map, user);
         let mut pause = Pause::default();

@@ -9,10 +9,9 @@ use axum::response::{IntoResponse, Response};
 use cellar_directory::Pepper;
 use cellar_model::{DeadlineMs, Problem, ProblemType, RegionName, Scope};
 use cellar_server::{Caller, HttpMetrics, HttpProblem, Keys, front, telemetry};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use std::time::Instant;
 use tracing::Instrument;
-use tracing_opentelemetry::OpenTelemetrySpanExt;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -48,7 +47,7 @@ pub(crate) fn routes(front: Front) -> OpenApiRouter {
     (status = 422, description = "The e-mail, tier, region, name or password is not acceptable"),
     (status = 503, description = "Unknown: repeat with the same Idempotency-Key")))]
 async fn sign_up(State(front): State<Front>, request: Request) -> Response {
-    let (began, span) = (Instant::now(), span(request.headers()));
+    let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
     let answer = front.sign_up(request).instrument(span).await;
     front.answered("users", began, answer)
 }
@@ -58,7 +57,7 @@ async fn sign_up(State(front): State<Front>, request: Request) -> Response {
     (status = 201, description = "The session and its token, which is shown this once"),
     (status = 401, description = "No account has this e-mail and password")))]
 async fn log_in(State(front): State<Front>, request: Request) -> Response {
-    let (began, span) = (Instant::now(), span(request.headers()));
+    let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
     let answer = front.log_in(request).instrument(span).await;
     front.answered("sessions", began, answer)
 }
@@ -135,7 +134,7 @@ async fn read_quota(State(front): State<Front>, request: Request) -> Response {
 impl Front {
     /// Takes a request to its user's cell. A key needs one of `scopes`; a session speaks for itself.
     async fn forward(&self, route: &'static str, scopes: &[Scope], request: Request) -> Response {
-        let (began, span) = (Instant::now(), span(request.headers()));
+        let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
         let answer = self.admit_and_send(scopes, request).instrument(span).await;
         self.answered(route, began, answer)
     }
@@ -148,9 +147,9 @@ impl Front {
         if !session && !scopes.iter().any(|scope| admitted.caller.require(*scope).is_ok()) {
             return Err(Problem::new(ProblemType::Forbidden));
         }
-        let user = admitted.user.ok_or_else(|| {
-            Problem::new(ProblemType::Invalid).detail("name the user in the header Cellar-User")
-        })?;
+        let user = admitted
+            .user
+            .ok_or_else(|| Problem::new(ProblemType::Invalid).detail("name the user in the header Cellar-User"))?;
         let outgoing = Outgoing::new(parts, Cargo::load(body).await?);
         Ok(self.requests.send(&user, outgoing, until).await.unwrap_or_else(refused))
     }
@@ -162,23 +161,14 @@ impl Front {
     }
 }
 
-/// The hop's span, a child of the caller's. Nothing is read or made when nobody collects spans.
-fn span(headers: &HeaderMap) -> tracing::Span {
-    let span = tracing::debug_span!("route.forward", otel.kind = "server");
-    if !span.is_disabled() {
-        // Without an exporter there is nothing to set.
-        let _ = span.set_parent(telemetry::extract(headers));
-    }
-    span
-}
-
 /// Says on every answer how long it took here. Answers to checks say so themselves.
 pub(crate) async fn time_answers(request: Request, next: Next) -> Response {
     let began = Instant::now();
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     let timed = headers.get_all(SERVER_TIMING).iter().any(|value| value.as_bytes().starts_with(b"route;"));
-    if !timed && let Ok(value) = HeaderValue::from_str(&format!("route;dur={:.3}", began.elapsed().as_secs_f64() * 1e3)) {
+    if !timed && let Ok(value) = HeaderValue::from_str(&format!("route;dur={:.3}", began.elapsed().as_secs_f64() * 1e3))
+    {
         headers.append(SERVER_TIMING, value);
     }
     response

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use cellar_directory::Intent;
 use cellar_model::wire::{PlacedSignUp, SignUpBody};
 use cellar_model::{
-    CellName, DeadlineMs, KeyName, Problem, ProblemType, RegionName, Scope, SettingProblem, TryAgain, UserId, header as ours,
+    CellName, DeadlineMs, KeyName, Problem, ProblemType, RegionName, Scope, SettingProblem, TryAgain, UserId,
+    header as ours,
 };
 use cellar_server::{front, idempotency_key, parse_json};
 use http::{HeaderValue, StatusCode, Uri, header};

@@ -15,7 +15,11 @@ pub(crate) struct Map {
 
 impl Map {
     /// Makes `topology` ready. Cells of `before` whose endpoints did not change keep their connections.
-    pub(crate) fn new(topology: Topology, before: Option<&Map>, metrics: &RouterMetrics) -> Result<Self, TopologyError> {
+    pub(crate) fn new(
+        topology: Topology,
+        before: Option<&Map>,
+        metrics: &RouterMetrics,
+    ) -> Result<Self, TopologyError> {
         topology.validate()?;
         let mut rings = HashMap::new();
         for region in &topology.regions {

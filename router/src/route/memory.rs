@@ -27,12 +27,8 @@ where
 {
     /// What the snapshot at `file` holds. One that cannot be read is no reason not to serve.
     pub(crate) fn open(file: PathBuf, entries_max: usize) -> Self {
-        let memory = Self {
-            entries: Mutex::new(LruCache::unbounded()),
-            entries_max,
-            file,
-            changed: AtomicBool::new(false),
-        };
+        let memory =
+            Self { entries: Mutex::new(LruCache::unbounded()), entries_max, file, changed: AtomicBool::new(false) };
         match memory.snapshot() {
             Ok(entries) => {
                 for (key, value) in entries {

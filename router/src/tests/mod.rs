@@ -1,3 +1,5 @@
 //! The router before stub cells.
 
+mod checks;
+mod requests;
 pub(crate) mod stub;

@@ -21,21 +21,14 @@ impl PostgresDirectory {
                 continue;
             }
             if self.swap(Op::random().as_str(), &read).await? {
-                return Err(DirectoryError::Unconditional(
-                    "a change was applied although its condition did not hold",
-                ));
+                return Err(DirectoryError::Unconditional("a change was applied although its condition did not hold"));
             }
             if self.insert().await? {
-                return Err(DirectoryError::Unconditional(
-                    "an existing row was inserted again",
-                ));
+                return Err(DirectoryError::Unconditional("an existing row was inserted again"));
             }
             return Ok(());
         }
-        Err(DirectoryError::Undecided {
-            what: "canary",
-            attempts: ROUNDS_MAX,
-        })
+        Err(DirectoryError::Undecided { what: "canary", attempts: ROUNDS_MAX })
     }
 
     async fn insert(&self) -> Result<bool, DirectoryError> {
@@ -45,9 +38,7 @@ impl PostgresDirectory {
     }
 
     async fn swap(&self, next: &str, read: &str) -> Result<bool, DirectoryError> {
-        let change = sqlx::query_as::<_, (bool,)>(CHANGE_CANARY)
-            .bind(next)
-            .bind(read);
+        let change = sqlx::query_as::<_, (bool,)>(CHANGE_CANARY).bind(next).bind(read);
         Ok(self.optional(change).await?.is_some())
     }
 }

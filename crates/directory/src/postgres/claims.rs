@@ -17,10 +17,7 @@ struct ClaimRow {
 impl ClaimRow {
     fn read(self) -> Result<Claim, DirectoryError> {
         let corrupt = |cause: String| DirectoryError::corrupt("claim", cause);
-        let hash: [u8; 32] = self
-            .value_hash
-            .try_into()
-            .map_err(|_| corrupt("its hash has another length".into()))?;
+        let hash: [u8; 32] = self.value_hash.try_into().map_err(|_| corrupt("its hash has another length".into()))?;
         let state = match self.state.as_str() {
             "creating" => ClaimState::Creating,
             "held" => ClaimState::Held,
@@ -52,10 +49,7 @@ impl Claims for PostgresDirectory {
         self.optional(query).await?.map(ClaimRow::read).transpose()
     }
 
-    async fn read_claim_serially(
-        &self,
-        email: &EmailHash,
-    ) -> Result<Option<Claim>, DirectoryError> {
+    async fn read_claim_serially(&self, email: &EmailHash) -> Result<Option<Claim>, DirectoryError> {
         self.read_claim(email).await
     }
 
@@ -71,11 +65,7 @@ impl Claims for PostgresDirectory {
         decided.meeting(self.read_claim(&claim.email)).await
     }
 
-    async fn change_claim(
-        &self,
-        read: &Op,
-        next: &Claim,
-    ) -> Result<Written<Claim>, DirectoryError> {
+    async fn change_claim(&self, read: &Op, next: &Claim) -> Result<Written<Claim>, DirectoryError> {
         let query = sqlx::query_as(CHANGE_CLAIM)
             .bind(&next.email.0[..])
             .bind(next.user.as_str())
@@ -88,14 +78,8 @@ impl Claims for PostgresDirectory {
         decided.meeting(self.read_claim(&next.email)).await
     }
 
-    async fn remove_claim(
-        &self,
-        email: &EmailHash,
-        read: &Op,
-    ) -> Result<Written<Claim>, DirectoryError> {
-        let query = sqlx::query_as(REMOVE_CLAIM)
-            .bind(&email.0[..])
-            .bind(read.as_str());
+    async fn remove_claim(&self, email: &EmailHash, read: &Op) -> Result<Written<Claim>, DirectoryError> {
+        let query = sqlx::query_as(REMOVE_CLAIM).bind(&email.0[..]).bind(read.as_str());
         let decided = self.decide(query).await?;
         decided.meeting(self.read_claim(email)).await
     }

@@ -1,10 +1,7 @@
 //! `topology`, `cells` and `catalog` in Postgres.
 
 use super::{PostgresDirectory, statements::*};
-use crate::{
-    CatalogKind, CatalogRow, CellBeat, DOCUMENT_BYTES_MAX, Digest, DirectoryError, Documents,
-    Written,
-};
+use crate::{CatalogKind, CatalogRow, CellBeat, DOCUMENT_BYTES_MAX, Digest, DirectoryError, Documents, Written};
 use cellar_model::{CellName, Incarnation, Micros, Revision, Topology};
 
 #[derive(sqlx::FromRow)]
@@ -22,8 +19,7 @@ impl CellRow {
             cell: CellName::new(&self.cell).map_err(|e| DirectoryError::corrupt("cell", e))?,
             incarnation: Incarnation::from_i64(self.incarnation),
             endpoints: self.endpoints,
-            shard_map: serde_json::from_str(&self.shard_map)
-                .map_err(|e| DirectoryError::corrupt("cell", e))?,
+            shard_map: serde_json::from_str(&self.shard_map).map_err(|e| DirectoryError::corrupt("cell", e))?,
             heartbeat: Micros(u64::try_from(self.heartbeat).unwrap_or_default()),
         })
     }
@@ -46,10 +42,7 @@ impl StoredRow {
             .into_iter()
             .find(|kind| kind.as_str() == self.kind)
             .ok_or_else(|| corrupt("its kind is unknown"))?;
-        let digest: [u8; 32] = self
-            .digest
-            .try_into()
-            .map_err(|_| corrupt("its digest has another length"))?;
+        let digest: [u8; 32] = self.digest.try_into().map_err(|_| corrupt("its digest has another length"))?;
         Ok(CatalogRow {
             kind,
             name: self.name,
@@ -74,8 +67,7 @@ impl Documents for PostgresDirectory {
         topology: &Topology,
         expected: Option<Revision>,
     ) -> Result<Written<Topology>, DirectoryError> {
-        let document = serde_json::to_string(topology)
-            .map_err(|cause| DirectoryError::corrupt("topology", cause))?;
+        let document = serde_json::to_string(topology).map_err(|cause| DirectoryError::corrupt("topology", cause))?;
         if document.len() > DOCUMENT_BYTES_MAX {
             return Err(DirectoryError::TooLarge {
                 what: "topology",
@@ -88,13 +80,8 @@ impl Documents for PostgresDirectory {
         }
         let revision = topology.revision.as_i64();
         let query = match expected {
-            None => sqlx::query_as(CREATE_TOPOLOGY)
-                .bind(revision)
-                .bind(document),
-            Some(expected) => sqlx::query_as(CHANGE_TOPOLOGY)
-                .bind(revision)
-                .bind(document)
-                .bind(expected.as_i64()),
+            None => sqlx::query_as(CREATE_TOPOLOGY).bind(revision).bind(document),
+            Some(expected) => sqlx::query_as(CHANGE_TOPOLOGY).bind(revision).bind(document).bind(expected.as_i64()),
         };
         let decided = self.decide(query).await?;
         decided.meeting(self.read_topology()).await
@@ -120,14 +107,8 @@ impl Documents for PostgresDirectory {
         rows.into_iter().map(StoredRow::read).collect()
     }
 
-    async fn catalog_row(
-        &self,
-        kind: CatalogKind,
-        name: &str,
-    ) -> Result<Option<CatalogRow>, DirectoryError> {
-        let query = sqlx::query_as::<_, StoredRow>(READ_CATALOG_NEWEST)
-            .bind(kind.as_str())
-            .bind(name);
+    async fn catalog_row(&self, kind: CatalogKind, name: &str) -> Result<Option<CatalogRow>, DirectoryError> {
+        let query = sqlx::query_as::<_, StoredRow>(READ_CATALOG_NEWEST).bind(kind.as_str()).bind(name);
         self.optional(query).await?.map(StoredRow::read).transpose()
     }
 
@@ -144,10 +125,7 @@ impl Documents for PostgresDirectory {
         self.optional(query).await?.map(StoredRow::read).transpose()
     }
 
-    async fn create_catalog_row(
-        &self,
-        row: &CatalogRow,
-    ) -> Result<Written<CatalogRow>, DirectoryError> {
+    async fn create_catalog_row(&self, row: &CatalogRow) -> Result<Written<CatalogRow>, DirectoryError> {
         let query = sqlx::query_as(CREATE_CATALOG_ROW)
             .bind(row.kind.as_str())
             .bind(&row.name)
@@ -166,10 +144,8 @@ impl Documents for PostgresDirectory {
     }
 
     async fn put_artifact(&self, digest: &Digest, artifact: &[u8]) -> Result<(), DirectoryError> {
-        let query = sqlx::query_as::<_, (bool,)>(PUT_ARTIFACT)
-            .bind(digest.to_string())
-            .bind(&digest.0[..])
-            .bind(artifact);
+        let query =
+            sqlx::query_as::<_, (bool,)>(PUT_ARTIFACT).bind(digest.to_string()).bind(&digest.0[..]).bind(artifact);
         self.optional(query).await.map(|_| ())
     }
 }

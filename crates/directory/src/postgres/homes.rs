@@ -1,10 +1,7 @@
 //! `user_home` in Postgres.
 
 use super::{PostgresDirectory, statements::*};
-use crate::{
-    DirectoryError, HomeCursor, HomePage, HomeState, Homes, Intent, MoveId, PAGE_MAX, UserHome,
-    Written,
-};
+use crate::{DirectoryError, HomeCursor, HomePage, HomeState, Homes, Intent, MoveId, PAGE_MAX, UserHome, Written};
 use cellar_model::{CellName, Epoch, UserId};
 
 #[derive(sqlx::FromRow)]
@@ -22,9 +19,9 @@ impl HomeRow {
         let corrupt = |cause: String| DirectoryError::corrupt("home", cause);
         let name = |name: &str| CellName::new(name).map_err(|e| corrupt(e.to_string()));
         let state = match (self.state.as_str(), &self.move_id, &self.target) {
-            ("CREATING", Some(intent), _) => HomeState::Creating {
-                intent: Intent::new(intent).map_err(|e| corrupt(e.to_string()))?,
-            },
+            ("CREATING", Some(intent), _) => {
+                HomeState::Creating { intent: Intent::new(intent).map_err(|e| corrupt(e.to_string()))? }
+            }
             ("ACTIVE", _, _) => HomeState::Active,
             ("MOVING", Some(move_id), Some(target)) => HomeState::Moving {
                 move_id: MoveId::new(move_id).map_err(|e| corrupt(e.to_string()))?,
@@ -47,9 +44,7 @@ fn columns(state: &HomeState) -> (&'static str, Option<&str>, Option<&str>) {
     match state {
         HomeState::Creating { intent } => ("CREATING", Some(intent.as_str()), None),
         HomeState::Active => ("ACTIVE", None, None),
-        HomeState::Moving { move_id, target } => {
-            ("MOVING", Some(move_id.as_str()), Some(target.as_str()))
-        }
+        HomeState::Moving { move_id, target } => ("MOVING", Some(move_id.as_str()), Some(target.as_str())),
         HomeState::Erased => ("ERASED", None, None),
     }
 }
@@ -78,23 +73,13 @@ impl Homes for PostgresDirectory {
         decided.meeting(self.read_home(&home.user)).await
     }
 
-    async fn activate_home(
-        &self,
-        user: &UserId,
-        intent: &Intent,
-    ) -> Result<Written<UserHome>, DirectoryError> {
-        let query = sqlx::query_as(ACTIVATE_HOME)
-            .bind(user.as_str())
-            .bind(intent.as_str());
+    async fn activate_home(&self, user: &UserId, intent: &Intent) -> Result<Written<UserHome>, DirectoryError> {
+        let query = sqlx::query_as(ACTIVATE_HOME).bind(user.as_str()).bind(intent.as_str());
         let decided = self.decide(query).await?;
         decided.meeting(self.read_home(user)).await
     }
 
-    async fn change_home(
-        &self,
-        met: &UserHome,
-        next: &UserHome,
-    ) -> Result<Written<UserHome>, DirectoryError> {
+    async fn change_home(&self, met: &UserHome, next: &UserHome) -> Result<Written<UserHome>, DirectoryError> {
         let (met_state, met_move, _) = columns(&met.state);
         let (state, move_id, target) = columns(&next.state);
         let query = sqlx::query_as(CHANGE_HOME)
@@ -118,29 +103,19 @@ impl Homes for PostgresDirectory {
         home: &CellName,
         epoch: Epoch,
     ) -> Result<Written<UserHome>, DirectoryError> {
-        let query = sqlx::query_as(ERASE_HOME)
-            .bind(user.as_str())
-            .bind(home.as_str())
-            .bind(epoch.as_i64());
+        let query = sqlx::query_as(ERASE_HOME).bind(user.as_str()).bind(home.as_str()).bind(epoch.as_i64());
         let decided = self.decide(query).await?;
         decided.meeting(self.read_home(user)).await
     }
 
-    async fn homes(
-        &self,
-        from: Option<&HomeCursor>,
-        homes_max: u32,
-    ) -> Result<HomePage, DirectoryError> {
+    async fn homes(&self, from: Option<&HomeCursor>, homes_max: u32) -> Result<HomePage, DirectoryError> {
         let limit = homes_max.clamp(1, PAGE_MAX);
         let query = sqlx::query_as::<_, HomeRow>(PAGE_HOMES)
             .bind(from.map_or("", |cursor| cursor.0.as_str()))
             .bind(i64::from(limit));
         let rows = self.all(query).await?;
         let full = rows.len() == limit as usize;
-        let homes: Vec<UserHome> = rows
-            .into_iter()
-            .map(HomeRow::read)
-            .collect::<Result<_, _>>()?;
+        let homes: Vec<UserHome> = rows.into_iter().map(HomeRow::read).collect::<Result<_, _>>()?;
         let last = homes.last().map(|home| home.user.as_str().to_owned());
         let next = last.filter(|_| full).map(HomeCursor);
         Ok(HomePage { homes, next })

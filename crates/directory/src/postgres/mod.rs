@@ -41,10 +41,7 @@ impl PostgresDirectory {
     /// Creates the tables, or brings them up to date.
     pub async fn migrate(url: &Secret) -> Result<(), DirectoryError> {
         // Its own pool: a migration is allowed more time than a statement.
-        let pool = PgPoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(ACQUIRE_MAX)
-            .connect_lazy_with(parse(url)?);
+        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_MAX).connect_lazy_with(parse(url)?);
         let migrator = sqlx::migrate!("../../migrations/postgres/directory");
         let done = tokio::time::timeout(MIGRATION_MAX, migrator.run(&pool)).await;
         pool.close().await;
@@ -63,14 +60,9 @@ impl PostgresDirectory {
     /// before the first conditional write.
     pub fn lazy(url: &Secret, pool_max: u32) -> Result<Self, DirectoryError> {
         let options = parse(url)?.options([("statement_timeout", STATEMENT_MAX_MS)]);
-        let pool = PgPoolOptions::new()
-            .max_connections(pool_max)
-            .acquire_timeout(ACQUIRE_MAX)
-            .connect_lazy_with(options);
-        Ok(Self {
-            pool,
-            proven: Arc::new(OnceCell::new()),
-        })
+        let pool =
+            PgPoolOptions::new().max_connections(pool_max).acquire_timeout(ACQUIRE_MAX).connect_lazy_with(options);
+        Ok(Self { pool, proven: Arc::new(OnceCell::new()) })
     }
 
     /// Connections in use and the most there can be, for the metrics.
@@ -156,9 +148,7 @@ fn unreachable(error: sqlx::Error) -> DirectoryError {
 fn classify(error: sqlx::Error) -> DirectoryError {
     let sqlx::Error::Database(answer) = &error else {
         return match error {
-            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => {
-                DirectoryError::corrupt("row", error)
-            }
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => DirectoryError::corrupt("row", error),
             // Broken pipes, resets, protocol errors: it may have been written all the same.
             error => DirectoryError::NoAnswer(error.into()),
         };
@@ -170,9 +160,7 @@ fn classify(error: sqlx::Error) -> DirectoryError {
         "57014" | "55P03" | "40001" | "40P01" => unreachable(error),
         // Shut down under way, connection lost, completion unknown.
         "40003" => DirectoryError::NoAnswer(error.into()),
-        code if code.starts_with("57") || code.starts_with("08") => {
-            DirectoryError::NoAnswer(error.into())
-        }
+        code if code.starts_with("57") || code.starts_with("08") => DirectoryError::NoAnswer(error.into()),
         _ => DirectoryError::Rejected(error.into()),
     }
 }

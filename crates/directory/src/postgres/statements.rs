@@ -127,5 +127,4 @@ pub(super) const READ_CANARY: &str = "select value from canary where id = 'canar
 pub(super) const CREATE_CANARY: &str = "\
     insert into canary (id, value) values ('canary', $1) on conflict do nothing returning true";
 
-pub(super) const CHANGE_CANARY: &str =
-    "update canary set value = $1 where id = 'canary' and value = $2 returning true";
+pub(super) const CHANGE_CANARY: &str = "update canary set value = $1 where id = 'canary' and value = $2 returning true";

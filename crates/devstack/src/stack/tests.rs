@@ -1,0 +1,175 @@
+//! Worlds of real stores around stub programs: order, faults and leftovers are devstack's own.
+
+use super::*;
+use crate::folders::test_folder;
+use crate::plan::{Clock, Fsync};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+struct Here {
+    folder: tempfile::TempDir,
+    /// How often the directory was filled.
+    filled: AtomicUsize,
+}
+
+impl Here {
+    fn new() -> Self {
+        let folder = test_folder().unwrap();
+        let test = std::env::current_exe().unwrap();
+        let stub = test.ancestors().nth(2).unwrap().join("examples/stub-program");
+        for name in ["cellar-cell", "cellar-router"] {
+            std::fs::copy(&stub, folder.path().join(name)).expect("`cargo test` has built the stub");
+        }
+        Self { folder, filled: AtomicUsize::new(0) }
+    }
+
+    fn stack(&self) -> PathBuf {
+        self.folder.path().join("stack")
+    }
+
+    fn world(&self, world: World) -> World {
+        World { programs: Some(self.folder.path().to_owned()), ..world }
+    }
+
+    async fn up(&self, world: World) -> Result<Stack, StackError> {
+        let fill = |given: Bootstrap| async move {
+            let (user, database) = ("postgres://cellar@127.0.0.1:", "/directory");
+            assert!(given.directory_url.starts_with(user) && given.directory_url.ends_with(database));
+            self.filled.fetch_add(1, Ordering::Relaxed);
+            Ok(Keys { service_key: "csk_test".into(), operator_key: "cok_test".into() })
+        };
+        Stack::up(&self.stack(), &self.world(world), Tether::ToUs, fill, |_| ()).await
+    }
+}
+
+fn states(stack: &Stack) -> Vec<(String, bool)> {
+    stack.state().processes.iter().map(|process| (process.name.clone(), process.is_running())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_world_comes_up_is_broken_and_mended_by_name_and_goes_down() {
+    let here = Here::new();
+    let mut stack = here.up(World::of(1, 2)).await.unwrap();
+    let names: Vec<String> = states(&stack).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(
+        names,
+        [
+            "directory",
+            "eu-1-redis-quota",
+            "eu-1-redis-cache",
+            "eu-1-postgres",
+            "eu-1-0",
+            "eu-2-redis-quota",
+            "eu-2-redis-cache",
+            "eu-2-postgres",
+            "eu-2-0",
+            "eu-router",
+        ]
+    );
+    assert_eq!(stack.newly_dead().unwrap().len(), 0);
+
+    // Another command sees, and breaks, the same stack.
+    let mut other = Stack::open(&here.stack()).unwrap();
+    other.kill9("eu-1-postgres").await.unwrap();
+    other.stop("router").await.unwrap();
+    let dead: Vec<String> = stack.newly_dead().unwrap().into_iter().map(|process| process.name).collect();
+    assert_eq!(dead, ["eu-1-postgres", "eu-router"]);
+    let document = stack.state().to_json(stack.folder());
+    assert_eq!(document["state"], "degraded");
+    assert_eq!(document["processes"][3]["state"], "dead");
+
+    let url = |stack: &Stack| stack.state().processes[3].url.clone();
+    let before = url(&other);
+    assert_eq!(other.restart("postgres").await.unwrap(), ["eu-1-postgres", "eu-2-postgres"]);
+    other.restart("eu-router").await.unwrap();
+    assert_eq!(url(&other), before);
+    assert!(states(&other).iter().all(|(_, running)| *running));
+    assert!(other.restart("nobody").await.is_err());
+
+    stack.down().await.unwrap();
+    let stack = Stack::open(&here.stack()).unwrap();
+    assert!(states(&stack).iter().all(|(_, running)| !running));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_that_is_up_is_not_started_again_and_one_that_is_down_keeps_its_directory() {
+    let here = Here::new();
+    let stack = here.up(World::single_cell()).await.unwrap();
+    let again = here.up(World::single_cell()).await.err().unwrap();
+    assert!(matches!(again, StackError::AlreadyUp { .. }), "{again}");
+    stack.down().await.unwrap();
+
+    let stack = here.up(World::single_cell()).await.unwrap();
+    assert_eq!(here.filled.load(Ordering::Relaxed), 1);
+    stack.down().await.unwrap();
+    let other = here.up(World { clock: Clock::Virtual, ..World::single_cell() }).await.err().unwrap();
+    assert!(matches!(other, StackError::OtherShape { .. }), "{other}");
+
+    Stack::open(&here.stack()).unwrap().delete().await.unwrap();
+    assert!(!here.stack().exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_command_left_running_is_ended_and_replaced() {
+    let here = Here::new();
+    let stack = here.up(World::single_cell()).await.unwrap();
+    let lives: Vec<Identity> = stack.state().processes.iter().filter_map(|process| process.life).collect();
+    assert_eq!(lives.len(), 4);
+    // As if the keeper had been another process, now dead, and its tethers had not held.
+    let mut state = StackState::read(&here.stack()).unwrap().unwrap();
+    state.keeper = state.keeper.map(|keeper| Identity { started: keeper.started + 1, ..keeper });
+    state.write(&here.stack()).unwrap();
+
+    let stack = here.up(World::single_cell()).await.unwrap();
+    assert!(lives.iter().all(|life| !life.is_alive()));
+    assert!(states(&stack).iter().all(|(_, running)| *running));
+    stack.delete().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_fails_says_why_in_one_line_and_leaves_nothing_running() {
+    let here = Here::new();
+    std::fs::remove_file(here.folder.path().join("cellar-router")).unwrap();
+    let missing = here.up(World::of(1, 1)).await.err().unwrap();
+    assert_eq!(missing.to_string(), "cellar-router is not built: run `make build`");
+
+    let taken = here.up(World::single_cell()).await.unwrap();
+    let port = taken.state().processes[0].ports[0];
+    let name = taken.state().processes[0].name.clone();
+    taken.down().await.unwrap();
+    let _thief = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let error = here.up(World::single_cell()).await.err().unwrap();
+    assert_eq!(error.to_string(), format!("port {port} is taken by another program: {name} cannot start"));
+    let stack = Stack::open(&here.stack()).unwrap();
+    assert!(states(&stack).iter().all(|(_, running)| !running));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_program_finds_exactly_its_keys_and_secrets_are_its_owners_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let here = Here::new();
+    let stack = here.up(World { fsync: Fsync::Everysec, ..World::of(1, 1) }).await.unwrap();
+    let config = here.stack().join("config");
+    let keys = |file: &str| {
+        let text = std::fs::read_to_string(config.join(file)).unwrap();
+        let mut keys: Vec<String> = text.lines().filter_map(|l| l.split_once(" = ")).map(|(k, _)| k.into()).collect();
+        keys.sort();
+        (text, keys.join(" "))
+    };
+    let (cell, names) = keys("eu-1/cell.toml");
+    assert_eq!(
+        names,
+        "admin_listen allow_unsafe_ack clock data_dir directory_url_file incarnation listen mac_key_file name \
+         pepper_file postgres_url_file public redis_cache_url_file redis_quota_url_file region shards worker_threads"
+    );
+    assert!(cell.contains("allow_unsafe_ack = true") && cell.contains("public = false"));
+    let (_, names) = keys("eu-router/router.toml");
+    assert_eq!(
+        names,
+        "admin_listen clock data_dir directory_url_file listen mac_key_file name pepper_file region worker_threads"
+    );
+    for secret in ["secrets/pepper", "secrets/mac-key", "config/eu-1/postgres_url", "state.json"] {
+        let mode = std::fs::metadata(here.stack().join(secret)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{secret}");
+    }
+    stack.delete().await.unwrap();
+}

@@ -1,0 +1,141 @@
+//! Starting a stack's processes: each when what it needs is ready, those of a kind together.
+
+use crate::postgres::{self, Database};
+use crate::process::{Launch, Tether};
+use crate::stack::{Bootstrap, Keys};
+use crate::state::{ProcessEntry, Role, StackState};
+use crate::{StackError, ports};
+use std::path::Path;
+
+pub(crate) struct Starting<'a> {
+    /// Of the state file, which names whatever has been started.
+    pub(crate) folder: &'a Path,
+    pub(crate) state: &'a mut StackState,
+    pub(crate) tether: Tether,
+}
+
+impl Starting<'_> {
+    pub(crate) async fn everything<F>(
+        &mut self,
+        bootstrap: impl FnOnce(Bootstrap) -> F,
+        say: &mut impl FnMut(&str),
+    ) -> Result<(), StackError>
+    where
+        F: Future<Output = Result<Keys, StackError>>,
+    {
+        let stores = self.state.numbers(|process| process.role.is_store());
+        say(&format!("starting {}", counted(stores.len(), "server")));
+        self.together(&stores).await?;
+        if self.state.service_key.is_none() {
+            say("filling the directory");
+            let keys = bootstrap(Bootstrap {
+                directory_url: self.state.directory_url.clone(),
+                pepper_file: self.state.pepper_file.clone(),
+                topology: self.state.topology.clone(),
+            });
+            let keys = keys.await?;
+            self.state.service_key = Some(keys.service_key);
+            self.state.operator_key = Some(keys.operator_key);
+            self.state.write(self.folder)?;
+        }
+        let cells = self.state.numbers(|process| process.role == Role::Cell);
+        say(&format!("starting {}", counted(cells.len(), "cell")));
+        self.migrate(&cells).await?;
+        self.together(&cells).await?;
+        let routers = self.state.numbers(|process| process.role == Role::Router);
+        if !routers.is_empty() {
+            say(&format!("starting {}", counted(routers.len(), "router")));
+            self.together(&routers).await?;
+        }
+        self.state.complete = true;
+        self.state.serves = true;
+        self.state.write(self.folder)
+    }
+
+    /// Starts all of them that do not run, then waits for each: their starts overlap.
+    pub(crate) async fn together(&mut self, numbers: &[usize]) -> Result<(), StackError> {
+        let processes = &self.state.processes;
+        let starting: Vec<usize> = numbers.iter().copied().filter(|n| !processes[*n].is_running()).collect();
+        self.prepare(&starting).await?;
+        for n in &starting {
+            let process = &mut self.state.processes[*n];
+            take_ports(process).await?;
+            process.life = Some(process.launch.start(&process.name, self.tether)?);
+        }
+        // Whoever is killed now leaves a file that names what he started.
+        self.state.write(self.folder)?;
+        for n in &starting {
+            self.ready(*n).await?;
+        }
+        self.state.write(self.folder)
+    }
+
+    /// Waits for one that has been started.
+    async fn ready(&mut self, n: usize) -> Result<(), StackError> {
+        let process = &mut self.state.processes[n];
+        let Some(life) = process.life else { return Ok(()) };
+        match process.ready.wait(&process.name, life, &process.launch).await {
+            Err(StackError::Died { .. }) if process.role.is_postgres() => {
+                let at = (process.ports[0], process.role.database());
+                process.life = Some(postgres::start(&process.launch, &process.name, at, self.tether).await?);
+                Ok(())
+            }
+            waited => waited,
+        }
+    }
+
+    /// Makes the database clusters that are not there yet.
+    async fn prepare(&self, numbers: &[usize]) -> Result<(), StackError> {
+        let processes = numbers.iter().map(|n| &self.state.processes[*n]).filter(|process| process.role.is_postgres());
+        let single = self.state.world.single;
+        let making = processes.filter_map(|process| {
+            let folder = process.launch.log.parent()?.to_owned();
+            // A single cell has its directory in the same server.
+            let both = single.then_some(Database::Directory);
+            let databases: Vec<Database> = std::iter::once(process.role.database()).chain(both).collect();
+            Some(tokio::task::spawn_blocking(move || postgres::prepare(&folder, &databases)))
+        });
+        all("making a database cluster", making.collect()).await
+    }
+
+    /// `cellar-cell migrate` for each, with the cell's own configuration.
+    async fn migrate(&self, cells: &[usize]) -> Result<(), StackError> {
+        let migrating = cells.iter().map(|n| {
+            let launch = &self.state.processes[*n].launch;
+            let arguments = std::iter::once("migrate".to_owned()).chain(launch.arguments.iter().cloned()).collect();
+            let migrate = Launch { arguments, ..launch.clone() };
+            tokio::task::spawn_blocking(move || migrate.run("migrating a cell's Postgres", ""))
+        });
+        all("migrating a cell's Postgres", migrating.collect()).await
+    }
+}
+
+async fn all(
+    step: &'static str,
+    tasks: Vec<tokio::task::JoinHandle<Result<(), StackError>>>,
+) -> Result<(), StackError> {
+    for task in tasks {
+        task.await.map_err(|error| StackError::Step { step, cause: error.to_string() })??;
+    }
+    Ok(())
+}
+
+fn counted(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Lets go of the ports that were held for it, and sees that nobody else has them.
+async fn take_ports(process: &ProcessEntry) -> Result<(), StackError> {
+    for port in &process.ports {
+        if !ports::release(*port).await {
+            return Err(StackError::PortTaken { name: process.name.clone(), port: *port });
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn stop(process: &ProcessEntry) {
+    if let Some(life) = process.life {
+        life.stop(process.launch.stop).await;
+    }
+}

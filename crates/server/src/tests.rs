@@ -1,0 +1,260 @@
+//! The quota routes and the listener, asked over a real socket; a stub decides.
+
+use crate::{Decider, HttpMetrics, Keys, QuotaApi, admin_routes, bind, limits, serve, serve_plain};
+use bytes::Bytes;
+use cellar_model::{
+    Answer, ApiKey, Check, KeyDocument, KeyKind, KeyName, MacKey, MacKeys, Micros, Revision, Scope, SlotAnswer,
+    SlotName, TierName, TryAgain, Unit, UserId, Verdict, Version,
+};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use prometheus_client::registry::Registry;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use tokio::sync::{Notify, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+const CONSUME: &str = "/v1/internal/quota/consume";
+const BATCH: &str = "/v1/internal/quota/batch";
+
+/// Admits all but `nobody`, remembers what it was asked, and waits for its gate.
+#[derive(Clone)]
+struct Stub {
+    asked: Arc<Mutex<Vec<Check>>>,
+    gate: Arc<Semaphore>,
+    /// Someone has come to the gate.
+    came: Arc<Notify>,
+}
+
+impl Decider for Stub {
+    async fn decide(&self, checks: Vec<Check>) -> Vec<Verdict> {
+        self.came.notify_one();
+        let _open = self.gate.acquire().await.unwrap();
+        let nobody = UserId::new("nobody").unwrap();
+        let verdict = |check: &Check| {
+            if check.user == nobody {
+                return Verdict::try_again(TryAgain::CellDown);
+            }
+            Verdict::Admitted {
+                answer: answer(check.cost.of_unit(&Unit::tokens()).get()),
+                replayed: false,
+                degraded: None,
+            }
+        };
+        let verdicts = checks.iter().map(verdict).collect();
+        self.asked.lock().unwrap().extend(checks);
+        verdicts
+    }
+}
+
+/// What `tokens` were spent shows in `remaining`.
+fn answer(tokens: u64) -> Answer {
+    Answer {
+        charge: None,
+        version: Version(1),
+        tier: TierName::new("pro").unwrap(),
+        catalog_revision: Revision(1),
+        at: Micros(0),
+        slots: vec![SlotAnswer {
+            slot: SlotName::new("monthly").unwrap(),
+            unit: Unit::tokens(),
+            limit: 1_000,
+            remaining: 1_000 - tokens,
+            resets_at: Micros(5_000_000),
+        }],
+    }
+}
+
+struct Server {
+    at: SocketAddr,
+    key: String,
+    stub: Stub,
+    stop: CancellationToken,
+    served: tokio::task::JoinHandle<std::io::Result<()>>,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+impl Server {
+    /// With `hot`, consume passes axum by, as it does in production.
+    async fn start(hot: bool) -> Self {
+        let key = ApiKey::generate(KeyKind::Service, &mut rand::rng());
+        let keys = Keys::new(MacKeys::new(MacKey::new('a', [1; 32]).unwrap(), None));
+        keys.replace(&[KeyDocument {
+            name: KeyName::new("app").unwrap(),
+            kind: KeyKind::Service,
+            hash: key.hash(),
+            scopes: vec![Scope::Quota],
+            auto_enrol: None,
+            revoked: false,
+        }]);
+        let mut registry = Registry::default();
+        let stub = Stub {
+            asked: Arc::default(),
+            gate: Arc::new(Semaphore::new(Semaphore::MAX_PERMITS)),
+            came: Arc::default(),
+        };
+        let api = QuotaApi::new(stub.clone(), keys, HttpMetrics::register(&mut registry));
+        let rest = api.routes().split_for_parts().0.merge(admin_routes(registry, || vec!["still waking".to_owned()]));
+        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let (at, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
+        let served = match hot {
+            true => tokio::spawn(serve(listener, Some(api), rest, stop.clone())),
+            false => tokio::spawn(serve_plain(listener, rest, stop.clone())),
+        };
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        Self { at, key: key.reveal().to_owned(), stub, stop, served, client }
+    }
+
+    fn request(&self, method: Method, path: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+        Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.at))
+            .header("authorization", format!("Bearer {}", self.key))
+            .body(Full::new(body.into()))
+            .unwrap()
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> (StatusCode, HeaderMap, String) {
+        let response = self.client.request(request).await.unwrap();
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        (head.status, head.headers, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    async fn post(&self, path: &str, body: impl Into<Bytes>) -> (StatusCode, String) {
+        let (status, _, body) = self.send(self.request(Method::POST, path, body)).await;
+        (status, body)
+    }
+}
+
+#[tokio::test]
+async fn the_hot_way_and_the_way_through_axum_answer_the_same() {
+    let (hot, cold) = (Server::start(true).await, Server::start(false).await);
+    for body in [r#"{"user_id":"u","cost":5}"#, r#"{"user_id":"nobody"}"#, r#"{"user_id":1}"#, "{"] {
+        let (one, one_headers, one_body) = hot.send(hot.request(Method::POST, CONSUME, body)).await;
+        let (other, other_headers, other_body) = cold.send(cold.request(Method::POST, CONSUME, body)).await;
+        assert_eq!((one, &one_body), (other, &other_body), "{body}");
+        for name in ["content-type", "ratelimit", "ratelimit-policy"] {
+            assert_eq!(one_headers.get(name), other_headers.get(name), "{name} of {body}");
+        }
+        assert!(one_headers["server-timing"].to_str().unwrap().starts_with("route;dur="));
+    }
+}
+
+#[tokio::test]
+async fn bad_input_gets_its_documented_problem() {
+    let server = Server::start(true).await;
+    let huge = format!(r#"{{"user_id":"{}"}}"#, "u".repeat(limits::BODY_MAX));
+    for (body, status, said) in [
+        ("{", 400, "/problems/malformed"),
+        (r#"{"cost":5}"#, 422, "/user_id"),
+        (r#"{"user_id":"u","cost":-5}"#, 422, r#""pointer":"/cost""#),
+        (r#"{"user_id":"u","cost":{"tokens":1.5}}"#, 422, r#""pointer":"/cost/tokens""#),
+        (r#"{"user_id":"u","cost":1099511627777}"#, 422, "0 to 2^40"),
+        (r#"{"user_id":"u","at_us":253402207200000001}"#, 422, r#""pointer":"/at_us""#),
+        (r#"{"user_id":"u","colour":"red"}"#, 422, r#""pointer":"/colour""#),
+        (huge.as_str(), 413, "/problems/too-large"),
+    ] {
+        let (got, answer) = server.post(CONSUME, body.to_owned()).await;
+        assert_eq!(got.as_u16(), status, "{:.80}: {answer}", body);
+        assert!(answer.contains(said), "{:.80}: {answer}", body);
+    }
+    assert!(server.stub.asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn who_may_not_and_what_is_not_there_are_problems_too() {
+    let server = Server::start(true).await;
+    let mut stranger = server.request(Method::POST, CONSUME, "{}");
+    stranger.headers_mut().insert("authorization", "Bearer csk_junk".parse().unwrap());
+    for (request, status) in [
+        (stranger, 401),
+        (server.request(Method::GET, "/nothing", ""), 404),
+        (server.request(Method::GET, CONSUME, ""), 405),
+    ] {
+        let (got, headers, body) = server.send(request).await;
+        assert_eq!(got.as_u16(), status, "{body}");
+        assert_eq!(headers["content-type"], "application/problem+json");
+    }
+}
+
+#[tokio::test]
+async fn what_was_asked_reaches_the_decider() {
+    let server = Server::start(true).await;
+    let mut request =
+        server.request(Method::POST, CONSUME, r#"{"user_id":"u","cost":7,"at_us":9,"attributes":{"model":"large"}}"#);
+    request.headers_mut().insert("idempotency-key", "\"k\"".parse().unwrap());
+    request.headers_mut().insert("cellar-deadline-ms", "120".parse().unwrap());
+    let (status, headers, _) = server.send(request).await;
+    assert_eq!(status, 200);
+    assert_eq!(headers["ratelimit"], r#""monthly";r=993;t=5;a=993;w=5"#);
+    let check = server.stub.asked.lock().unwrap().pop().unwrap();
+    assert_eq!((check.cost.of_unit(&Unit::tokens()).get(), check.cost.of_unit(&Unit::requests()).get()), (7, 1));
+    assert_eq!((check.at, check.deadline.get()), (Some(Micros(9)), 120));
+    assert!(check.key.is_some());
+    assert_eq!(check.attributes[0].value, "large");
+}
+
+#[tokio::test]
+async fn a_batch_answers_in_order_each_item_by_itself() {
+    let server = Server::start(true).await;
+    let body = r#"{"checks":[{"user_id":"a","cost":1},{"user_id":"nobody"},{"user_id":"a","cost":2,"idempotency_key":"own"}]}"#;
+    let mut request = server.request(Method::POST, BATCH, body);
+    request.headers_mut().insert("idempotency-key", "all".parse().unwrap());
+    let (status, _, answer) = server.send(request).await;
+    assert_eq!(status, 200);
+    let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+    let of = |n: usize, pointer: &str| answer.pointer(&format!("/results/{n}{pointer}")).unwrap().clone();
+    assert_eq!([of(0, "/status"), of(1, "/status"), of(2, "/status")], [200, 503, 200]);
+    assert_eq!([of(0, "/policies/0/remaining"), of(2, "/policies/0/remaining")], [999, 998]);
+    let keys: Vec<_> = server.stub.asked.lock().unwrap().iter().map(|check| check.key.unwrap().id).collect();
+    assert_ne!(keys[0], keys[2]);
+}
+
+#[tokio::test]
+async fn a_batch_with_senseless_items_decides_none_and_names_them_all() {
+    let server = Server::start(true).await;
+    let (status, answer) =
+        server.post(BATCH, r#"{"checks":[{},{"user_id":"a"},{"user_id":"a","idempotency_key":""}]}"#).await;
+    assert_eq!(status, 422, "{answer}");
+    assert!(answer.contains("/checks/0/user_id") && answer.contains("/checks/2/idempotency_key"), "{answer}");
+    let items = vec![r#"{"user_id":"a"}"#; 1_001].join(",");
+    let (status, answer) = server.post(BATCH, format!(r#"{{"checks":[{items}]}}"#)).await;
+    assert_eq!(status, 422, "{answer}");
+    assert!(server.stub.asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_stopping_server_finishes_what_is_under_way_and_takes_nothing_new() {
+    let server = Server::start(true).await;
+    server.stub.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let under_way = tokio::spawn(server.client.request(server.request(Method::POST, CONSUME, r#"{"user_id":"u"}"#)));
+    server.stub.came.notified().await;
+    server.stop.cancel();
+    server.stub.gate.add_permits(1);
+    assert_eq!(under_way.await.unwrap().unwrap().status(), 200);
+    server.served.await.unwrap().unwrap();
+    assert!(tokio::net::TcpStream::connect(server.at).await.is_err());
+}
+
+#[tokio::test]
+async fn every_named_series_stands_at_zero_and_unreadiness_has_reasons() {
+    let server = Server::start(true).await;
+    let (_, _, metrics) = server.send(server.request(Method::GET, "/metrics", "")).await;
+    for series in [
+        r#"cellar_requests_total{route="consume",status="200"} 0"#,
+        r#"cellar_verdicts_total{verdict="allowed"} 0"#,
+        r#"cellar_verdicts_total{verdict="denied"} 0"#,
+        r#"cellar_unknowns_total{reason="cell-down"} 0"#,
+        r#"cellar_request_seconds_bucket{le="0.0001",route="consume"} 0"#,
+    ] {
+        assert!(metrics.contains(series), "{series} is not in\n{metrics}");
+    }
+    let (status, _, body) = server.send(server.request(Method::GET, "/readyz", "")).await;
+    assert_eq!((status.as_u16(), body.as_str()), (503, r#"{"reasons":["still waking"]}"#));
+    let (status, _, _) = server.send(server.request(Method::GET, "/healthz", "")).await;
+    assert_eq!(status, 200);
+}
