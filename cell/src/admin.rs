@@ -31,9 +31,7 @@ pub(crate) fn routes(state: AdminState) -> Router {
         .route("/admin/v1/tiers/check", post(check_tier));
     if state.public {
         // Without a router the catalog is changed here.
-        routes = routes
-            .route("/admin/v1/tiers", get(tiers))
-            .route("/admin/v1/tiers/{name}", get(tier).put(put_tier));
+        routes = routes.route("/admin/v1/tiers", get(tiers)).route("/admin/v1/tiers/{name}", get(tier).put(put_tier));
     }
     let keys = state.keys.clone();
     routes.layer(axum::middleware::from_fn_with_state(keys, operators_only)).with_state(state)
@@ -110,14 +108,19 @@ async fn put_tier(
     let problems = state.catalog.check(&document).err().unwrap_or_default();
     if query.dry_run {
         let before = before.map(|tier| tier.document);
-        return Ok(axum::Json(serde_json::json!({ "before": before, "after": document, "problems": problems })).into_response());
+        return Ok(axum::Json(serde_json::json!({ "before": before, "after": document, "problems": problems }))
+            .into_response());
     }
     if !problems.is_empty() {
         return Err(HttpProblem(Problem::new(ProblemType::Invalid).errors(problems)));
     }
     match catalog::put_tier(&state.directory, &document, before.map(|tier| tier.revision)).await {
-        Ok(catalog::Put::Done(revision)) => Ok(axum::Json(serde_json::json!({ "name": name, "revision": revision })).into_response()),
-        Ok(catalog::Put::Stale(_)) => Err(HttpProblem(Problem::new(ProblemType::Conflict).detail("the tier has changed meanwhile"))),
+        Ok(catalog::Put::Done(revision)) => {
+            Ok(axum::Json(serde_json::json!({ "name": name, "revision": revision })).into_response())
+        }
+        Ok(catalog::Put::Stale(_)) => {
+            Err(HttpProblem(Problem::new(ProblemType::Conflict).detail("the tier has changed meanwhile")))
+        }
         Err(_) => Err(ProblemType::TryAgain.into()),
     }
 }

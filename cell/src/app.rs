@@ -68,7 +68,8 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
     let http_metrics = HttpMetrics::register(&mut registry);
     let pools = PoolGauges::register(&mut registry);
     let quota_metrics = QuotaMetrics::register(&mut registry, config.shards);
-    let quota = Quota::start(quota_config(&config, &secrets), quota_pool.clone(), host, catalog.tiers(), quota_metrics).await?;
+    let quota =
+        Quota::start(quota_config(&config, &secrets), quota_pool.clone(), host, catalog.tiers(), quota_metrics).await?;
     let accounts = accounts(&config, &secrets, &standard_pool, &directory, &catalog)?;
     accounts.register(&mut registry);
 
@@ -80,8 +81,13 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
         async move { accounts.run(background).await }
     });
 
-    let admin_state =
-        AdminState { quota: quota.clone(), catalog: catalog.clone(), directory, keys: keys.clone(), public: config.public };
+    let admin_state = AdminState {
+        quota: quota.clone(),
+        catalog: catalog.clone(),
+        directory,
+        keys: keys.clone(),
+        public: config.public,
+    };
     let readiness = readiness(&catalog);
     let admin = cellar_server::admin_routes(registry, readiness).merge(admin::routes(admin_state));
     let admin = tokio::spawn(cellar_server::serve_plain(admin_listener, admin, background.clone()));

@@ -123,9 +123,7 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
         let named = entries.iter().filter(|entry| entry.name == policy.name);
         let entry = match &policy.pin {
             Pin::Digest(digest) => named.into_iter().find(|entry| entry.digest.0 == *digest),
-            Pin::Major(major) => {
-                named.filter(|entry| version(entry)[0] == *major).max_by_key(|entry| version(entry))
-            }
+            Pin::Major(major) => named.filter(|entry| version(entry)[0] == *major).max_by_key(|entry| version(entry)),
         }?;
         self.policies.lock().ok()?.get(&entry.digest).cloned()
     }
@@ -140,7 +138,8 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
             Ok(bytes) if Digest::of(&bytes) == entry.digest => bytes,
             _ => {
                 let bytes = catalog::artifact(&self.directory, &entry.digest).await?;
-                let bytes = bytes.with_context(|| format!("the artifact of {}@{} is missing", entry.name, entry.version))?;
+                let bytes =
+                    bytes.with_context(|| format!("the artifact of {}@{} is missing", entry.name, entry.version))?;
                 write_atomically(&path, &bytes)?;
                 bytes
             }

@@ -20,7 +20,9 @@ impl FolderLock {
             Err(std::fs::TryLockError::WouldBlock) => {
                 anyhow::bail!("another process serves this cell: {} is locked", path.display())
             }
-            Err(std::fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+            Err(std::fs::TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("cannot lock {}", path.display()))
+            }
         }
     }
 }

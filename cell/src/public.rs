@@ -50,7 +50,9 @@ pub(crate) async fn sign_up(
         return Err(Problem::new(ProblemType::Forbidden).into());
     }
     if body.region.as_ref().is_some_and(|region| *region != state.region) {
-        return Err(Problem::new(ProblemType::Invalid).detail(format!("this cell serves {} only", state.region)).into());
+        return Err(Problem::new(ProblemType::Invalid)
+            .detail(format!("this cell serves {} only", state.region))
+            .into());
     }
     let caller = headers.get(header::CALLER).and_then(|name| name.to_str().ok()?.parse().ok());
     let placed = PlacedSignUp {

@@ -2,8 +2,8 @@
 
 use crate::stack::Target;
 use anyhow::bail;
-use cellar_model::wire::AuditedUser;
 use cellar_model::CellName;
+use cellar_model::wire::AuditedUser;
 use std::time::Duration;
 use tokio::time::Instant;
 

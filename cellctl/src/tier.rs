@@ -33,15 +33,15 @@ pub(crate) async fn run(folder: &Path, command: TierCommand) -> anyhow::Result<(
 
 async fn apply(folder: &Path, file: &Path, yes: bool) -> anyhow::Result<()> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let document =
-        TierDocument::from_toml(&text).with_context(|| format!("{} is no tier", file.display()))?;
+    let document = TierDocument::from_toml(&text).with_context(|| format!("{} is no tier", file.display()))?;
     let admin = Target::find(folder)?.admin;
     let change = admin.tier_change(&document).await?;
     if !change.problems.is_empty() {
         let problems: Vec<String> = change.problems.iter().map(|p| format!("  {}: {}", p.pointer, p.message)).collect();
         bail!("{} cannot be put in force:\n{}", file.display(), problems.join("\n"));
     }
-    let (before, after) = (change.before.map(|tier| toml::to_string_pretty(&tier)).transpose()?, toml::to_string_pretty(&change.after)?);
+    let (before, after) =
+        (change.before.map(|tier| toml::to_string_pretty(&tier)).transpose()?, toml::to_string_pretty(&change.after)?);
     if before.as_deref() == Some(&after) {
         println!("tier {} is as the file says already", document.name);
         return Ok(());

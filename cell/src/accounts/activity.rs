@@ -1,11 +1,12 @@
 //! When a session was last active: noted in memory, written behind in batches.
 
 use super::statements;
+use cellar_quota::{Clock, ClockMode};
 use cellar_model::{Micros, SessionId};
 use sqlx::PgPool;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration};
 use tokio_util::sync::CancellationToken;
 
 /// Notes of one session are at least this far apart.
@@ -76,6 +77,5 @@ impl Activity {
 }
 
 fn now() -> Micros {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Micros::default().saturating_add(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+    Clock::new(ClockMode::Wall).now()
 }

@@ -38,11 +38,7 @@ pub(crate) async fn run(command: PolicyCommand) -> anyhow::Result<()> {
     // Compilers and files block; nothing else runs meanwhile.
     tokio::task::spawn_blocking(move || match command {
         PolicyCommand::Build { crates, out } => build::build(&crates, &out),
-        PolicyCommand::Run {
-            component,
-            settings,
-            requests,
-        } => replay::replay(&component, &settings, &requests),
+        PolicyCommand::Run { component, settings, requests } => replay::replay(&component, &settings, &requests),
     })
     .await?
 }

@@ -2,9 +2,7 @@
 
 use anyhow::{Context, bail, ensure};
 use cellar_model::{Amount, Micros};
-use cellar_policy_host::{
-    ConfigureError, Host, HostLimits, Operation, Outcome, Policy, Request, Stores,
-};
+use cellar_policy_host::{ConfigureError, Host, HostLimits, Operation, Outcome, Policy, Request, Stores};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -53,23 +51,12 @@ struct OutcomeLine {
 }
 
 pub(super) fn replay(component: &Path, settings: &Path, requests: &Path) -> anyhow::Result<()> {
-    ensure!(
-        !(is_stdin(settings) && is_stdin(requests)),
-        "only one of --settings and --requests can be -"
-    );
+    ensure!(!(is_stdin(settings) && is_stdin(requests)), "only one of --settings and --requests can be -");
     let host = Host::new(HostLimits::default())?;
-    let bytes =
-        fs::read(component).with_context(|| format!("cannot read {}", component.display()))?;
-    let policy = host
-        .load(&bytes)
-        .with_context(|| component.display().to_string())?;
+    let bytes = fs::read(component).with_context(|| format!("cannot read {}", component.display()))?;
+    let policy = host.load(&bytes).with_context(|| component.display().to_string())?;
     let parameters = configure(&policy, settings)?;
-    let mut run = Run {
-        stores: Stores::new(&host),
-        policy,
-        parameters,
-        users: HashMap::new(),
-    };
+    let mut run = Run { stores: Stores::new(&host), policy, parameters, users: HashMap::new() };
 
     let mut input = open(requests)?;
     let mut output = BufWriter::new(io::stdout().lock());
@@ -83,21 +70,13 @@ pub(super) fn replay(component: &Path, settings: &Path, requests: &Path) -> anyh
 
 fn configure(policy: &Policy, settings: &Path) -> anyhow::Result<Vec<u8>> {
     let mut json = String::new();
-    open(settings)?
-        .read_to_string(&mut json)
-        .with_context(|| format!("cannot read {}", settings.display()))?;
+    open(settings)?.read_to_string(&mut json).with_context(|| format!("cannot read {}", settings.display()))?;
     match policy.configure(&json) {
         Ok(parameters) => Ok(parameters),
         Err(ConfigureError::Refused(problems)) => {
-            let lines: Vec<String> = problems
-                .iter()
-                .map(|p| format!("\n  {}: {}", shown(&p.pointer), p.message))
-                .collect();
-            bail!(
-                "{}: the settings are not fit:{}",
-                settings.display(),
-                lines.concat()
-            )
+            let lines: Vec<String> =
+                problems.iter().map(|p| format!("\n  {}: {}", shown(&p.pointer), p.message)).collect();
+            bail!("{}: the settings are not fit:{}", settings.display(), lines.concat())
         }
         Err(other) => Err(other).with_context(|| settings.display().to_string()),
     }
@@ -149,27 +128,14 @@ impl Run {
     }
 
     fn one(&mut self, line: &[u8]) -> anyhow::Result<Outcome> {
-        ensure!(
-            line.len() <= LINE_MAX_BYTES,
-            "longer than {LINE_MAX_BYTES} bytes"
-        );
+        ensure!(line.len() <= LINE_MAX_BYTES, "longer than {LINE_MAX_BYTES} bytes");
         let line: RequestLine = serde_json::from_slice(line)?;
-        ensure!(
-            line.at_us <= Micros::MAX.0,
-            "at_us must be at most {}",
-            Micros::MAX.0
-        );
-        ensure!(
-            self.users.len() < USERS_MAX || self.users.contains_key(&line.user),
-            "more than {USERS_MAX} users"
-        );
+        ensure!(line.at_us <= Micros::MAX.0, "at_us must be at most {}", Micros::MAX.0);
+        ensure!(self.users.len() < USERS_MAX || self.users.contains_key(&line.user), "more than {USERS_MAX} users");
         let user = self.users.entry(line.user).or_default();
         user.now_us = user.now_us.max(line.at_us);
-        let attributes: Vec<(&str, &str)> = line
-            .attributes
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect();
+        let attributes: Vec<(&str, &str)> =
+            line.attributes.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let request = Request {
             operation: line.operation.into(),
             now_us: user.now_us,
@@ -178,9 +144,7 @@ impl Run {
             held_at_us: line.held_at_us,
             attributes: &attributes,
         };
-        let outcome = self
-            .stores
-            .decide(&self.policy, &self.parameters, &user.state, &request)?;
+        let outcome = self.stores.decide(&self.policy, &self.parameters, &user.state, &request)?;
         if let Some(state) = &outcome.state {
             user.state.clone_from(state);
         }
@@ -214,9 +178,7 @@ fn open(path: &Path) -> anyhow::Result<Box<dyn BufRead>> {
 /// The reader of our output had enough: no failure of ours.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let io = error.downcast_ref::<io::Error>().map(io::Error::kind);
-    let json = error
-        .downcast_ref::<serde_json::Error>()
-        .and_then(serde_json::Error::io_error_kind);
+    let json = error.downcast_ref::<serde_json::Error>().and_then(serde_json::Error::io_error_kind);
     io.or(json) == Some(io::ErrorKind::BrokenPipe)
 }
 

@@ -25,18 +25,9 @@ impl Toolchain {
         let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let output = Command::new(&rustc).args(["--print", "sysroot"]).output();
         let output = output.with_context(|| format!("{} does not start", rustc.display()))?;
-        ensure!(
-            output.status.success(),
-            "{} cannot name its sysroot",
-            rustc.display()
-        );
+        ensure!(output.status.success(), "{} cannot name its sysroot", rustc.display());
         let sysroot = PathBuf::from(String::from_utf8(output.stdout)?.trim_end());
-        if sysroot
-            .join("lib/rustlib")
-            .join(TARGET)
-            .join("lib")
-            .is_dir()
-        {
+        if sysroot.join("lib/rustlib").join(TARGET).join("lib").is_dir() {
             return Ok(Self::Ordinary);
         }
         let unpacked = cache()?.join("wasm-target");
@@ -46,27 +37,15 @@ impl Toolchain {
                 "this machine cannot compile to {TARGET}; run: rustup target add {TARGET}   (or: scripts/wasm-target)"
             );
         }
-        Ok(Self::Unpacked {
-            rustc: unpacked.join("rustc"),
-            linker,
-        })
+        Ok(Self::Unpacked { rustc: unpacked.join("rustc"), linker })
     }
 
     /// `cargo build` of one crate for the target, for speed and small size, into a target folder of
     /// its own: it shares nothing with the native build and must not wait for its lock.
-    pub(super) fn cargo_build(
-        &self,
-        manifest: &Path,
-        workspace: &Path,
-        target_dir: &Path,
-    ) -> Command {
+    pub(super) fn cargo_build(&self, manifest: &Path, workspace: &Path, target_dir: &Path) -> Command {
         let mut cargo = Command::new("cargo");
         cargo.args(["build", "--release", "--target", TARGET]);
-        cargo
-            .arg("--manifest-path")
-            .arg(manifest)
-            .arg("--target-dir")
-            .arg(target_dir);
+        cargo.arg("--manifest-path").arg(manifest).arg("--target-dir").arg(target_dir);
         let profile = [
             ("OPT_LEVEL", "3"),
             ("LTO", "fat"),
@@ -78,9 +57,7 @@ impl Toolchain {
         for (key, value) in profile {
             cargo.env(format!("CARGO_PROFILE_RELEASE_{key}"), value);
         }
-        cargo
-            .env_remove("RUSTFLAGS")
-            .env("CARGO_ENCODED_RUSTFLAGS", flags(workspace).join("\u{1f}"));
+        cargo.env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", flags(workspace).join("\u{1f}"));
         if let Self::Unpacked { rustc, linker } = self {
             cargo.arg("-Zbuild-std=std,panic_abort");
             // That flag is meant for compilers of the night; a released one takes it with this.
@@ -93,10 +70,7 @@ impl Toolchain {
 
 /// Paths are made the same everywhere: a digest shall say what a policy does, not where it was built.
 fn flags(workspace: &Path) -> Vec<String> {
-    let mut flags = vec![
-        "-C".to_owned(),
-        format!("link-arg=-zstack-size={STACK_BYTES}"),
-    ];
+    let mut flags = vec!["-C".to_owned(), format!("link-arg=-zstack-size={STACK_BYTES}")];
     let mut remap = |from: &Path, to: &str| {
         flags.push(format!("--remap-path-prefix={}={to}", from.display()));
     };
@@ -114,16 +88,10 @@ fn flags(workspace: &Path) -> Vec<String> {
 
 /// As `scripts/wasm-target` has it.
 fn cache() -> anyhow::Result<PathBuf> {
-    let set = |name: &str| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(cache) = set("CELLAR_CACHE") {
         return Ok(cache);
     }
     let caches = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
-    Ok(caches
-        .context("neither CELLAR_CACHE nor HOME is set")?
-        .join("cellar"))
+    Ok(caches.context("neither CELLAR_CACHE nor HOME is set")?.join("cellar"))
 }

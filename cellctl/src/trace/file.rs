@@ -40,11 +40,8 @@ pub(crate) fn read(path: &Path) -> Result<Vec<TraceRequest>> {
     let got = reader.read(&mut magic)?;
     let start = std::io::Cursor::new(magic[..got].to_vec()).chain(reader);
     // By content, not by name: a renamed file is read all the same.
-    let result = if magic[..got] == [0x1f, 0x8b] {
-        parse(flate2::read::MultiGzDecoder::new(start))
-    } else {
-        parse(start)
-    };
+    let result =
+        if magic[..got] == [0x1f, 0x8b] { parse(flate2::read::MultiGzDecoder::new(start)) } else { parse(start) };
     result.with_context(|| format!("the trace {} cannot be played", path.display()))
 }
 
@@ -74,10 +71,12 @@ pub(crate) fn parse(input: impl Read) -> Result<Vec<TraceRequest>> {
 impl Columns {
     fn find(header: &csv::StringRecord) -> Result<Self> {
         let position = |names: &[&str]| {
-            header.iter().position(|column| names.contains(&column.trim_start_matches('\u{feff}').to_lowercase().as_str()))
+            header
+                .iter()
+                .position(|column| names.contains(&column.trim_start_matches('\u{feff}').to_lowercase().as_str()))
         };
-        let time = position(&TIME)
-            .ok_or_else(|| anyhow!("line 1: no column of times; name one of {}", TIME.join(", ")))?;
+        let time =
+            position(&TIME).ok_or_else(|| anyhow!("line 1: no column of times; name one of {}", TIME.join(", ")))?;
         let tokens: Vec<usize> = match position(&TOTAL) {
             Some(total) => vec![total],
             None => [position(&CONTEXT), position(&GENERATED)].into_iter().flatten().collect(),
@@ -131,7 +130,8 @@ mod tests {
 
     #[test]
     fn columns_are_found_by_name_and_times_read_in_their_forms() {
-        let text = "GeneratedTokens,TIMESTAMP,ContextTokens\n44,2023-11-16 18:15:46.6805900,374\n1,2023-11-16T18:15:47Z,2\n";
+        let text =
+            "GeneratedTokens,TIMESTAMP,ContextTokens\n44,2023-11-16 18:15:46.6805900,374\n1,2023-11-16T18:15:47Z,2\n";
         let requests = parse(text.as_bytes()).unwrap();
         assert_eq!(requests[0], TraceRequest { at: Micros(1_700_158_546_680_590), tokens: 418, user: None });
         assert_eq!(requests[1].at.to_rfc3339(), "2023-11-16T18:15:47Z");

@@ -104,7 +104,11 @@ pub(crate) async fn run(folder: &Path, command: TraceCommand) -> anyhow::Result<
             play(folder, arguments, requests).await
         }
         TraceCommand::Generate { requests, seed, out } => {
-            anyhow::ensure!((1..=file::REQUESTS_MAX).contains(&requests), "--requests must be 1 to {}", file::REQUESTS_MAX);
+            anyhow::ensure!(
+                (1..=file::REQUESTS_MAX).contains(&requests),
+                "--requests must be 1 to {}",
+                file::REQUESTS_MAX
+            );
             let trace = generate::generate(requests, seed);
             if out.as_os_str() == "-" {
                 generate::write(&trace, std::io::stdout().lock())?;

@@ -78,7 +78,12 @@ mod tests {
 
     fn crowd() -> Crowd {
         let tier = |name: &str| TierName::new(name).unwrap();
-        Crowd { users: 1_000, zipf: 1.1, seed: 1, tiers: vec![(tier("free"), 80), (tier("pro"), 17), (tier("enterprise"), 3)] }
+        Crowd {
+            users: 1_000,
+            zipf: 1.1,
+            seed: 1,
+            tiers: vec![(tier("free"), 80), (tier("pro"), 17), (tier("enterprise"), 3)],
+        }
     }
 
     fn requests(n: usize) -> Vec<TraceRequest> {

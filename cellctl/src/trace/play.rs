@@ -33,7 +33,11 @@ struct Player {
 }
 
 /// Plays `requests` through the stack in `folder` and prints what came of it.
-pub(crate) async fn play(folder: &Path, arguments: PlayArguments, requests: Vec<TraceRequest>) -> anyhow::Result<ExitCode> {
+pub(crate) async fn play(
+    folder: &Path,
+    arguments: PlayArguments,
+    requests: Vec<TraceRequest>,
+) -> anyhow::Result<ExitCode> {
     let target = Target::find(folder)?;
     let is_virtual = target.local.as_ref().is_some_and(|state| state.world.clock == Clock::Virtual);
     anyhow::ensure!(
@@ -103,7 +107,12 @@ async fn sign_up(people: &[Person], doors: &[(String, Client)], play: &str) -> a
     users.into_iter().collect()
 }
 
-fn players(users: &[UserId], doors: &[(String, Client)], requests: Vec<TraceRequest>, senders: &[usize]) -> Vec<Player> {
+fn players(
+    users: &[UserId],
+    doors: &[(String, Client)],
+    requests: Vec<TraceRequest>,
+    senders: &[usize],
+) -> Vec<Player> {
     let mut players: Vec<Player> = users
         .iter()
         .enumerate()

@@ -159,7 +159,8 @@ impl Books {
             admitted[one.person].0 += 1;
             admitted[one.person].1 += one.tokens;
         }
-        let audited: HashMap<UserId, AuditedUser> = audited.into_iter().map(|(_, user)| (user.user_id.clone(), user)).collect();
+        let audited: HashMap<UserId, AuditedUser> =
+            audited.into_iter().map(|(_, user)| (user.user_id.clone(), user)).collect();
         let mut mismatches = Vec::new();
         for (number, (user, (requests, tokens))) in users.iter().zip(&admitted).enumerate() {
             let label = &people[number].label;
@@ -190,7 +191,9 @@ impl fmt::Display for Report {
         header.extend(slots.iter().map(|slot| format!("denied {slot}")));
         header.extend(["too large", "tokens asked", "charged", "refused"].map(str::to_owned));
         let mut rows = vec![header];
-        let total = std::iter::once((&"total".to_owned(), &self.total)).map(|(name, line)| line.row(name, &slots)).collect::<Vec<_>>();
+        let total = std::iter::once((&"total".to_owned(), &self.total))
+            .map(|(name, line)| line.row(name, &slots))
+            .collect::<Vec<_>>();
         rows.extend(self.tiers.iter().map(|(name, line)| line.row(name, &slots)));
         rows.extend(total);
         write_table(f, &rows)?;
@@ -215,7 +218,9 @@ impl fmt::Display for Books {
             return write!(
                 f,
                 "books agree: {} requests and {} tokens admitted = ledger = Redis records = Postgres records, for each of {} users",
-                grouped(self.requests), grouped(self.tokens), grouped(self.users as u64)
+                grouped(self.requests),
+                grouped(self.tokens),
+                grouped(self.users as u64)
             );
         }
         write!(f, "BOOKS DO NOT AGREE for {} users:", self.mismatches.len())?;
@@ -238,7 +243,8 @@ impl TierLine {
 /// The first column to the left, numbers to the right.
 fn write_table(f: &mut fmt::Formatter<'_>, rows: &[Vec<String>]) -> fmt::Result {
     let columns = rows.first().map_or(0, Vec::len);
-    let widths: Vec<usize> = (0..columns).map(|n| rows.iter().map(|row| row[n].chars().count()).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> =
+        (0..columns).map(|n| rows.iter().map(|row| row[n].chars().count()).max().unwrap_or(0)).collect();
     for row in rows {
         write!(f, "{:<width$}", row[0], width = widths[0])?;
         for (cell, width) in row.iter().zip(&widths).skip(1) {

@@ -29,7 +29,7 @@ pub struct Stack {
     folders: Folders,
     state: StackState,
     tether: Tether,
-    /// Who ran when one last looked.
+    /// Who ran when one last looked; empty for one that has only been opened.
     seen: HashSet<String>,
 }
 
@@ -67,7 +67,9 @@ impl Stack {
             stack.state.keeper = None;
         }
         stack.save()?;
-        started.map(|()| stack)
+        started?;
+        stack.seen = stack.state.running_names();
+        Ok(stack)
     }
 
     /// A stack that was started before.
@@ -102,9 +104,7 @@ impl Stack {
     /// The processes that have ended since one last asked, whoever ended them.
     pub fn newly_dead(&mut self) -> Result<Vec<ProcessEntry>, StackError> {
         self.reread()?;
-        let running = self.state.processes.iter().filter(|process| process.is_running());
-        let running: HashSet<String> = running.map(|process| process.name.clone()).collect();
-        let before = std::mem::replace(&mut self.seen, running);
+        let before = std::mem::replace(&mut self.seen, self.state.running_names());
         let ended = |process: &&ProcessEntry| before.contains(&process.name) && !self.seen.contains(&process.name);
         Ok(self.state.processes.iter().filter(ended).cloned().collect())
     }

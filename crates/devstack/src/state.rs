@@ -7,6 +7,7 @@ use crate::postgres::Database;
 use crate::process::{Identity, Launch};
 use crate::ready::Ready;
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,7 +136,12 @@ impl StackState {
     }
 
     pub fn running(&self) -> usize {
-        self.processes.iter().filter(|process| process.is_running()).count()
+        self.running_names().len()
+    }
+
+    pub(crate) fn running_names(&self) -> HashSet<String> {
+        let running = self.processes.iter().filter(|process| process.is_running());
+        running.map(|process| process.name.clone()).collect()
     }
 
     /// The document of `cellctl status --json`.

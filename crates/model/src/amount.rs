@@ -79,10 +79,7 @@ impl Cost {
 
     /// A bare number: that many tokens, and one request.
     pub fn tokens(tokens: Amount) -> Self {
-        Self(vec![
-            (Unit::requests(), Amount::ONE),
-            (Unit::tokens(), tokens),
-        ])
+        Self(vec![(Unit::requests(), Amount::ONE), (Unit::tokens(), tokens)])
     }
 
     /// Of the units given, and one request unless they say otherwise.
@@ -102,10 +99,7 @@ impl Cost {
     }
 
     pub fn of_unit(&self, unit: &Unit) -> Amount {
-        self.0
-            .iter()
-            .find(|(u, _)| u == unit)
-            .map_or(Amount(0), |(_, amount)| *amount)
+        self.0.iter().find(|(u, _)| u == unit).map_or(Amount(0), |(_, amount)| *amount)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &(Unit, Amount)> {
@@ -173,33 +167,13 @@ mod tests {
 
     #[test]
     fn requests_are_one_unless_said_otherwise() {
-        assert_eq!(
-            parse(r#"{"tokens":5}"#)
-                .unwrap()
-                .of_unit(&Unit::requests())
-                .get(),
-            1
-        );
-        assert_eq!(
-            parse(r#"{"requests":0}"#)
-                .unwrap()
-                .of_unit(&Unit::requests())
-                .get(),
-            0
-        );
+        assert_eq!(parse(r#"{"tokens":5}"#).unwrap().of_unit(&Unit::requests()).get(), 1);
+        assert_eq!(parse(r#"{"requests":0}"#).unwrap().of_unit(&Unit::requests()).get(), 0);
     }
 
     #[test]
     fn negative_fractional_huge_and_doubled_amounts_are_refused() {
-        for bad in [
-            "-1",
-            "1.5",
-            "1099511627777",
-            r#"{"tokens":-3}"#,
-            r#"{"a":1,"a":2}"#,
-            "\"5\"",
-            "[]",
-        ] {
+        for bad in ["-1", "1.5", "1099511627777", r#"{"tokens":-3}"#, r#"{"a":1,"a":2}"#, "\"5\"", "[]"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
         assert!(parse("-1").unwrap_err().contains("0 to 2^40"));

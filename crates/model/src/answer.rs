@@ -1,9 +1,6 @@
 //! What the quota engine answers, as it travels from cell to router and as it is kept for repeats.
 
-use crate::{
-    Amount, CellName, Epoch, Fence, Micros, Revision, SettingProblem, SlotName, TierName, Unit,
-    Version,
-};
+use crate::{Amount, CellName, Epoch, Fence, Micros, Revision, SettingProblem, SlotName, TierName, Unit, Version};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -71,11 +68,7 @@ pub struct ChargeId {
 
 impl fmt::Display for ChargeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "c{}-{}-{}-{}",
-            self.epoch, self.fence, self.version, self.place
-        )
+        write!(f, "c{}-{}-{}-{}", self.epoch, self.fence, self.version, self.place)
     }
 }
 

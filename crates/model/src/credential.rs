@@ -62,10 +62,7 @@ impl ApiKey {
         if checksum(body) != sum {
             return Err(KeyError);
         }
-        Ok(Self {
-            kind,
-            text: text.to_owned(),
-        })
+        Ok(Self { kind, text: text.to_owned() })
     }
 
     pub fn kind(&self) -> KeyKind {
@@ -156,10 +153,7 @@ mod tests {
         assert_eq!(ApiKey::parse(key.reveal()), Ok(key.clone()));
         let mut typo = key.reveal().to_owned().into_bytes();
         typo[10] = if typo[10] == b'a' { b'b' } else { b'a' };
-        assert_eq!(
-            ApiKey::parse(std::str::from_utf8(&typo).unwrap()),
-            Err(KeyError)
-        );
+        assert_eq!(ApiKey::parse(std::str::from_utf8(&typo).unwrap()), Err(KeyError));
         for bad in ["", "csk_", "cok_ééééééééééééééééééé", "xyz"] {
             assert_eq!(ApiKey::parse(bad), Err(KeyError));
         }

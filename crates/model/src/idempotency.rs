@@ -25,9 +25,7 @@ pub struct IdempotencyKey {
 
 impl KeyId {
     pub fn new(caller: &KeyName, user: &UserId, operation: &str, key: &str) -> Self {
-        Self(hash128(
-            &[caller.as_str(), user.as_str(), operation, key].map(str::as_bytes),
-        ))
+        Self(hash128(&[caller.as_str(), user.as_str(), operation, key].map(str::as_bytes)))
     }
 }
 

@@ -19,11 +19,7 @@ fn check(what: &'static str, max: usize, name: &str) -> Result<SmolStr, NameErro
     if fits && name.bytes().all(plain) {
         return Ok(SmolStr::new(name));
     }
-    Err(NameError {
-        what,
-        max,
-        got: name.chars().take(max + 8).collect(),
-    })
+    Err(NameError { what, max, got: name.chars().take(max + 8).collect() })
 }
 
 macro_rules! name {

@@ -11,10 +11,7 @@ pub struct SettingProblem {
 
 impl SettingProblem {
     pub fn new(pointer: &str, message: &str) -> Self {
-        Self {
-            pointer: pointer.to_owned(),
-            message: message.to_owned(),
-        }
+        Self { pointer: pointer.to_owned(), message: message.to_owned() }
     }
 }
 
@@ -75,9 +72,7 @@ impl ProblemType {
     /// The `type` member. A denial has the registered type; the rest are documented at this path.
     pub fn uri(self) -> String {
         match self {
-            ProblemType::QuotaExceeded => {
-                "https://iana.org/assignments/http-problem-types#quota-exceeded".to_owned()
-            }
+            ProblemType::QuotaExceeded => "https://iana.org/assignments/http-problem-types#quota-exceeded".to_owned(),
             other => format!("/problems/{}", other.slug()),
         }
     }
@@ -96,12 +91,7 @@ pub struct Problem {
 
 impl Problem {
     pub fn new(kind: ProblemType) -> Self {
-        Self {
-            kind,
-            detail: None,
-            errors: Vec::new(),
-            retry_after_s: None,
-        }
+        Self { kind, detail: None, errors: Vec::new(), retry_after_s: None }
     }
 
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
@@ -128,10 +118,7 @@ impl Problem {
             body.insert("detail".into(), detail.as_str().into());
         }
         if !self.errors.is_empty() {
-            let errors = self
-                .errors
-                .iter()
-                .map(|e| serde_json::json!({"pointer": e.pointer, "message": e.message}));
+            let errors = self.errors.iter().map(|e| serde_json::json!({"pointer": e.pointer, "message": e.message}));
             body.insert("errors".into(), errors.collect());
         }
         body

@@ -36,17 +36,12 @@ impl Ring {
                 .iter()
                 .enumerate()
                 .flat_map(|(cell, (name, weight))| {
-                    (0..*weight).map(move |n| VirtualNode {
-                        point: Point(xxh3_64(format!("{name}#{n}").as_bytes())),
-                        cell,
-                    })
+                    (0..*weight)
+                        .map(move |n| VirtualNode { point: Point(xxh3_64(format!("{name}#{n}").as_bytes())), cell })
                 })
                 .collect(),
         );
-        Ok(Self {
-            nodes,
-            cells: sorted.into_iter().map(|(name, _)| name.clone()).collect(),
-        })
+        Ok(Self { nodes, cells: sorted.into_iter().map(|(name, _)| name.clone()).collect() })
     }
 
     /// The cell on whose arc `key` falls: the first virtual node at or after its point.
@@ -116,10 +111,7 @@ mod tests {
     use super::*;
 
     fn ring(names: &[&str]) -> Ring {
-        let cells: Vec<_> = names
-            .iter()
-            .map(|n| (CellName::new(n).unwrap(), 128))
-            .collect();
+        let cells: Vec<_> = names.iter().map(|n| (CellName::new(n).unwrap(), 128)).collect();
         Ring::new(&cells).unwrap()
     }
 
@@ -130,11 +122,7 @@ mod tests {
         let mut seen = 0;
         for line in vectors.lines().filter(|line| !line.starts_with('#')) {
             let (id, owner) = line.split_once(' ').unwrap();
-            assert_eq!(
-                ring.owner(PlacementKey::new(id)).as_str(),
-                owner,
-                "owner of {id}"
-            );
+            assert_eq!(ring.owner(PlacementKey::new(id)).as_str(), owner, "owner of {id}");
             seen += 1;
         }
         assert_eq!(seen, 1000);
@@ -142,16 +130,10 @@ mod tests {
 
     #[test]
     fn the_order_cells_are_named_in_does_not_matter() {
-        let (a, b) = (
-            ring(&["eu-1", "eu-2", "eu-3"]),
-            ring(&["eu-3", "eu-1", "eu-2"]),
-        );
+        let (a, b) = (ring(&["eu-1", "eu-2", "eu-3"]), ring(&["eu-3", "eu-1", "eu-2"]));
         for n in 0..1000 {
             let id = format!("user-{n}");
-            assert_eq!(
-                a.owner(PlacementKey::new(&id)),
-                b.owner(PlacementKey::new(&id))
-            );
+            assert_eq!(a.owner(PlacementKey::new(&id)), b.owner(PlacementKey::new(&id)));
         }
     }
 
@@ -161,10 +143,7 @@ mod tests {
         let ids: Vec<_> = (0..20_000).map(|n| format!("u{n}")).collect();
         let mut moved = 0;
         for id in &ids {
-            let (before, after) = (
-                three.owner(PlacementKey::new(id)),
-                four.owner(PlacementKey::new(id)),
-            );
+            let (before, after) = (three.owner(PlacementKey::new(id)), four.owner(PlacementKey::new(id)));
             if before != after {
                 assert_eq!(after.as_str(), "d");
                 moved += 1;
@@ -176,9 +155,6 @@ mod tests {
     #[test]
     fn an_empty_ring_is_refused() {
         assert_eq!(Ring::new(&[]).err(), Some(RingError::Empty));
-        assert_eq!(
-            Ring::new(&[(CellName::new("a").unwrap(), 0)]).err(),
-            Some(RingError::Empty)
-        );
+        assert_eq!(Ring::new(&[(CellName::new("a").unwrap(), 0)]).err(), Some(RingError::Empty));
     }
 }

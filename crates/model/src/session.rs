@@ -23,10 +23,7 @@ pub struct SessionId(SmolStr);
 
 impl SessionId {
     pub fn mint(unique: u128) -> Self {
-        Self(SmolStr::from(base32::encode(
-            ALPHABET,
-            &unique.to_be_bytes(),
-        )))
+        Self(SmolStr::from(base32::encode(ALPHABET, &unique.to_be_bytes())))
     }
 
     pub fn new(id: &str) -> Result<Self, TokenError> {
@@ -104,12 +101,7 @@ pub struct SessionToken {
 impl SessionToken {
     /// The text for its holder.
     pub fn sign(&self, keys: &MacKeys) -> String {
-        let body = format!(
-            "{PREFIX}.{}.{}.{}",
-            self.user.as_str(),
-            self.session.as_str(),
-            self.secret.0
-        );
+        let body = format!("{PREFIX}.{}.{}.{}", self.user.as_str(), self.session.as_str(), self.secret.0);
         let mac = keys.current.mac(&body);
         format!("{body}.{}{mac}", keys.current.id)
     }
@@ -118,13 +110,9 @@ impl SessionToken {
     pub fn verify(text: &str, keys: &MacKeys) -> Result<Self, TokenError> {
         let (body, mac) = text.rsplit_once('.').ok_or(TokenError)?;
         let mut parts = body.split('.');
-        let (Some(PREFIX), Some(user), Some(session), Some(secret), None) = (
-            parts.next(),
-            parts.next(),
-            parts.next(),
-            parts.next(),
-            parts.next(),
-        ) else {
+        let (Some(PREFIX), Some(user), Some(session), Some(secret), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
+        else {
             return Err(TokenError);
         };
         if mac.len() != MAC_CHARS + 1 || !mac.is_ascii() || secret.len() != SECRET_CHARS {
@@ -166,8 +154,7 @@ impl MacKey {
     }
 
     fn mac(&self, body: &str) -> String {
-        let mut mac =
-            Hmac::<Sha256>::new_from_slice(&self.secret).expect("HMAC takes a key of any length");
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("HMAC takes a key of any length");
         mac.update(body.as_bytes());
         base32::encode(ALPHABET, &mac.finalize().into_bytes()[..16])
     }
@@ -202,10 +189,7 @@ impl MacKeys {
     }
 
     fn by_id(&self, id: char) -> Option<&MacKey> {
-        [Some(&self.current), self.previous.as_ref()]
-            .into_iter()
-            .flatten()
-            .find(|key| key.id == id)
+        [Some(&self.current), self.previous.as_ref()].into_iter().flatten().find(|key| key.id == id)
     }
 }
 
@@ -234,20 +218,14 @@ mod tests {
             let mut changed = text.clone().into_bytes();
             changed[at] = if changed[at] == b'x' { b'y' } else { b'x' };
             let changed = String::from_utf8(changed).unwrap();
-            assert!(
-                SessionToken::verify(&changed, &keys(1)).is_err(),
-                "character {at}"
-            );
+            assert!(SessionToken::verify(&changed, &keys(1)).is_err(), "character {at}");
         }
     }
 
     #[test]
     fn the_previous_key_still_verifies() {
         let text = token().sign(&keys(1));
-        let rotated = MacKeys::new(
-            MacKey::new('b', [9; 32]).unwrap(),
-            MacKey::new('a', [1; 32]).ok(),
-        );
+        let rotated = MacKeys::new(MacKey::new('b', [9; 32]).unwrap(), MacKey::new('a', [1; 32]).ok());
         assert!(SessionToken::verify(&text, &rotated).is_ok());
     }
 

@@ -102,8 +102,7 @@ pub enum Pin {
 impl TryFrom<String> for PolicyRef {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        let form =
-            || format!("{text:?} is not a policy: write name@1 or name@sha256:<64 hex digits>");
+        let form = || format!("{text:?} is not a policy: write name@1 or name@sha256:<64 hex digits>");
         let (name, pin) = text.split_once('@').ok_or_else(form)?;
         let name = PolicyName::new(name).map_err(|e| e.to_string())?;
         let pin = match pin.strip_prefix("sha256:") {
@@ -149,9 +148,8 @@ pub struct TierError {
 impl TierDocument {
     /// Reads a tier file.
     pub fn from_toml(text: &str) -> Result<Self, TierError> {
-        let tier: Self = toml::from_str(text).map_err(|e| TierError {
-            problems: vec![crate::SettingProblem::new("", e.to_string().trim())],
-        })?;
+        let tier: Self = toml::from_str(text)
+            .map_err(|e| TierError { problems: vec![crate::SettingProblem::new("", e.to_string().trim())] })?;
         tier.validate()?;
         Ok(tier)
     }
@@ -163,56 +161,27 @@ impl TierDocument {
             problems.push(crate::SettingProblem { pointer, message });
         };
         if self.policies.is_empty() || self.policies.len() > POLICIES_MAX {
-            problem(
-                "/policy".into(),
-                format!("a tier names 1 to {POLICIES_MAX} policies"),
-            );
+            problem("/policy".into(), format!("a tier names 1 to {POLICIES_MAX} policies"));
         }
         if !(1..=86_400).contains(&self.idempotency_window_s) {
-            problem(
-                "/idempotency_window_s".into(),
-                "must be 1 to 86400 seconds".into(),
-            );
+            problem("/idempotency_window_s".into(), "must be 1 to 86400 seconds".into());
         }
         if self.ack == Ack::Replica {
-            problem(
-                "/ack".into(),
-                "replica is not served yet: use redis or postgres".into(),
-            );
+            problem("/ack".into(), "replica is not served yet: use redis or postgres".into());
         }
         for (n, policy) in self.policies.iter().enumerate() {
-            if self.policies[..n]
-                .iter()
-                .any(|earlier| earlier.slot == policy.slot)
-            {
-                problem(
-                    format!("/policy/{n}/slot"),
-                    format!("{} stands twice", policy.slot),
-                );
+            if self.policies[..n].iter().any(|earlier| earlier.slot == policy.slot) {
+                problem(format!("/policy/{n}/slot"), format!("{} stands twice", policy.slot));
             }
         }
-        let shadows = self
-            .policies
-            .iter()
-            .filter(|p| p.mode == PolicyMode::Shadow)
-            .count();
+        let shadows = self.policies.iter().filter(|p| p.mode == PolicyMode::Shadow).count();
         if shadows > 1 {
-            problem(
-                "/policy".into(),
-                "a tier has at most one shadow policy".into(),
-            );
+            problem("/policy".into(), "a tier has at most one shadow policy".into());
         }
         if shadows == self.policies.len() && shadows > 0 {
-            problem(
-                "/policy".into(),
-                "a tier needs a policy that enforces".into(),
-            );
+            problem("/policy".into(), "a tier needs a policy that enforces".into());
         }
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(TierError { problems })
-        }
+        if problems.is_empty() { Ok(()) } else { Err(TierError { problems }) }
     }
 }
 
@@ -252,18 +221,13 @@ mod tests {
 
     #[test]
     fn an_unknown_member_is_named() {
-        let error = TierDocument::from_toml("name = \"x\"\nburts = 3")
-            .unwrap_err()
-            .to_string();
+        let error = TierDocument::from_toml("name = \"x\"\nburts = 3").unwrap_err().to_string();
         assert!(error.contains("burts"), "{error}");
     }
 
     #[test]
     fn all_problems_come_at_once() {
-        let twice = format!(
-            "idempotency_window_s = 0\n{}",
-            PRO.replace("\"monthly\"", "\"per-minute\"")
-        );
+        let twice = format!("idempotency_window_s = 0\n{}", PRO.replace("\"monthly\"", "\"per-minute\""));
         let error = TierDocument::from_toml(&twice).unwrap_err();
         assert_eq!(error.problems.len(), 2, "{error}");
     }

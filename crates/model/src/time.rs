@@ -41,10 +41,7 @@ mod tests {
 
     #[test]
     fn bodies_carry_rfc_3339_in_utc() {
-        assert_eq!(
-            Micros(1_700_158_546_680_590).to_rfc3339(),
-            "2023-11-16T18:15:46.68059Z"
-        );
+        assert_eq!(Micros(1_700_158_546_680_590).to_rfc3339(), "2023-11-16T18:15:46.68059Z");
         assert_eq!(Micros::MAX.to_rfc3339(), "9999-12-30T22:00:00Z");
     }
 }

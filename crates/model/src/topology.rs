@@ -73,9 +73,7 @@ const WEIGHT_MAX: u32 = 4_096;
 
 impl Topology {
     pub fn cells(&self) -> impl Iterator<Item = (&RegionEntry, &CellEntry)> {
-        self.regions
-            .iter()
-            .flat_map(|region| region.cells.iter().map(move |cell| (region, cell)))
+        self.regions.iter().flat_map(|region| region.cells.iter().map(move |cell| (region, cell)))
     }
 
     pub fn cell(&self, name: &CellName) -> Option<(&RegionEntry, &CellEntry)> {
@@ -89,10 +87,7 @@ impl Topology {
     /// What types cannot say, of the document alone.
     pub fn validate(&self) -> Result<(), TopologyError> {
         for (n, region) in self.regions.iter().enumerate() {
-            if self.regions[..n]
-                .iter()
-                .any(|earlier| earlier.name == region.name)
-            {
+            if self.regions[..n].iter().any(|earlier| earlier.name == region.name) {
                 return Err(TopologyError::Twice(format!("region {}", region.name)));
             }
         }
@@ -102,25 +97,17 @@ impl Topology {
                 return Err(TopologyError::Twice(format!("cell {}", cell.name)));
             }
             if cell.weight > WEIGHT_MAX {
-                return Err(TopologyError::Cell(
-                    cell.name.clone(),
-                    "weight is at most 4096",
-                ));
+                return Err(TopologyError::Cell(cell.name.clone(), "weight is at most 4096"));
             }
             if !(1..=1024).contains(&cell.shards) {
-                return Err(TopologyError::Cell(
-                    cell.name.clone(),
-                    "shards must be 1 to 1024",
-                ));
+                return Err(TopologyError::Cell(cell.name.clone(), "shards must be 1 to 1024"));
             }
         }
         if self.region(&self.default_region).is_none() {
             return Err(TopologyError::NoDefaultRegion(self.default_region.clone()));
         }
         for region in &self.regions {
-            region
-                .ring()
-                .map_err(|_| TopologyError::NoRing(region.name.clone()))?;
+            region.ring().map_err(|_| TopologyError::NoRing(region.name.clone()))?;
         }
         Ok(())
     }
@@ -130,33 +117,18 @@ impl Topology {
     pub fn may_become(&self, new: &Topology) -> Result<(), TopologyError> {
         new.validate()?;
         if new.revision < self.revision {
-            return Err(TopologyError::GoesBack {
-                held: self.revision,
-                new: new.revision,
-            });
+            return Err(TopologyError::GoesBack { held: self.revision, new: new.revision });
         }
         if new.revision == self.revision {
-            return if new == self {
-                Ok(())
-            } else {
-                Err(TopologyError::SameRevision(new.revision))
-            };
+            return if new == self { Ok(()) } else { Err(TopologyError::SameRevision(new.revision)) };
         }
         if new.plan.is_some() {
             return Ok(());
         }
         for region in &self.regions {
-            for cell in region
-                .cells
-                .iter()
-                .filter(|cell| cell.state != CellState::Pending)
-            {
-                let after = new
-                    .cell(&cell.name)
-                    .filter(|(home, _)| home.name == region.name);
-                if after.is_none_or(|(_, after)| {
-                    after.weight != cell.weight || after.state == CellState::Pending
-                }) {
+            for cell in region.cells.iter().filter(|cell| cell.state != CellState::Pending) {
+                let after = new.cell(&cell.name).filter(|(home, _)| home.name == region.name);
+                if after.is_none_or(|(_, after)| after.weight != cell.weight || after.state == CellState::Pending) {
                     return Err(TopologyError::WeightMoved(cell.name.clone()));
                 }
             }
@@ -175,15 +147,8 @@ impl Topology {
 impl RegionEntry {
     /// The ring over all cells of this region that may have users.
     pub fn ring(&self) -> Result<Ring, crate::RingError> {
-        let on_ring = self
-            .cells
-            .iter()
-            .filter(|cell| cell.state != CellState::Pending);
-        Ring::new(
-            &on_ring
-                .map(|cell| (cell.name.clone(), cell.weight))
-                .collect::<Vec<_>>(),
-        )
+        let on_ring = self.cells.iter().filter(|cell| cell.state != CellState::Pending);
+        Ring::new(&on_ring.map(|cell| (cell.name.clone(), cell.weight)).collect::<Vec<_>>())
     }
 }
 
@@ -214,10 +179,7 @@ mod tests {
         assert!(matches!(doubled.validate(), Err(TopologyError::Twice(_))));
         let mut homeless = document();
         homeless.default_region = RegionName::new("us").unwrap();
-        assert!(matches!(
-            homeless.validate(),
-            Err(TopologyError::NoDefaultRegion(_))
-        ));
+        assert!(matches!(homeless.validate(), Err(TopologyError::NoDefaultRegion(_))));
     }
 
     #[test]
@@ -226,17 +188,11 @@ mod tests {
         let mut new = document();
         new.revision = Revision(8);
         new.regions[0].cells[0].weight = 64;
-        assert!(matches!(
-            held.may_become(&new),
-            Err(TopologyError::WeightMoved(_))
-        ));
+        assert!(matches!(held.may_become(&new), Err(TopologyError::WeightMoved(_))));
         new.plan = Some("rebalance".into());
         assert_eq!(held.may_become(&new), Ok(()));
         new.revision = Revision(6);
-        assert!(matches!(
-            held.may_become(&new),
-            Err(TopologyError::GoesBack { .. })
-        ));
+        assert!(matches!(held.may_become(&new), Err(TopologyError::GoesBack { .. })));
     }
 
     #[test]

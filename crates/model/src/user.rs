@@ -31,19 +31,14 @@ impl UserId {
     /// Mints `<region>_<128 bits, base32>`. Given a UUID v7, ids sort by the time of sign-up, which
     /// keeps the newest users together in the primary keys of Postgres.
     pub fn mint(region: &RegionName, unique: u128) -> Self {
-        let encoded = base32::encode(
-            base32::Alphabet::Rfc4648HexLower { padding: false },
-            &unique.to_be_bytes(),
-        );
+        let encoded = base32::encode(base32::Alphabet::Rfc4648HexLower { padding: false }, &unique.to_be_bytes());
         Self(SmolStr::from(format!("{region}_{encoded}")))
     }
 
     /// The region that minted this id, if it has the form of a minted one.
     pub fn minted_by(&self) -> Option<RegionName> {
         let (region, rest) = self.0.split_once('_')?;
-        (rest.len() == 26)
-            .then(|| RegionName::new(region).ok())
-            .flatten()
+        (rest.len() == 26).then(|| RegionName::new(region).ok()).flatten()
     }
 
     pub fn as_str(&self) -> &str {

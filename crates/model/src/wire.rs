@@ -12,11 +12,7 @@ pub struct ConsumeBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<UserId>,
     /// A number of tokens, or a map from unit to amount. Absent: one request.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        serialize_with = "cost_as_map"
-    )]
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "cost_as_map")]
     pub cost: Option<Cost>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub attributes: BTreeMap<SmolStr, SmolStr>,
@@ -28,10 +24,7 @@ pub struct ConsumeBody {
     pub idempotency_key: Option<String>,
 }
 
-fn cost_as_map<S: serde::Serializer>(
-    cost: &Option<Cost>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
+fn cost_as_map<S: serde::Serializer>(cost: &Option<Cost>, serializer: S) -> Result<S::Ok, S::Error> {
     match cost {
         Some(cost) => crate::amount::as_map(cost, serializer),
         None => serializer.serialize_none(),
@@ -40,13 +33,7 @@ fn cost_as_map<S: serde::Serializer>(
 
 impl ConsumeBody {
     pub fn attributes(&self) -> Vec<Attribute> {
-        self.attributes
-            .iter()
-            .map(|(name, value)| Attribute {
-                name: name.clone(),
-                value: value.clone(),
-            })
-            .collect()
+        self.attributes.iter().map(|(name, value)| Attribute { name: name.clone(), value: value.clone() }).collect()
     }
 }
 
@@ -138,17 +125,9 @@ impl DeniedBody {
             kind: kind.uri(),
             title: kind.title().to_owned(),
             status: kind.status(),
-            violated_policies: denial
-                .violated
-                .iter()
-                .map(|slot| slot.clone().into())
-                .collect(),
+            violated_policies: denial.violated.iter().map(|slot| slot.clone().into()).collect(),
             retryable: true,
-            resets_at: denial
-                .answer
-                .at
-                .saturating_add(denial.retry_after_us)
-                .to_rfc3339(),
+            resets_at: denial.answer.at.saturating_add(denial.retry_after_us).to_rfc3339(),
             answer: ConsumeAnswer::new(false, &denial.answer),
         }
     }
@@ -156,11 +135,7 @@ impl DeniedBody {
 
 impl QuotaBody {
     pub fn new(user: &UserId, answer: &Answer) -> Self {
-        Self {
-            user_id: user.clone(),
-            tier: answer.tier.clone(),
-            policies: SlotBody::all(answer),
-        }
+        Self { user_id: user.clone(), tier: answer.tier.clone(), policies: SlotBody::all(answer) }
     }
 }
 

@@ -7,9 +7,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let component = std::fs::read(arguments.next().ok_or("which component?")?)?;
     let settings = arguments.next().ok_or("which settings?")?;
-    let calls: u64 = arguments
-        .next()
-        .map_or(Ok(2_000_000), |calls| calls.parse())?;
+    let calls: u64 = arguments.next().map_or(Ok(2_000_000), |calls| calls.parse())?;
 
     let host = Host::new(HostLimits::default())?;
     let started = Instant::now();
@@ -36,10 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 state = next;
             }
         }
-        println!(
-            "{round} {:.3} µs a call",
-            started.elapsed().as_secs_f64() * 1e6 / calls as f64
-        );
+        println!("{round} {:.3} µs a call", started.elapsed().as_secs_f64() * 1e6 / calls as f64);
     }
     println!("admitted  {admitted} of {}", 2 * calls);
     Ok(())

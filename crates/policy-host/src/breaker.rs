@@ -17,12 +17,7 @@ pub(crate) struct Breaker {
 impl Breaker {
     pub(crate) fn new(faults_max: u32, refusals: u32) -> Self {
         let (faults_in_a_row, refused) = (AtomicU32::new(0), AtomicU32::new(0));
-        Self {
-            faults_max: faults_max.max(1),
-            refusals,
-            faults_in_a_row,
-            refused,
-        }
+        Self { faults_max: faults_max.max(1), refusals, faults_in_a_row, refused }
     }
 
     /// Whether this call may go through: closed, or the one in `refusals` that looks again.

@@ -88,10 +88,8 @@ pub(crate) struct WitProblem {
 
 impl From<&Request<'_>> for WitRequest {
     fn from(request: &Request<'_>) -> Self {
-        let attribute = |(name, value): &(&str, &str)| WitAttribute {
-            name: (*name).to_owned(),
-            value: (*value).to_owned(),
-        };
+        let attribute =
+            |(name, value): &(&str, &str)| WitAttribute { name: (*name).to_owned(), value: (*value).to_owned() };
         Self {
             operation: request.operation,
             now: request.now_us,

@@ -24,10 +24,7 @@ impl Description {
     pub(crate) fn from_json(json: &str) -> Result<Self, String> {
         let description: Self = serde_json::from_str(json).map_err(|e| e.to_string())?;
         if description.parts().is_none() {
-            return Err(format!(
-                "version {:?} is not three numbers",
-                description.version
-            ));
+            return Err(format!("version {:?} is not three numbers", description.version));
         }
         Ok(description)
     }

@@ -33,9 +33,6 @@ mod tests {
     #[test]
     fn it_prints_as_a_pin_is_written() {
         let printed = Digest::of(b"").to_string();
-        assert_eq!(
-            printed,
-            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-        );
+        assert_eq!(printed, "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     }
 }

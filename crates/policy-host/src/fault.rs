@@ -21,14 +21,8 @@ pub enum Fault {
 
 impl Fault {
     /// Every label `kind` can give, for metrics that stand at zero from the start.
-    pub const KINDS: [&'static str; 6] = [
-        "trapped",
-        "out-of-fuel",
-        "bad-outcome",
-        "breaker-open",
-        "no-instance",
-        "not-migrated",
-    ];
+    pub const KINDS: [&'static str; 6] =
+        ["trapped", "out-of-fuel", "bad-outcome", "breaker-open", "no-instance", "not-migrated"];
 
     /// The metric's label.
     pub fn kind(&self) -> &'static str {
@@ -46,12 +40,8 @@ impl Fault {
     pub(crate) fn of_call(error: &wasmtime::Error) -> Self {
         match error.downcast_ref::<Trap>() {
             Some(Trap::OutOfFuel) => Fault::OutOfFuel,
-            Some(trap) => Fault::Trapped {
-                what: trap.to_string(),
-            },
-            None => Fault::Trapped {
-                what: error.to_string(),
-            },
+            Some(trap) => Fault::Trapped { what: trap.to_string() },
+            None => Fault::Trapped { what: error.to_string() },
         }
     }
 }

@@ -31,18 +31,14 @@ pub(crate) fn check(component: &[u8], limits: &HostLimits) -> Result<(), GateErr
         return Err(GateError::TooLarge { bytes, max });
     }
     if !Parser::is_component(component) {
-        return Err(GateError::NotAComponent {
-            what: "it has no component header".to_owned(),
-        });
+        return Err(GateError::NotAComponent { what: "it has no component header".to_owned() });
     }
     let mut core_modules = 0;
     // Components inside the component are how an interface is exported; what they import, the outer
     // one gives them. Only the outermost one's imports come from outside.
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(component) {
-        match payload.map_err(|e| GateError::NotAComponent {
-            what: e.to_string(),
-        })? {
+        match payload.map_err(|e| GateError::NotAComponent { what: e.to_string() })? {
             Payload::ComponentSection { .. } => depth += 1,
             Payload::ModuleSection { .. } => {
                 depth += 1;
@@ -51,12 +47,8 @@ pub(crate) fn check(component: &[u8], limits: &HostLimits) -> Result<(), GateErr
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::ComponentImportSection(imports) if depth == 0 => {
                 if let Some(import) = imports.into_iter().next() {
-                    let import = import.map_err(|e| GateError::NotAComponent {
-                        what: e.to_string(),
-                    })?;
-                    return Err(GateError::Imports {
-                        name: import.name.name.to_owned(),
-                    });
+                    let import = import.map_err(|e| GateError::NotAComponent { what: e.to_string() })?;
+                    return Err(GateError::Imports { name: import.name.name.to_owned() });
                 }
             }
             Payload::MemorySection(memories) => {
@@ -64,9 +56,7 @@ pub(crate) fn check(component: &[u8], limits: &HostLimits) -> Result<(), GateErr
                     return Err(refused_memory("several memories".to_owned(), limits));
                 }
                 for memory in memories {
-                    let memory = memory.map_err(|e| GateError::NotAComponent {
-                        what: e.to_string(),
-                    })?;
+                    let memory = memory.map_err(|e| GateError::NotAComponent { what: e.to_string() })?;
                     check_memory(&memory, limits)?;
                 }
             }
@@ -83,10 +73,7 @@ pub(crate) fn check(component: &[u8], limits: &HostLimits) -> Result<(), GateErr
 fn check_memory(memory: &MemoryType, limits: &HostLimits) -> Result<(), GateError> {
     const PAGE_BYTES: u64 = 64 << 10;
     if memory.shared || memory.memory64 || memory.page_size_log2.is_some() {
-        return Err(refused_memory(
-            "a shared, 64-bit or odd memory".to_owned(),
-            limits,
-        ));
+        return Err(refused_memory("a shared, 64-bit or odd memory".to_owned(), limits));
     }
     let bytes = memory.initial.saturating_mul(PAGE_BYTES);
     if bytes > limits.memory_max_bytes as u64 {
@@ -96,8 +83,5 @@ fn check_memory(memory: &MemoryType, limits: &HostLimits) -> Result<(), GateErro
 }
 
 fn refused_memory(what: String, limits: &HostLimits) -> GateError {
-    GateError::Memory {
-        what,
-        max_bytes: limits.memory_max_bytes,
-    }
+    GateError::Memory { what, max_bytes: limits.memory_max_bytes }
 }

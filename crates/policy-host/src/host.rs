@@ -29,12 +29,7 @@ impl Host {
     /// Checks, compiles and asks a component what it is. Some 20 ms of work: not for a shard's loop.
     pub fn load(&self, component: &[u8]) -> Result<Arc<Policy>, GateError> {
         gate::check(component, &self.0.limits)?;
-        let policy = Policy::compile(
-            &self.0.engine,
-            self.0.limits,
-            Digest::of(component),
-            component,
-        )?;
+        let policy = Policy::compile(&self.0.engine, self.0.limits, Digest::of(component), component)?;
         Ok(Arc::new(policy))
     }
 

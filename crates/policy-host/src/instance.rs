@@ -8,9 +8,7 @@ use crate::outcome;
 use crate::policy::Policy;
 use cellar_model::SettingProblem;
 use std::sync::Arc;
-use wasmtime::component::{
-    Component, ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Lower, TypedFunc,
-};
+use wasmtime::component::{Component, ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Lower, TypedFunc};
 use wasmtime::{Store, StoreLimits, StoreLimitsBuilder};
 
 /// What a store holds besides the policy's own memory: the bounds of that memory.
@@ -40,17 +38,9 @@ pub(crate) struct Exports {
 
 impl Exports {
     pub(crate) fn of(component: &Component) -> Result<Self, GateError> {
-        let missing = |name: &str| GateError::Interface {
-            what: format!("there is no {name}"),
-        };
-        let interface = component
-            .get_export_index(None, INTERFACE)
-            .ok_or_else(|| missing(INTERFACE))?;
-        let function = |name: &str| {
-            component
-                .get_export_index(Some(&interface), name)
-                .ok_or_else(|| missing(name))
-        };
+        let missing = |name: &str| GateError::Interface { what: format!("there is no {name}") };
+        let interface = component.get_export_index(None, INTERFACE).ok_or_else(|| missing(INTERFACE))?;
+        let function = |name: &str| component.get_export_index(Some(&interface), name).ok_or_else(|| missing(name));
         Ok(Self {
             describe: function("describe")?,
             configure: function("configure")?,
@@ -71,26 +61,13 @@ pub(crate) struct Instance {
 
 impl Instance {
     pub(crate) fn new(policy: &Policy) -> Result<Self, Fault> {
-        let failed = |e: wasmtime::Error| Fault::NoInstance {
-            what: format!("{e:#}"),
-        };
+        let failed = |e: wasmtime::Error| Fault::NoInstance { what: format!("{e:#}") };
         let limits = &policy.limits;
         let mut store = store(&policy.linked, limits).map_err(failed)?;
         let instance = policy.linked.instantiate(&mut store).map_err(failed)?;
-        let decide = instance
-            .get_typed_func(&mut store, policy.exports.decide)
-            .map_err(failed)?;
-        let migrate = instance
-            .get_typed_func(&mut store, policy.exports.migrate)
-            .map_err(failed)?;
-        Ok(Self {
-            store,
-            decide,
-            migrate,
-            calls: 0,
-            parameters: Shared::default(),
-            state: Shared::default(),
-        })
+        let decide = instance.get_typed_func(&mut store, policy.exports.decide).map_err(failed)?;
+        let migrate = instance.get_typed_func(&mut store, policy.exports.migrate).map_err(failed)?;
+        Ok(Self { store, decide, migrate, calls: 0, parameters: Shared::default(), state: Shared::default() })
     }
 
     /// Whether it has served long enough.
@@ -106,15 +83,8 @@ impl Instance {
         request: &Request<'_>,
     ) -> Result<Outcome, Fault> {
         self.prepare(limits, parameters, state)?;
-        let arguments = (
-            self.parameters.clone(),
-            self.state.clone(),
-            WitRequest::from(request),
-        );
-        let (answer,) = self
-            .decide
-            .call(&mut self.store, arguments)
-            .map_err(|e| Fault::of_call(&e))?;
+        let arguments = (self.parameters.clone(), self.state.clone(), WitRequest::from(request));
+        let (answer,) = self.decide.call(&mut self.store, arguments).map_err(|e| Fault::of_call(&e))?;
         outcome::check(answer.into(), request, limits.state_max_bytes)
     }
 
@@ -127,36 +97,21 @@ impl Instance {
     ) -> Result<Vec<u8>, Fault> {
         self.prepare(limits, parameters, state)?;
         let arguments = (from_schema, self.parameters.clone(), self.state.clone());
-        let (migrated,) = self
-            .migrate
-            .call(&mut self.store, arguments)
-            .map_err(|e| Fault::of_call(&e))?;
+        let (migrated,) = self.migrate.call(&mut self.store, arguments).map_err(|e| Fault::of_call(&e))?;
         match migrated {
             Ok(state) if state.is_empty() || state.len() > limits.state_max_bytes => {
-                Err(Fault::BadOutcome {
-                    what: "a migrated state of no fit size",
-                })
+                Err(Fault::BadOutcome { what: "a migrated state of no fit size" })
             }
             Ok(state) => Ok(state),
-            Err(message) => Err(Fault::NotMigrated {
-                from_schema,
-                message,
-            }),
+            Err(message) => Err(Fault::NotMigrated { from_schema, message }),
         }
     }
 
-    fn prepare(
-        &mut self,
-        limits: &HostLimits,
-        parameters: &[u8],
-        state: &[u8],
-    ) -> Result<(), Fault> {
+    fn prepare(&mut self, limits: &HostLimits, parameters: &[u8], state: &[u8]) -> Result<(), Fault> {
         self.calls += 1;
         fill(&mut self.parameters, parameters);
         fill(&mut self.state, state);
-        self.store
-            .set_fuel(limits.decide_fuel)
-            .map_err(|e| Fault::of_call(&e))
+        self.store.set_fuel(limits.decide_fuel).map_err(|e| Fault::of_call(&e))
     }
 }
 
@@ -195,9 +150,7 @@ where
     let mut store = store(linked, limits)?;
     store.set_fuel(limits.configure_fuel)?;
     let instance = linked.instantiate(&mut store)?;
-    instance
-        .get_typed_func::<P, R>(&mut store, function)?
-        .call(&mut store, arguments)
+    instance.get_typed_func::<P, R>(&mut store, function)?.call(&mut store, arguments)
 }
 
 /// Also checks that all four functions have the interface's types.
@@ -206,21 +159,13 @@ pub(crate) fn describe(
     exports: &Exports,
     limits: &HostLimits,
 ) -> Result<String, GateError> {
-    check_types(linked, exports, limits).map_err(|e| GateError::Interface {
-        what: format!("{e:#}"),
-    })?;
+    check_types(linked, exports, limits).map_err(|e| GateError::Interface { what: format!("{e:#}") })?;
     let (json,): (String,) =
-        once(linked, limits, exports.describe, ()).map_err(|e| GateError::Describe {
-            what: format!("{e:#}"),
-        })?;
+        once(linked, limits, exports.describe, ()).map_err(|e| GateError::Describe { what: format!("{e:#}") })?;
     Ok(json)
 }
 
-fn check_types(
-    linked: &InstancePre<Grant>,
-    exports: &Exports,
-    limits: &HostLimits,
-) -> wasmtime::Result<()> {
+fn check_types(linked: &InstancePre<Grant>, exports: &Exports, limits: &HostLimits) -> wasmtime::Result<()> {
     let mut store = store(linked, limits)?;
     store.set_fuel(limits.configure_fuel)?;
     let instance = linked.instantiate(&mut store)?;
@@ -237,11 +182,8 @@ pub(crate) fn configure(
     limits: &HostLimits,
     settings_json: &str,
 ) -> Result<Result<Vec<u8>, Vec<SettingProblem>>, Fault> {
-    let (answer,): ConfigureAnswer = once(linked, limits, exports.configure, (settings_json,))
-        .map_err(|e| Fault::of_call(&e))?;
-    let problem = |p: WitProblem| SettingProblem {
-        pointer: p.pointer,
-        message: p.message,
-    };
+    let (answer,): ConfigureAnswer =
+        once(linked, limits, exports.configure, (settings_json,)).map_err(|e| Fault::of_call(&e))?;
+    let problem = |p: WitProblem| SettingProblem { pointer: p.pointer, message: p.message };
     Ok(answer.map_err(|problems| problems.into_iter().map(problem).collect()))
 }

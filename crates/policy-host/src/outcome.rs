@@ -8,11 +8,7 @@ use cellar_model::Micros;
 pub const WAIT_MAX_US: u64 = Micros::MAX.0;
 
 /// Passes an outcome on only if it can be true.
-pub(crate) fn check(
-    outcome: Outcome,
-    request: &Request<'_>,
-    state_max_bytes: usize,
-) -> Result<Outcome, Fault> {
+pub(crate) fn check(outcome: Outcome, request: &Request<'_>, state_max_bytes: usize) -> Result<Outcome, Fault> {
     let wrong = |what| Err(Fault::BadOutcome { what });
     if outcome.remaining > outcome.limit {
         return wrong("more remains than the limit");
@@ -49,14 +45,8 @@ pub(crate) fn check(
 mod tests {
     use super::*;
 
-    const CONSUME: Request<'static> = Request {
-        operation: Operation::Consume,
-        now_us: 1,
-        cost: 1,
-        held: 0,
-        held_at_us: 0,
-        attributes: &[],
-    };
+    const CONSUME: Request<'static> =
+        Request { operation: Operation::Consume, now_us: 1, cost: 1, held: 0, held_at_us: 0, attributes: &[] };
 
     fn admitted() -> Outcome {
         Outcome {
@@ -78,56 +68,13 @@ mod tests {
     #[test]
     fn each_lie_is_named() {
         let lies = [
-            (
-                "more remains",
-                Outcome {
-                    remaining: 11,
-                    ..admitted()
-                },
-            ),
-            (
-                "beyond the calendar",
-                Outcome {
-                    reset_after_us: u64::MAX,
-                    ..admitted()
-                },
-            ),
-            (
-                "yet a wait",
-                Outcome {
-                    retry_after_us: 1,
-                    ..admitted()
-                },
-            ),
-            (
-                "denial",
-                Outcome {
-                    admitted: false,
-                    ..admitted()
-                },
-            ),
-            (
-                "above its limit",
-                Outcome {
-                    limit: 0,
-                    remaining: 0,
-                    ..admitted()
-                },
-            ),
-            (
-                "no bytes",
-                Outcome {
-                    state: Some(vec![]),
-                    ..admitted()
-                },
-            ),
-            (
-                "too large",
-                Outcome {
-                    state: Some(vec![0; 9]),
-                    ..admitted()
-                },
-            ),
+            ("more remains", Outcome { remaining: 11, ..admitted() }),
+            ("beyond the calendar", Outcome { reset_after_us: u64::MAX, ..admitted() }),
+            ("yet a wait", Outcome { retry_after_us: 1, ..admitted() }),
+            ("denial", Outcome { admitted: false, ..admitted() }),
+            ("above its limit", Outcome { limit: 0, remaining: 0, ..admitted() }),
+            ("no bytes", Outcome { state: Some(vec![]), ..admitted() }),
+            ("too large", Outcome { state: Some(vec![0; 9]), ..admitted() }),
         ];
         for (expected, lie) in lies {
             match check(lie, &CONSUME, 8) {
@@ -139,23 +86,10 @@ mod tests {
 
     #[test]
     fn a_question_changes_nothing() {
-        let peek = Request {
-            operation: Operation::Peek,
-            ..CONSUME
-        };
+        let peek = Request { operation: Operation::Peek, ..CONSUME };
         let nothing = Request { cost: 0, ..CONSUME };
         assert!(check(admitted(), &peek, 8).is_err());
         assert!(check(admitted(), &nothing, 8).is_err());
-        assert!(
-            check(
-                Outcome {
-                    state: None,
-                    ..admitted()
-                },
-                &peek,
-                8
-            )
-            .is_ok()
-        );
+        assert!(check(Outcome { state: None, ..admitted() }, &peek, 8).is_ok());
     }
 }

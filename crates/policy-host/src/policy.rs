@@ -41,27 +41,15 @@ impl Policy {
         digest: Digest,
         component: &[u8],
     ) -> Result<Self, GateError> {
-        let refused = |e: wasmtime::Error| GateError::DoesNotCompile {
-            what: format!("{e:#}"),
-        };
+        let refused = |e: wasmtime::Error| GateError::DoesNotCompile { what: format!("{e:#}") };
         let component = Component::new(engine, component).map_err(refused)?;
         let exports = Exports::of(&component)?;
         // An empty linker: what the gate may have missed cannot be satisfied here.
-        let linked = Linker::new(engine)
-            .instantiate_pre(&component)
-            .map_err(refused)?;
+        let linked = Linker::new(engine).instantiate_pre(&component).map_err(refused)?;
         let json = instance::describe(&linked, &exports, &limits)?;
-        let description =
-            Description::from_json(&json).map_err(|what| GateError::Describe { what })?;
+        let description = Description::from_json(&json).map_err(|what| GateError::Describe { what })?;
         let breaker = Breaker::new(limits.breaker_faults, limits.breaker_refusals);
-        Ok(Self {
-            digest,
-            description,
-            limits,
-            linked,
-            exports,
-            breaker,
-        })
+        Ok(Self { digest, description, limits, linked, exports, breaker })
     }
 
     pub fn digest(&self) -> Digest {
@@ -79,10 +67,9 @@ impl Policy {
             return Err(ConfigureError::TooLarge { bytes, max });
         }
         match instance::configure(&self.linked, &self.exports, &self.limits, settings_json)? {
-            Ok(parameters) if parameters.len() > max => Err(Fault::BadOutcome {
-                what: "parameters that are too large",
+            Ok(parameters) if parameters.len() > max => {
+                Err(Fault::BadOutcome { what: "parameters that are too large" }.into())
             }
-            .into()),
             Ok(parameters) => Ok(parameters),
             Err(problems) => Err(ConfigureError::Refused(problems)),
         }
@@ -91,10 +78,6 @@ impl Policy {
 
 impl fmt::Debug for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:?} {} {}",
-            self.description.name, self.description.version, self.digest
-        )
+        write!(f, "{:?} {} {}", self.description.name, self.description.version, self.digest)
     }
 }

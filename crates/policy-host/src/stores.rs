@@ -27,11 +27,7 @@ struct Kept {
 impl Stores {
     pub fn new(host: &Host) -> Self {
         let instances_max = host.limits().instances_max.max(1);
-        Self {
-            kept: Vec::with_capacity(instances_max),
-            instances_max,
-            tick: 0,
-        }
+        Self { kept: Vec::with_capacity(instances_max), instances_max, tick: 0 }
     }
 
     /// Asks `policy`. An empty `state` is a user it has not seen. A fault here says nothing about
@@ -43,9 +39,7 @@ impl Stores {
         state: &[u8],
         request: &Request<'_>,
     ) -> Result<Outcome, Fault> {
-        self.ask(policy, |instance| {
-            instance.decide(&policy.limits, parameters, state, request)
-        })
+        self.ask(policy, |instance| instance.decide(&policy.limits, parameters, state, request))
     }
 
     /// A state that an earlier version wrote under `from_schema`, in this version's form.
@@ -56,16 +50,10 @@ impl Stores {
         parameters: &[u8],
         state: &[u8],
     ) -> Result<Vec<u8>, Fault> {
-        self.ask(policy, |instance| {
-            instance.migrate(&policy.limits, from_schema, parameters, state)
-        })
+        self.ask(policy, |instance| instance.migrate(&policy.limits, from_schema, parameters, state))
     }
 
-    fn ask<R>(
-        &mut self,
-        policy: &Policy,
-        call: impl FnOnce(&mut Instance) -> Result<R, Fault>,
-    ) -> Result<R, Fault> {
+    fn ask<R>(&mut self, policy: &Policy, call: impl FnOnce(&mut Instance) -> Result<R, Fault>) -> Result<R, Fault> {
         if !policy.breaker.admits() {
             return Err(Fault::BreakerOpen);
         }
@@ -102,21 +90,13 @@ impl Stores {
             return Ok(place);
         }
         if self.kept.len() >= self.instances_max {
-            let oldest = self
-                .kept
-                .iter()
-                .enumerate()
-                .min_by_key(|(_, kept)| kept.last_used);
+            let oldest = self.kept.iter().enumerate().min_by_key(|(_, kept)| kept.last_used);
             if let Some(place) = oldest.map(|(place, _)| place) {
                 self.kept.swap_remove(place);
             }
         }
         let instance = Instance::new(policy)?;
-        self.kept.push(Kept {
-            digest,
-            last_used: self.tick,
-            instance,
-        });
+        self.kept.push(Kept { digest, last_used: self.tick, instance });
         Ok(self.kept.len() - 1)
     }
 }

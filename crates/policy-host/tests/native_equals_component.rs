@@ -1,15 +1,10 @@
 //! The built-in policies, compiled natively and as components, answer every history alike: same
 //! parameters, same outcomes, same states, byte for byte.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "what cannot be unwrapped is the test's failure"
-)]
+#![allow(clippy::unwrap_used, reason = "what cannot be unwrapped is the test's failure")]
 
 use cellar_policy_gcra::Gcra;
-use cellar_policy_host::{
-    ConfigureError, Host, HostLimits, Operation, Outcome, Policy, Request, Stores,
-};
+use cellar_policy_host::{ConfigureError, Host, HostLimits, Operation, Outcome, Policy, Request, Stores};
 use cellar_policy_monthly_bucket::MonthlyBucket;
 use cellar_policy_sdk as sdk;
 use proptest::prelude::*;
@@ -27,25 +22,16 @@ fn policies_dir() -> PathBuf {
         return dir.into();
     }
     let executable = std::env::current_exe().unwrap();
-    let beside = executable
-        .ancestors()
-        .skip(1)
-        .map(|folder| folder.join("policies"));
-    let built = beside
-        .into_iter()
-        .find(|folder| folder.join("gcra.wasm").is_file());
+    let beside = executable.ancestors().skip(1).map(|folder| folder.join("policies"));
+    let built = beside.into_iter().find(|folder| folder.join("gcra.wasm").is_file());
     let workspace = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/policies");
     built.unwrap_or(workspace)
 }
 
 fn component(name: &str) -> (Host, Arc<Policy>) {
     let path = policies_dir().join(name).with_extension("wasm");
-    let bytes = std::fs::read(&path).unwrap_or_else(|e| {
-        panic!(
-            "{}: {e}; the components are built by: make policies",
-            path.display()
-        )
-    });
+    let bytes = std::fs::read(&path)
+        .unwrap_or_else(|e| panic!("{}: {e}; the components are built by: make policies", path.display()));
     let host = Host::new(HostLimits::default()).unwrap();
     let policy = host.load(&bytes).unwrap();
     (host, policy)
@@ -73,24 +59,16 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let amount = || prop_oneof![6 => 0..30_u64, 1 => 0..=sdk::AMOUNT_MAX, 1 => any::<u64>()];
     let settings = prop_oneof![8 => Just(0_usize), 1 => 0..4_usize];
-    let step = (
-        pause,
-        operation,
-        amount(),
-        amount(),
-        0..3 * DAY_US,
-        settings,
-    )
-        .prop_map(
-            |(pause_us, operation, cost, held, held_since_us, settings)| Step {
-                pause_us,
-                operation,
-                cost,
-                held,
-                held_since_us,
-                settings,
-            },
-        );
+    let step = (pause, operation, amount(), amount(), 0..3 * DAY_US, settings).prop_map(
+        |(pause_us, operation, cost, held, held_since_us, settings)| Step {
+            pause_us,
+            operation,
+            cost,
+            held,
+            held_since_us,
+            settings,
+        },
+    );
     prop::collection::vec(step, 1..40)
 }
 
@@ -101,10 +79,8 @@ fn native<P: sdk::Policy>(parameters: &[u8], state: &[u8], request: &Request<'_>
         Operation::Settle => sdk::Operation::Settle,
         Operation::Peek => sdk::Operation::Peek,
     };
-    let attribute = |(name, value): &(&str, &str)| sdk::Attribute {
-        name: (*name).to_owned(),
-        value: (*value).to_owned(),
-    };
+    let attribute =
+        |(name, value): &(&str, &str)| sdk::Attribute { name: (*name).to_owned(), value: (*value).to_owned() };
     let outcome = sdk::decide::<P>(
         parameters,
         state,
@@ -132,14 +108,8 @@ fn histories_agree<P: sdk::Policy>(name: &str, settings: [&str; 4], bad_settings
     let (host, policy) = component(name);
     let description: serde_json::Value = serde_json::from_str(&sdk::describe::<P>()).unwrap();
     assert_eq!(description["name"], policy.description().name.as_str());
-    assert_eq!(
-        description["version"],
-        policy.description().version.as_str()
-    );
-    assert_eq!(
-        description["settings_schema"],
-        policy.description().settings_schema
-    );
+    assert_eq!(description["version"], policy.description().version.as_str());
+    assert_eq!(description["settings_schema"], policy.description().settings_schema);
 
     let parameters = settings.map(|settings| {
         let parameters = policy.configure(settings).unwrap();
@@ -148,26 +118,13 @@ fn histories_agree<P: sdk::Policy>(name: &str, settings: [&str; 4], bad_settings
     });
     for bad in bad_settings {
         let expected: Vec<_> = sdk::configure::<P>(bad).unwrap_err();
-        let Err(ConfigureError::Refused(got)) = policy.configure(bad) else {
-            panic!("{bad} was taken")
-        };
-        let expected: Vec<_> = expected
-            .into_iter()
-            .map(|p| (p.pointer, p.message))
-            .collect();
-        assert_eq!(
-            got.into_iter()
-                .map(|p| (p.pointer, p.message))
-                .collect::<Vec<_>>(),
-            expected
-        );
+        let Err(ConfigureError::Refused(got)) = policy.configure(bad) else { panic!("{bad} was taken") };
+        let expected: Vec<_> = expected.into_iter().map(|p| (p.pointer, p.message)).collect();
+        assert_eq!(got.into_iter().map(|p| (p.pointer, p.message)).collect::<Vec<_>>(), expected);
     }
 
-    let mut runner = TestRunner::new(ProptestConfig {
-        cases: CASES,
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    });
+    let mut runner =
+        TestRunner::new(ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() });
     let histories = (0..200 * 365 * DAY_US, steps());
     let agree = |(start_us, history): (u64, Vec<Step>)| -> TestCaseResult {
         let (mut stores, mut state, mut now_us) = (Stores::new(&host), Vec::new(), start_us);
@@ -183,19 +140,9 @@ fn histories_agree<P: sdk::Policy>(name: &str, settings: [&str; 4], bad_settings
             };
             let parameters = &parameters[step.settings];
             let outcome = stores.decide(&policy, parameters, &state, &request);
-            prop_assert_eq!(
-                &outcome,
-                &Ok(native::<P>(parameters, &state, &request)),
-                "{:?}",
-                step
-            );
+            prop_assert_eq!(&outcome, &Ok(native::<P>(parameters, &state, &request)), "{:?}", step);
             if let Some(next) = outcome.ok().and_then(|outcome| outcome.state) {
-                let migrated = stores.migrate(
-                    &policy,
-                    policy.description().state_schema,
-                    parameters,
-                    &next,
-                );
+                let migrated = stores.migrate(&policy, policy.description().state_schema, parameters, &next);
                 prop_assert_eq!(migrated.as_ref(), Ok(&next));
                 state = next;
             }
@@ -215,26 +162,12 @@ fn gcra_native_and_component_agree_on_random_histories() {
         r#"{"limit":5000000,"period_s":1,"burst":50}"#,
         r#"{"limit":1099511627776,"period_s":31622400,"burst":1099511627776}"#,
     ];
-    let bad = [
-        "",
-        "null",
-        r#"{"limit":0,"burst":-1,"burts":2}"#,
-        r#"{"limit":1,"period_s":31622400,"burst":99}"#,
-    ];
+    let bad = ["", "null", r#"{"limit":0,"burst":-1,"burts":2}"#, r#"{"limit":1,"period_s":31622400,"burst":99}"#];
     histories_agree::<Gcra>("gcra", settings, &bad);
 }
 
 #[test]
 fn monthly_bucket_native_and_component_agree_on_random_histories() {
-    let settings = [
-        r#"{"limit":100}"#,
-        r#"{"limit":1}"#,
-        r#"{"limit":20}"#,
-        r#"{"limit":1099511627776}"#,
-    ];
-    histories_agree::<MonthlyBucket>(
-        "monthly-bucket",
-        settings,
-        &["{", "{}", r#"{"limit":1.5,"x":0}"#],
-    );
+    let settings = [r#"{"limit":100}"#, r#"{"limit":1}"#, r#"{"limit":20}"#, r#"{"limit":1099511627776}"#];
+    histories_agree::<MonthlyBucket>("monthly-bucket", settings, &["{", "{}", r#"{"limit":1.5,"x":0}"#]);
 }

@@ -29,7 +29,11 @@ pub enum StoreError {
     #[error("Redis is short of memory")]
     OutOfMemory,
     #[error("what {store} holds cannot be read")]
-    Unreadable { store: &'static str, #[source] cause: RecordError },
+    Unreadable {
+        store: &'static str,
+        #[source]
+        cause: RecordError,
+    },
 }
 
 impl StoreError {

@@ -6,18 +6,28 @@
 use crate::record::{RecordBody, SlotState};
 use crate::tiers::{Tier, TierSlot};
 use cellar_model::{
-    Amount, Answer, ChargeId, Check, Degraded, Denial, Micros, OnFault, Operation, PolicyMode, Refusal,
-    Revision, SlotAnswer, SlotName, Unit, Version,
+    Amount, Answer, ChargeId, Check, Degraded, Denial, Micros, OnFault, Operation, PolicyMode, Refusal, Revision,
+    SlotAnswer, SlotName, Unit, Version,
 };
 use cellar_policy_host::{self as host, Fault, Outcome, Request, Stores};
 
 /// What was decided of one check, before any store has confirmed it.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Decision {
-    Admit { answer: Answer, charges: Vec<(Unit, u64)>, degraded: Option<Degraded> },
-    Deny { denial: Denial, degraded: Option<Degraded> },
+    Admit {
+        answer: Answer,
+        charges: Vec<(Unit, u64)>,
+        degraded: Option<Degraded>,
+    },
+    Deny {
+        denial: Denial,
+        degraded: Option<Degraded>,
+    },
     /// Nothing was asked for: the answer of a peek, or of a cost of zero.
-    Look { answer: Answer, operation: Operation },
+    Look {
+        answer: Answer,
+        operation: Operation,
+    },
     Refuse(Refusal),
 }
 
@@ -57,8 +67,7 @@ pub(crate) fn evaluate(
     if let Some((unit, _)) = check.cost.iter().find(|(unit, _)| !tier.meters(unit)) {
         return Decision::Refuse(Refusal::UnknownUnit(unit.clone()));
     }
-    let attributes: Vec<(&str, &str)> =
-        check.attributes.iter().map(|a| (a.name.as_str(), a.value.as_str())).collect();
+    let attributes: Vec<(&str, &str)> = check.attributes.iter().map(|a| (a.name.as_str(), a.value.as_str())).collect();
     let mut ask = |slot: &TierSlot, body: &RecordBody, amount: u64| {
         call(stores, context, slot, body, amount, &attributes).map_err(|fault| fault_seen(slot, &fault))
     };
@@ -100,7 +109,10 @@ pub(crate) fn evaluate(
         // What a slot that would have admitted shows is what it holds, not what it would have held.
         for (slot, verdict) in tier.slots.iter().zip(&mut verdicts) {
             let Some(verdict) = verdict else { continue };
-            if verdict.outcome.admitted && verdict.asked > 0 && let Ok(peeked) = ask(slot, body, 0) {
+            if verdict.outcome.admitted
+                && verdict.asked > 0
+                && let Ok(peeked) = ask(slot, body, 0)
+            {
                 verdict.outcome = peeked;
             }
         }
@@ -181,8 +193,7 @@ fn call(
         }
     };
     let operation = if amount == 0 { host::Operation::Peek } else { host::Operation::Consume };
-    let request =
-        Request { operation, now_us: context.now.0, cost: amount, held: 0, held_at_us: 0, attributes };
+    let request = Request { operation, now_us: context.now.0, cost: amount, held: 0, held_at_us: 0, attributes };
     stores.decide(&slot.policy, &slot.parameters, state, &request)
 }
 

@@ -24,8 +24,7 @@ pub use entry::{EntryKind, LedgerCheck, LedgerEntry};
 pub use error::{QuotaError, StoreError};
 pub use metrics::QuotaMetrics;
 pub use record::{
-    Flags, Grant, Head, Override, RECORD_BYTES_MAX, Record, RecordBody, RecordError, Reservation,
-    SlotState, Take,
+    Flags, Grant, Head, Override, RECORD_BYTES_MAX, Record, RecordBody, RecordError, Reservation, SlotState, Take,
 };
 pub use shard::ShardId;
 pub use store::{Audit, Fsync, STATEMENTS};

@@ -73,7 +73,11 @@ impl QuotaMetrics {
             let _ = metrics.turns.get_or_create(&CauseLabel { cause });
         }
         let m = metrics.clone();
-        registry.register("cellar_quota_undrained_entries", "Ledger entries that Postgres does not hold yet", m.undrained);
+        registry.register(
+            "cellar_quota_undrained_entries",
+            "Ledger entries that Postgres does not hold yet",
+            m.undrained,
+        );
         registry.register("cellar_quota_fence", "Turns of the shard", m.fence);
         registry.register("cellar_quota_shard_open", "1 while the shard serves", m.open);
         registry.register("cellar_quota_users_in_memory", "Records the shard keeps in memory", m.users);
@@ -81,7 +85,12 @@ impl QuotaMetrics {
         registry.register("cellar_policy_faults", "Policies that trapped, looped or lied", m.faults);
         registry.register("cellar_quota_replays", "Checks answered with their first answer", m.replays);
         registry.register("cellar_quota_batch_checks", "Checks that shared one commit", m.batch_checks);
-        registry.register_with_unit("cellar_quota_commit", "From sending a commit to its answer", Unit::Seconds, m.commit_seconds);
+        registry.register_with_unit(
+            "cellar_quota_commit",
+            "From sending a commit to its answer",
+            Unit::Seconds,
+            m.commit_seconds,
+        );
         registry.register_with_unit("cellar_quota_drain", "One ledger transaction", Unit::Seconds, m.drain_seconds);
         registry.register("cellar_quota_drain_failures", "Ledger transactions that failed", m.drain_failures);
         metrics

@@ -3,9 +3,7 @@
 //! A 24-byte head (fence, epoch, version; big-endian, so that scripts can read it) and a postcard
 //! body behind one byte that names its format.
 
-use cellar_model::{
-    ChargeId, Epoch, Fence, Micros, PolicyName, Revision, SlotName, TierName, Unit, Version,
-};
+use cellar_model::{ChargeId, Epoch, Fence, Micros, PolicyName, Revision, SlotName, TierName, Unit, Version};
 use serde::{Deserialize, Serialize};
 
 /// The largest record a commit may write.

@@ -1,7 +1,7 @@
 //! Tiers made ready: documents of the catalog, with each policy's artifact loaded and its settings
 //! compiled to the parameters it decides by.
 
-use cellar_model::{PolicyMode, Revision, RevisedTier, SettingProblem, SlotName, TierDocument, TierName, Unit};
+use cellar_model::{PolicyMode, RevisedTier, Revision, SettingProblem, SlotName, TierDocument, TierName, Unit};
 use cellar_policy_host::{ConfigureError, Policy};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -65,10 +65,8 @@ impl Tier {
                         message: problem.message,
                     }));
                 }
-                Err(other) => problems.push(SettingProblem {
-                    pointer: format!("/policy/{n}/settings"),
-                    message: other.to_string(),
-                }),
+                Err(other) => problems
+                    .push(SettingProblem { pointer: format!("/policy/{n}/settings"), message: other.to_string() }),
             }
         }
         if !problems.is_empty() {

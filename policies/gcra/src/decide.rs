@@ -7,11 +7,7 @@ use cellar_policy_sdk::{Operation, Outcome, Request, TIME_MAX_US};
 /// The note of a denial that no waiting changes.
 const ABOVE_BURST: u32 = 1;
 
-pub(crate) fn decide(
-    parameters: &Parameters,
-    state: Option<State>,
-    request: &Request,
-) -> Outcome<State> {
+pub(crate) fn decide(parameters: &Parameters, state: Option<State>, request: &Request) -> Outcome<State> {
     // Never below zero: who rested longer than a burst takes to come back has not saved up more.
     let owed = state.map_or(0, |state| state.owed(parameters, request.now_us));
     if request.only_asks() {
@@ -21,27 +17,15 @@ pub(crate) fn decide(
         return settle(parameters, owed, request);
     }
     if request.cost > parameters.burst {
-        return Outcome {
-            admitted: false,
-            note: ABOVE_BURST,
-            ..admitted(parameters, None, owed)
-        };
+        return Outcome { admitted: false, note: ABOVE_BURST, ..admitted(parameters, None, owed) };
     }
     let after = owed.saturating_add(parameters.price(request.cost));
     let too_much = after.saturating_sub(parameters.capacity());
     if too_much > 0 {
         let retry_after_us = wait_us(parameters, too_much);
-        return Outcome {
-            admitted: false,
-            retry_after_us,
-            ..admitted(parameters, None, owed)
-        };
+        return Outcome { admitted: false, retry_after_us, ..admitted(parameters, None, owed) };
     }
-    admitted(
-        parameters,
-        Some(State::owing(parameters, request.now_us, after)),
-        after,
-    )
+    admitted(parameters, Some(State::owing(parameters, request.now_us, after)), after)
 }
 
 /// Charges what was used above what was held, limit or not, or gives back what was held and not

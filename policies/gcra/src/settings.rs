@@ -41,18 +41,13 @@ impl Parameters {
         let burst = settings.burst.unwrap_or(settings.limit);
         let rest_s = u128::from(burst) * u128::from(settings.period_s) / u128::from(settings.limit);
         if rest_s > u128::from(REST_MAX_S) {
-            let message =
-                format!("would take {rest_s} s to come back; at most {REST_MAX_S} s are allowed");
+            let message = format!("would take {rest_s} s to come back; at most {REST_MAX_S} s are allowed");
             return Err(vec![Problem::new("/burst", message)]);
         }
         // The schema bounds `period_s`, so this fits.
         let period_us = settings.period_s * 1_000_000;
         let common = greatest_common_divisor(settings.limit, period_us);
-        Ok(Self {
-            units: settings.limit / common,
-            span_us: period_us / common,
-            burst,
-        })
+        Ok(Self { units: settings.limit / common, span_us: period_us / common, burst })
     }
 
     /// What may be owed at most, in parts.
@@ -80,59 +75,22 @@ mod tests {
     use cellar_policy_sdk::configure;
 
     fn problems(json: &str) -> Vec<String> {
-        configure::<Gcra>(json)
-            .unwrap_err()
-            .into_iter()
-            .map(|p| format!("{}: {}", p.pointer, p.message))
-            .collect()
+        configure::<Gcra>(json).unwrap_err().into_iter().map(|p| format!("{}: {}", p.pointer, p.message)).collect()
     }
 
     #[test]
     fn a_rate_is_kept_in_lowest_terms() {
-        let rate = Parameters::of(&Settings {
-            limit: 600,
-            period_s: 60,
-            burst: None,
-        })
-        .unwrap();
-        assert_eq!(
-            rate,
-            Parameters {
-                units: 1,
-                span_us: 100_000,
-                burst: 600
-            }
-        );
-        let rate = Parameters::of(&Settings {
-            limit: 7_000_000,
-            period_s: 3,
-            burst: Some(1),
-        })
-        .unwrap();
-        assert_eq!(
-            rate,
-            Parameters {
-                units: 7,
-                span_us: 3,
-                burst: 1
-            }
-        );
+        let rate = Parameters::of(&Settings { limit: 600, period_s: 60, burst: None }).unwrap();
+        assert_eq!(rate, Parameters { units: 1, span_us: 100_000, burst: 600 });
+        let rate = Parameters::of(&Settings { limit: 7_000_000, period_s: 3, burst: Some(1) }).unwrap();
+        assert_eq!(rate, Parameters { units: 7, span_us: 3, burst: 1 });
     }
 
     #[test]
     fn each_bound_is_named_at_its_place() {
-        assert_eq!(
-            problems(r#"{"limit":0,"period_s":31622401,"burst":1099511627777,"burts":3}"#).len(),
-            4
-        );
-        assert_eq!(
-            problems(r#"{"limit":0,"period_s":60}"#),
-            ["/limit: must be at least 1"]
-        );
+        assert_eq!(problems(r#"{"limit":0,"period_s":31622401,"burst":1099511627777,"burts":3}"#).len(), 4);
+        assert_eq!(problems(r#"{"limit":0,"period_s":60}"#), ["/limit: must be at least 1"]);
         assert_eq!(problems(r#"{"limit":5}"#), ["/period_s: is missing"]);
-        assert!(
-            problems(r#"{"limit":1,"period_s":86400,"burst":3661}"#)[0]
-                .starts_with("/burst: would take")
-        );
+        assert!(problems(r#"{"limit":1,"period_s":86400,"burst":3661}"#)[0].starts_with("/burst: would take"));
     }
 }

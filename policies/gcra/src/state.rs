@@ -21,16 +21,9 @@ impl State {
     /// there, and such a user waits forever either way.
     pub(crate) fn owing(parameters: &Parameters, now_us: u64, owed: u128) -> Self {
         let (whole_us, part) = divide(owed, parameters.units);
-        let tat_us = u64::try_from(whole_us)
-            .ok()
-            .and_then(|whole_us| now_us.checked_add(whole_us));
+        let tat_us = u64::try_from(whole_us).ok().and_then(|whole_us| now_us.checked_add(whole_us));
         let (tat_us, tat_part) = tat_us.map_or((u64::MAX, 0), |tat_us| (tat_us, part));
-        Self {
-            tat_us,
-            tat_part,
-            units: parameters.units,
-            span_us: parameters.span_us,
-        }
+        Self { tat_us, tat_part, units: parameters.units, span_us: parameters.span_us }
     }
 
     /// What is owed at `now_us`, in parts of `parameters`.
@@ -68,16 +61,8 @@ pub(crate) fn divide(parts: u128, by: u64) -> (u128, u64) {
 mod tests {
     use super::*;
 
-    const SLOW: Parameters = Parameters {
-        units: 7,
-        span_us: 60_000_000,
-        burst: 7,
-    };
-    const FAST: Parameters = Parameters {
-        units: 3,
-        span_us: 1_000_000,
-        burst: 100,
-    };
+    const SLOW: Parameters = Parameters { units: 7, span_us: 60_000_000, burst: 7 };
+    const FAST: Parameters = Parameters { units: 3, span_us: 1_000_000, burst: 100 };
 
     #[test]
     fn what_is_owed_reads_back_to_the_part() {

@@ -1,10 +1,7 @@
 //! gcra against an oracle that works the other way round: a bucket of tokens that fills with time,
 //! in whole numbers fine enough that nothing is ever rounded.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "what cannot be unwrapped is the test's failure"
-)]
+#![allow(clippy::unwrap_used, reason = "what cannot be unwrapped is the test's failure")]
 
 use cellar_policy_gcra::{Gcra, LIMIT_MAX, PERIOD_MAX_S};
 use cellar_policy_sdk::{Operation, Outcome, Request, configure, decide};
@@ -30,11 +27,7 @@ struct TokenBucket {
 
 impl TokenBucket {
     fn full(rate: Rate, at_us: u64) -> Self {
-        Self {
-            rate,
-            level: u128::from(rate.burst) * Self::token(rate),
-            at_us,
-        }
+        Self { rate, level: u128::from(rate.burst) * Self::token(rate), at_us }
     }
 
     fn token(rate: Rate) -> u128 {
@@ -66,10 +59,7 @@ struct User {
 
 impl User {
     fn new(rate: Rate) -> Self {
-        Self {
-            parameters: parameters(rate),
-            state: Vec::new(),
-        }
+        Self { parameters: parameters(rate), state: Vec::new() }
     }
 
     fn ask(&self, request: &Request) -> Outcome<Vec<u8>> {
@@ -90,15 +80,8 @@ impl User {
 }
 
 fn parameters(rate: Rate) -> Vec<u8> {
-    let Rate {
-        limit,
-        period_s,
-        burst,
-    } = rate;
-    configure::<Gcra>(&format!(
-        r#"{{"limit":{limit},"period_s":{period_s},"burst":{burst}}}"#
-    ))
-    .unwrap()
+    let Rate { limit, period_s, burst } = rate;
+    configure::<Gcra>(&format!(r#"{{"limit":{limit},"period_s":{period_s},"burst":{burst}}}"#)).unwrap()
 }
 
 fn rates() -> impl Strategy<Value = Rate> {
@@ -106,14 +89,9 @@ fn rates() -> impl Strategy<Value = Rate> {
     let period_s = prop_oneof![Just(1_u64), Just(60), 1..100_000_u64, 1..=PERIOD_MAX_S];
     let burst = prop_oneof![Just(1_u64), 1..50_u64, 1..=LIMIT_MAX];
     (limit, period_s, burst)
-        .prop_map(|(limit, period_s, burst)| Rate {
-            limit,
-            period_s,
-            burst,
-        })
+        .prop_map(|(limit, period_s, burst)| Rate { limit, period_s, burst })
         .prop_filter("at most ten years to rest", |rate| {
-            u128::from(rate.burst) * u128::from(rate.period_s) / u128::from(rate.limit)
-                <= 3_660 * 86_400
+            u128::from(rate.burst) * u128::from(rate.period_s) / u128::from(rate.limit) <= 3_660 * 86_400
         })
 }
 
@@ -134,12 +112,7 @@ fn costs(rate: Rate) -> impl Strategy<Value = u64> {
 }
 
 fn histories() -> impl Strategy<Value = (Rate, Vec<(u64, u64)>)> {
-    rates().prop_flat_map(|rate| {
-        (
-            Just(rate),
-            prop::collection::vec((pauses(rate), costs(rate)), 1..60),
-        )
-    })
+    rates().prop_flat_map(|rate| (Just(rate), prop::collection::vec((pauses(rate), costs(rate)), 1..60)))
 }
 
 proptest! {
@@ -253,43 +226,22 @@ proptest! {
 
 #[test]
 fn a_burst_of_one_admits_one_an_interval() {
-    let mut user = User::new(Rate {
-        limit: 3,
-        period_s: 1,
-        burst: 1,
-    });
+    let mut user = User::new(Rate { limit: 3, period_s: 1, burst: 1 });
     // A third of a second is no whole number of microseconds: the wait is rounded up, the debt not.
-    let admitted: Vec<u64> = (0..=2_000_000)
-        .filter(|us| user.consume(START_US + us, 1).admitted)
-        .collect();
-    assert_eq!(
-        admitted,
-        [0, 333_334, 666_668, 1_000_002, 1_333_336, 1_666_670]
-    );
+    let admitted: Vec<u64> = (0..=2_000_000).filter(|us| user.consume(START_US + us, 1).admitted).collect();
+    assert_eq!(admitted, [0, 333_334, 666_668, 1_000_002, 1_333_336, 1_666_670]);
 }
 
 #[test]
 fn rates_above_a_million_a_second_are_exact() {
-    let mut user = User::new(Rate {
-        limit: 3_000_000,
-        period_s: 1,
-        burst: 5,
-    });
-    let admitted = (0..1_000).map(|us| {
-        (0..10)
-            .filter(|_| user.consume(START_US + us, 1).admitted)
-            .count()
-    });
+    let mut user = User::new(Rate { limit: 3_000_000, period_s: 1, burst: 5 });
+    let admitted = (0..1_000).map(|us| (0..10).filter(|_| user.consume(START_US + us, 1).admitted).count());
     assert_eq!(admitted.sum::<usize>(), 5 + 3 * 999);
 }
 
 #[test]
 fn years_of_rest_save_up_no_more_than_a_burst() {
-    let mut user = User::new(Rate {
-        limit: 10,
-        period_s: 60,
-        burst: 10,
-    });
+    let mut user = User::new(Rate { limit: 10, period_s: 60, burst: 10 });
     assert!(user.consume(START_US, 10).admitted);
     let later = START_US + 50 * YEAR_US;
     assert!(user.consume(later, 10).admitted);
@@ -298,53 +250,26 @@ fn years_of_rest_save_up_no_more_than_a_burst() {
 
 #[test]
 fn a_cost_above_the_burst_never_passes_and_says_so() {
-    let mut user = User::new(Rate {
-        limit: 600,
-        period_s: 60,
-        burst: 100,
-    });
+    let mut user = User::new(Rate { limit: 600, period_s: 60, burst: 100 });
     let outcome = user.consume(START_US, 101);
-    assert_eq!(
-        (outcome.admitted, outcome.retry_after_us, outcome.note),
-        (false, 0, 1)
-    );
-    assert_eq!(
-        (outcome.limit, outcome.remaining, outcome.state),
-        (100, 100, None)
-    );
+    assert_eq!((outcome.admitted, outcome.retry_after_us, outcome.note), (false, 0, 1));
+    assert_eq!((outcome.limit, outcome.remaining, outcome.state), (100, 100, None));
 }
 
 #[test]
 fn asking_changes_nothing_and_does_not_bind() {
-    let mut user = User::new(Rate {
-        limit: 10,
-        period_s: 60,
-        burst: 10,
-    });
+    let mut user = User::new(Rate { limit: 10, period_s: 60, burst: 10 });
     user.consume(START_US, 10);
-    for request in [
-        Request::new(Operation::Peek, START_US, 5),
-        Request::new(Operation::Reserve, START_US, 0),
-    ] {
+    for request in [Request::new(Operation::Peek, START_US, 5), Request::new(Operation::Reserve, START_US, 0)] {
         let outcome = user.ask(&request);
-        assert_eq!(
-            (outcome.admitted, outcome.remaining, outcome.state),
-            (true, 0, None)
-        );
-        assert_eq!(
-            (outcome.retry_after_us, outcome.reset_after_us),
-            (0, 60_000_000)
-        );
+        assert_eq!((outcome.admitted, outcome.remaining, outcome.state), (true, 0, None));
+        assert_eq!((outcome.retry_after_us, outcome.reset_after_us), (0, 60_000_000));
     }
 }
 
 #[test]
 fn a_settle_above_the_limit_is_charged() {
-    let mut user = User::new(Rate {
-        limit: 10,
-        period_s: 60,
-        burst: 10,
-    });
+    let mut user = User::new(Rate { limit: 10, period_s: 60, burst: 10 });
     user.tell(&Request::new(Operation::Reserve, START_US, 10));
     let settled = user.tell(&Request::settle(START_US, 25, 10, START_US));
     assert_eq!((settled.admitted, settled.remaining), (true, 0));
@@ -358,23 +283,11 @@ fn a_settle_above_the_limit_is_charged() {
 
 #[test]
 fn a_release_gives_back_what_time_has_not() {
-    let mut user = User::new(Rate {
-        limit: 10,
-        period_s: 10,
-        burst: 10,
-    });
+    let mut user = User::new(Rate { limit: 10, period_s: 10, burst: 10 });
     user.tell(&Request::new(Operation::Reserve, START_US, 10));
     // Four have come back by themselves; the release returns the other six.
-    assert_eq!(
-        user.ask(&Request::settle(START_US + 4_000_000, 0, 10, START_US))
-            .remaining,
-        10
-    );
+    assert_eq!(user.ask(&Request::settle(START_US + 4_000_000, 0, 10, START_US)).remaining, 10);
     // Taken again meanwhile, they are owed by the later charge, which a release does not touch.
     user.consume(START_US + 4_000_000, 4);
-    assert_eq!(
-        user.ask(&Request::settle(START_US + 4_000_000, 0, 10, START_US))
-            .remaining,
-        6
-    );
+    assert_eq!(user.ask(&Request::settle(START_US + 4_000_000, 0, 10, START_US)).remaining, 6);
 }

@@ -7,9 +7,7 @@ mod month;
 
 pub use month::Month;
 
-use cellar_policy_sdk::{
-    AMOUNT_MAX, Operation, Outcome, Policy, Problem, Request, export_policy, fixed_struct,
-};
+use cellar_policy_sdk::{AMOUNT_MAX, Operation, Outcome, Policy, Problem, Request, export_policy, fixed_struct};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -57,9 +55,7 @@ impl Policy for MonthlyBucket {
     type State = State;
 
     fn compile(settings: Settings) -> Result<Parameters, Vec<Problem>> {
-        Ok(Parameters {
-            limit: settings.limit,
-        })
+        Ok(Parameters { limit: settings.limit })
     }
 
     fn decide(parameters: &Parameters, state: Option<State>, request: &Request) -> Outcome<State> {
@@ -68,12 +64,7 @@ impl Policy for MonthlyBucket {
             Some(state) if state.period_start_us == month.start_us => state.spent,
             _ => 0,
         };
-        Bucket {
-            limit: parameters.limit,
-            month,
-            spent,
-        }
-        .decide(request)
+        Bucket { limit: parameters.limit, month, spent }.decide(request)
     }
 }
 
@@ -94,19 +85,11 @@ impl Bucket {
             return self.settle(request);
         }
         if request.cost > self.limit {
-            return Outcome {
-                admitted: false,
-                note: ABOVE_LIMIT,
-                ..self.unchanged(request.now_us)
-            };
+            return Outcome { admitted: false, note: ABOVE_LIMIT, ..self.unchanged(request.now_us) };
         }
         if request.cost > self.remaining() {
             let retry_after_us = self.month.rest_us(request.now_us);
-            return Outcome {
-                admitted: false,
-                retry_after_us,
-                ..self.unchanged(request.now_us)
-            };
+            return Outcome { admitted: false, retry_after_us, ..self.unchanged(request.now_us) };
         }
         self.spending(self.spent + request.cost, request.now_us)
     }
@@ -132,14 +115,8 @@ impl Bucket {
     }
 
     fn spending(self, spent: u64, now_us: u64) -> Outcome<State> {
-        let state = State {
-            period_start_us: self.month.start_us,
-            spent,
-        };
-        Outcome {
-            state: Some(state),
-            ..Self { spent, ..self }.unchanged(now_us)
-        }
+        let state = State { period_start_us: self.month.start_us, spent };
+        Outcome { state: Some(state), ..Self { spent, ..self }.unchanged(now_us) }
     }
 
     fn unchanged(self, now_us: u64) -> Outcome<State> {

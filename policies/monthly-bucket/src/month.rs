@@ -24,18 +24,14 @@ impl Month {
         let day = at_us / DAY_US + EPOCH_DAY;
         let (era, day_of_era) = (day / ERA_DAYS, day % ERA_DAYS);
         // Leap days so far are taken out: one each 4 years (1,460 days), none each 100, one each 400.
-        let year_of_era =
-            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
         let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         // Months counted from March: 0 to 11.
         let month = (5 * day_of_year + 2) / 153;
         let months = (era * 400 + year_of_era) * 12 + month;
         // Before the first of March 1970 nothing underflows: the epoch is in January 1970, a month
         // that begins with it.
-        Self {
-            start_us: first_day_us(months),
-            end_us: first_day_us(months + 1),
-        }
+        Self { start_us: first_day_us(months), end_us: first_day_us(months + 1) }
     }
 
     /// From the moment to the month's end.
@@ -60,9 +56,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn start_us(year: i16, month: i8) -> u64 {
-        let start = TimeZone::UTC
-            .to_timestamp(date(year, month, 1).at(0, 0, 0, 0))
-            .unwrap();
+        let start = TimeZone::UTC.to_timestamp(date(year, month, 1).at(0, 0, 0, 0)).unwrap();
         u64::try_from(start.as_microsecond()).unwrap()
     }
 
@@ -77,10 +71,7 @@ mod tests {
                         _ => start_us(year, month + 1),
                     },
                 );
-                let expected = Month {
-                    start_us: start,
-                    end_us: end,
-                };
+                let expected = Month { start_us: start, end_us: end };
                 assert_eq!(Month::of(start), expected, "{year}-{month}");
                 assert_eq!(Month::of(end - 1), expected, "{year}-{month}");
             }

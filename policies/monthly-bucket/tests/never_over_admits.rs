@@ -1,9 +1,6 @@
 //! monthly-bucket against an oracle that keeps every charge in a map by calendar month.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "what cannot be unwrapped is the test's failure"
-)]
+#![allow(clippy::unwrap_used, reason = "what cannot be unwrapped is the test's failure")]
 
 use cellar_policy_monthly_bucket::{LIMIT_MAX, MonthlyBucket};
 use cellar_policy_sdk::{Operation, Outcome, Request, configure, decide};
@@ -22,10 +19,7 @@ struct User {
 
 impl User {
     fn new(limit: u64) -> Self {
-        Self {
-            parameters: parameters(limit),
-            state: Vec::new(),
-        }
+        Self { parameters: parameters(limit), state: Vec::new() }
     }
 
     fn ask(&self, request: &Request) -> Outcome<Vec<u8>> {
@@ -55,22 +49,14 @@ fn us(text: &str) -> u64 {
 }
 
 fn calendar_month(at_us: u64) -> (i16, i8) {
-    let date = TimeZone::UTC
-        .to_datetime(Timestamp::from_microsecond(at_us as i64).unwrap())
-        .date();
+    let date = TimeZone::UTC.to_datetime(Timestamp::from_microsecond(at_us as i64).unwrap()).date();
     (date.year(), date.month())
 }
 
 fn histories() -> impl Strategy<Value = (u64, Vec<(u64, u64)>)> {
     let limit = prop_oneof![1..100_u64, 1..=LIMIT_MAX];
     limit.prop_flat_map(|limit| {
-        let pause = prop_oneof![
-            Just(0_u64),
-            0..5_u64,
-            0..DAY_US,
-            0..40 * DAY_US,
-            0..4_000 * DAY_US
-        ];
+        let pause = prop_oneof![Just(0_u64), 0..5_u64, 0..DAY_US, 0..40 * DAY_US, 0..4_000 * DAY_US];
         let cost = prop_oneof![Just(1_u64), 0..=limit, Just(limit), 1..=(limit / 3).max(1)];
         (Just(limit), prop::collection::vec((pause, cost), 1..50))
     })
@@ -144,10 +130,7 @@ fn a_month_ends_with_its_last_microsecond() {
 fn a_leap_day_is_still_february() {
     let mut user = User::new(10);
     assert!(user.consume(us("2024-02-01T00:00:00"), 6).admitted);
-    assert_eq!(
-        user.consume(us("2024-02-29T12:00:00"), 5).retry_after_us,
-        DAY_US / 2
-    );
+    assert_eq!(user.consume(us("2024-02-29T12:00:00"), 5).retry_after_us, DAY_US / 2);
 }
 
 #[test]
@@ -162,10 +145,7 @@ fn years_of_rest_carry_nothing_over() {
 #[test]
 fn a_cost_above_the_limit_never_passes_and_says_so() {
     let outcome = User::new(10).consume(us("2024-02-01T00:00:00"), 11);
-    assert_eq!(
-        (outcome.admitted, outcome.retry_after_us, outcome.note),
-        (false, 0, 1)
-    );
+    assert_eq!((outcome.admitted, outcome.retry_after_us, outcome.note), (false, 0, 1));
     assert_eq!((outcome.remaining, outcome.state), (10, None));
 }
 
@@ -174,15 +154,9 @@ fn asking_changes_nothing_and_does_not_bind() {
     let mut user = User::new(10);
     let now_us = us("2024-02-01T00:00:00");
     user.consume(now_us, 10);
-    for request in [
-        Request::new(Operation::Peek, now_us, 5),
-        Request::new(Operation::Consume, now_us, 0),
-    ] {
+    for request in [Request::new(Operation::Peek, now_us, 5), Request::new(Operation::Consume, now_us, 0)] {
         let outcome = user.ask(&request);
-        assert_eq!(
-            (outcome.admitted, outcome.remaining, outcome.state),
-            (true, 0, None)
-        );
+        assert_eq!((outcome.admitted, outcome.remaining, outcome.state), (true, 0, None));
     }
 }
 
@@ -192,10 +166,7 @@ fn a_settle_adjusts_the_month_that_took_it() {
     let (taken, later) = (us("2024-02-10T00:00:00"), us("2024-02-20T00:00:00"));
     user.tell(&Request::new(Operation::Reserve, taken, 8));
     assert_eq!(user.tell(&Request::settle(later, 3, 8, taken)).remaining, 7);
-    assert_eq!(
-        user.tell(&Request::settle(later, 0, 3, taken)).remaining,
-        10
-    );
+    assert_eq!(user.tell(&Request::settle(later, 0, 3, taken)).remaining, 10);
 }
 
 #[test]
@@ -205,10 +176,7 @@ fn nothing_is_given_back_into_a_new_month_and_what_is_missing_is_charged() {
     user.tell(&Request::new(Operation::Reserve, taken, 8));
     user.consume(next, 4);
     let given = user.tell(&Request::settle(next, 0, 8, taken));
-    assert_eq!(
-        (given.admitted, given.remaining, given.state),
-        (true, 6, None)
-    );
+    assert_eq!((given.admitted, given.remaining, given.state), (true, 6, None));
     assert_eq!(user.tell(&Request::settle(next, 11, 8, taken)).remaining, 3);
 }
 

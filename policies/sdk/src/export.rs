@@ -2,12 +2,7 @@
 
 /// The Rust form of `wit/policy.wit`.
 #[cfg(target_arch = "wasm32")]
-#[allow(
-    unsafe_code,
-    missing_docs,
-    unreachable_pub,
-    reason = "generated; the component's edge is raw memory"
-)]
+#[allow(unsafe_code, missing_docs, unreachable_pub, reason = "generated; the component's edge is raw memory")]
 pub mod bindings {
     wit_bindgen::generate!({
         path: "../../wit",
@@ -23,10 +18,7 @@ pub mod bindings {
 macro_rules! export_policy {
     ($policy:ty) => {
         #[cfg(target_arch = "wasm32")]
-        #[allow(
-            unsafe_code,
-            reason = "the component's edge is raw memory; the code is generated"
-        )]
+        #[allow(unsafe_code, reason = "the component's edge is raw memory; the code is generated")]
         const _: () = {
             use $crate::bindings::exports::cellar::policy::{policy as edge, types};
 
@@ -38,32 +30,21 @@ macro_rules! export_policy {
                 }
 
                 fn configure(settings: String) -> Result<Vec<u8>, Vec<types::Problem>> {
-                    let problem = |p: $crate::Problem| types::Problem {
-                        pointer: p.pointer,
-                        message: p.message,
-                    };
+                    let problem = |p: $crate::Problem| types::Problem { pointer: p.pointer, message: p.message };
                     $crate::configure::<$policy>(&settings)
                         .map_err(|problems| problems.into_iter().map(problem).collect())
                 }
 
-                fn decide(
-                    parameters: Vec<u8>,
-                    state: Vec<u8>,
-                    request: types::Request,
-                ) -> types::Outcome {
+                fn decide(parameters: Vec<u8>, state: Vec<u8>, request: types::Request) -> types::Outcome {
                     $crate::decide::<$policy>(&parameters, &state, &request.into()).into()
                 }
 
-                fn migrate(
-                    from_schema: u32,
-                    parameters: Vec<u8>,
-                    state: Vec<u8>,
-                ) -> Result<Vec<u8>, String> {
+                fn migrate(from_schema: u32, parameters: Vec<u8>, state: Vec<u8>) -> Result<Vec<u8>, String> {
                     $crate::migrate::<$policy>(from_schema, &parameters, &state)
                 }
             }
 
-    $crate::bindings::export_world!(Component with_types_in $crate::bindings);
+            $crate::bindings::export_world!(Component with_types_in $crate::bindings);
         };
     };
 }
@@ -81,10 +62,7 @@ mod convert {
                 types::Operation::Settle => Operation::Settle,
                 types::Operation::Peek => Operation::Peek,
             };
-            let attribute = |a: types::Attribute| Attribute {
-                name: a.name,
-                value: a.value,
-            };
+            let attribute = |a: types::Attribute| Attribute { name: a.name, value: a.value };
             Self {
                 operation,
                 now_us: request.now,

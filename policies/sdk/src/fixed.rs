@@ -104,10 +104,7 @@ mod tests {
 
     #[test]
     fn a_struct_reads_back_and_is_as_long_as_its_fields() {
-        let pair = Pair {
-            first: 7,
-            second: true,
-        };
+        let pair = Pair { first: 7, second: true };
         assert_eq!(pair.to_bytes(), [7, 0, 0, 0, 1]);
         assert_eq!(Pair::BYTES, 5);
         assert_eq!(Pair::from_bytes(&pair.to_bytes()), Some(pair));
@@ -115,12 +112,7 @@ mod tests {
 
     #[test]
     fn too_few_too_many_and_meaningless_bytes_are_none() {
-        for bad in [
-            &[7, 0, 0, 0][..],
-            &[7, 0, 0, 0, 1, 0],
-            &[7, 0, 0, 0, 2],
-            &[],
-        ] {
+        for bad in [&[7, 0, 0, 0][..], &[7, 0, 0, 0, 1, 0], &[7, 0, 0, 0, 2], &[]] {
             assert_eq!(Pair::from_bytes(bad), None, "{bad:?}");
         }
     }

@@ -35,22 +35,11 @@ pub trait Policy {
     /// Checks what a schema cannot say, and prepares.
     fn compile(settings: Self::Settings) -> Result<Self::Parameters, Vec<Problem>>;
 
-    fn decide(
-        parameters: &Self::Parameters,
-        state: Option<Self::State>,
-        request: &Request,
-    ) -> Outcome<Self::State>;
+    fn decide(parameters: &Self::Parameters, state: Option<Self::State>, request: &Request) -> Outcome<Self::State>;
 
     /// Reads a state of an older schema. There is none by default.
-    fn upgrade(
-        from_schema: u32,
-        _parameters: &Self::Parameters,
-        _state: &[u8],
-    ) -> Result<Self::State, String> {
-        Err(format!(
-            "no version of {} wrote states of schema {from_schema}",
-            Self::NAME
-        ))
+    fn upgrade(from_schema: u32, _parameters: &Self::Parameters, _state: &[u8]) -> Result<Self::State, String> {
+        Err(format!("no version of {} wrote states of schema {from_schema}", Self::NAME))
     }
 }
 
@@ -90,16 +79,10 @@ pub fn decide<P: Policy>(parameters: &[u8], state: &[u8], request: &Request) -> 
 ///
 /// # Panics
 /// If the parameters are none that this version wrote.
-pub fn migrate<P: Policy>(
-    from_schema: u32,
-    parameters: &[u8],
-    state: &[u8],
-) -> Result<Vec<u8>, String> {
+pub fn migrate<P: Policy>(from_schema: u32, parameters: &[u8], state: &[u8]) -> Result<Vec<u8>, String> {
     if from_schema == P::STATE_SCHEMA {
         let state = P::State::from_bytes(state);
-        return state
-            .map(|state| state.to_bytes())
-            .ok_or_else(|| "the state cannot be read".to_owned());
+        return state.map(|state| state.to_bytes()).ok_or_else(|| "the state cannot be read".to_owned());
     }
     P::upgrade(from_schema, &read_parameters::<P>(parameters), state).map(|state| state.to_bytes())
 }

@@ -38,23 +38,12 @@ pub struct Request {
 
 impl Request {
     pub fn new(operation: Operation, now_us: u64, cost: u64) -> Self {
-        Self {
-            operation,
-            now_us,
-            cost,
-            held: 0,
-            held_at_us: 0,
-            attributes: Vec::new(),
-        }
+        Self { operation, now_us, cost, held: 0, held_at_us: 0, attributes: Vec::new() }
     }
 
     /// The settling of a reservation that took `held` at `held_at_us`.
     pub fn settle(now_us: u64, cost: u64, held: u64, held_at_us: u64) -> Self {
-        Self {
-            held,
-            held_at_us,
-            ..Self::new(Operation::Settle, now_us, cost)
-        }
+        Self { held, held_at_us, ..Self::new(Operation::Settle, now_us, cost) }
     }
 
     /// Whether it can change nothing: a peek, or nothing to take.
@@ -67,9 +56,6 @@ impl Request {
     }
 
     pub fn attribute(&self, name: &str) -> Option<&str> {
-        self.attributes
-            .iter()
-            .find(|a| a.name == name)
-            .map(|a| a.value.as_str())
+        self.attributes.iter().find(|a| a.name == name).map(|a| a.value.as_str())
     }
 }

@@ -17,10 +17,7 @@ const PROBLEMS_MAX: usize = 100;
 
 impl Problem {
     pub fn new(pointer: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            pointer: pointer.into(),
-            message: message.into(),
-        }
+        Self { pointer: pointer.into(), message: message.into() }
     }
 }
 
@@ -29,8 +26,7 @@ pub(crate) fn schema<S: JsonSchema>() -> Value {
 }
 
 pub(crate) fn read<S: DeserializeOwned + JsonSchema>(json: &str) -> Result<S, Vec<Problem>> {
-    let value: Value = serde_json::from_str(json)
-        .map_err(|e| vec![Problem::new("", format!("is not JSON: {e}"))])?;
+    let value: Value = serde_json::from_str(json).map_err(|e| vec![Problem::new("", format!("is not JSON: {e}"))])?;
     let root = schema::<S>();
     let mut problems = Vec::new();
     check(&value, &root, &root, "", &mut problems);
@@ -95,23 +91,10 @@ fn check_members(
     problems: &mut Vec<Problem>,
 ) {
     let none = Map::new();
-    let known = schema
-        .get("properties")
-        .and_then(Value::as_object)
-        .unwrap_or(&none);
-    let required = schema
-        .get("required")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
-    for name in required
-        .filter_map(Value::as_str)
-        .filter(|name| !members.contains_key(*name))
-    {
-        problems.push(Problem::new(
-            format!("{at}/{}", escaped(name)),
-            "is missing",
-        ));
+    let known = schema.get("properties").and_then(Value::as_object).unwrap_or(&none);
+    let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
+    for name in required.filter_map(Value::as_str).filter(|name| !members.contains_key(*name)) {
+        problems.push(Problem::new(format!("{at}/{}", escaped(name)), "is missing"));
     }
     for (name, member) in members {
         let pointer = format!("{at}/{}", escaped(name));
@@ -129,13 +112,7 @@ fn check_members(
 }
 
 /// One of several forms: what is wrong with the first that is not "nothing" is what helps.
-fn check_forms(
-    value: &Value,
-    forms: &[Value],
-    root: &Value,
-    at: &str,
-    problems: &mut Vec<Problem>,
-) {
+fn check_forms(value: &Value, forms: &[Value], root: &Value, at: &str, problems: &mut Vec<Problem>) {
     let mut first = None;
     for form in forms {
         let mut own = Vec::new();
@@ -236,25 +213,16 @@ mod tests {
 
     fn pointers(json: &str) -> Vec<String> {
         let problems = read::<Settings>(json).unwrap_err();
-        problems
-            .into_iter()
-            .map(|p| format!("{} {}", p.pointer, p.message))
-            .collect()
+        problems.into_iter().map(|p| format!("{} {}", p.pointer, p.message)).collect()
     }
 
     #[test]
     fn good_settings_read() {
-        let settings =
-            read::<Settings>(r#"{"limit":100,"mode":"night","inner":{"weights":[1,2]}}"#).unwrap();
+        let settings = read::<Settings>(r#"{"limit":100,"mode":"night","inner":{"weights":[1,2]}}"#).unwrap();
         assert_eq!((settings.limit, settings.burst), (100, None));
         assert!(matches!(settings.mode, Mode::Night));
         assert_eq!(settings.inner.unwrap().weights, [1, 2]);
-        assert!(matches!(
-            read::<Settings>(r#"{"limit":1,"burst":null,"mode":"day"}"#)
-                .unwrap()
-                .mode,
-            Mode::Day
-        ));
+        assert!(matches!(read::<Settings>(r#"{"limit":1,"burst":null,"mode":"day"}"#).unwrap().mode, Mode::Day));
     }
 
     #[test]
@@ -269,16 +237,8 @@ mod tests {
         for expected in expected {
             assert!(got.iter().any(|g| g == expected), "{expected} in {got:?}");
         }
-        assert!(
-            got.iter()
-                .any(|g| g.starts_with("/a~1b is not a setting; there are ")),
-            "{got:?}"
-        );
-        assert!(
-            got.iter()
-                .any(|g| g.starts_with("/inner/k is not a setting")),
-            "{got:?}"
-        );
+        assert!(got.iter().any(|g| g.starts_with("/a~1b is not a setting; there are ")), "{got:?}");
+        assert!(got.iter().any(|g| g.starts_with("/inner/k is not a setting")), "{got:?}");
         assert_eq!(got.len(), 6, "{got:?}");
     }
 
@@ -287,14 +247,8 @@ mod tests {
         assert_eq!(pointers("[]"), [" must be an object"]);
         assert_eq!(pointers("null"), [" must be an object"]);
         assert!(pointers("{")[0].starts_with(" is not JSON"));
-        assert_eq!(
-            pointers(r#"{"limit":1.5,"mode":"day"}"#),
-            ["/limit must be a whole number"]
-        );
-        assert_eq!(
-            pointers(r#"{"limit":-1,"mode":"day"}"#),
-            ["/limit must be at least 1"]
-        );
+        assert_eq!(pointers(r#"{"limit":1.5,"mode":"day"}"#), ["/limit must be a whole number"]);
+        assert_eq!(pointers(r#"{"limit":-1,"mode":"day"}"#), ["/limit must be at least 1"]);
         assert!(pointers(r#"{"limit":1,"mode":"dusk"}"#)[0].starts_with("/mode must be one of"));
     }
 }

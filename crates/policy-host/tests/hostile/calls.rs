@@ -5,9 +5,7 @@ use cellar_policy_host::{Fault, Host, HostLimits, Request, Stores};
 
 /// Does harm when asked for 7 and is honest else.
 fn at_seven(harm: &str) -> Vec<u8> {
-    Parts::decide(&format!(
-        "(if (i64.eq (local.get 6) (i64.const 7)) (then {harm}))"
-    ))
+    Parts::decide(&format!("(if (i64.eq (local.get 6) (i64.const 7)) (then {harm}))"))
 }
 
 const SEVEN: Request<'static> = Request { cost: 7, ..CONSUME };
@@ -27,10 +25,7 @@ fn a_trap_does_not_disturb_the_next_call() {
 #[test]
 fn an_endless_loop_runs_out_of_fuel() {
     let (mut stores, policy) = load(&at_seven("(loop $l (br $l))"));
-    assert_eq!(
-        stores.decide(&policy, b"p", b"", &SEVEN),
-        Err(Fault::OutOfFuel)
-    );
+    assert_eq!(stores.decide(&policy, b"p", b"", &SEVEN), Err(Fault::OutOfFuel));
     assert!(stores.decide(&policy, b"p", b"", &CONSUME).is_ok());
 }
 
@@ -40,10 +35,7 @@ fn endless_recursion_ends_at_the_stack_or_the_fuel() {
         (local.get 5) (local.get 6) (local.get 7) (local.get 8) (local.get 9) (local.get 10)))";
     let (mut stores, policy) = load(&at_seven(recursion));
     let fault = stores.decide(&policy, b"p", b"", &SEVEN).unwrap_err();
-    assert!(
-        matches!(fault, Fault::Trapped { .. } | Fault::OutOfFuel),
-        "{fault}"
-    );
+    assert!(matches!(fault, Fault::Trapped { .. } | Fault::OutOfFuel), "{fault}");
     assert!(stores.decide(&policy, b"p", b"", &CONSUME).is_ok());
 }
 
@@ -51,27 +43,19 @@ fn endless_recursion_ends_at_the_stack_or_the_fuel() {
 fn memory_does_not_grow_beyond_the_grant() {
     // Sixteen pages are the grant: fifteen more are given, sixteen are not.
     let grow = |pages: u32| {
-        Parts::decide(&format!(
-            "(if (i32.eq (memory.grow (i32.const {pages})) (i32.const -1)) (then unreachable))"
-        ))
+        Parts::decide(&format!("(if (i32.eq (memory.grow (i32.const {pages})) (i32.const -1)) (then unreachable))"))
     };
     let (mut stores, policy) = load(&grow(15));
     assert!(stores.decide(&policy, b"p", b"", &CONSUME).is_ok());
     let (mut stores, policy) = load(&grow(16));
-    assert!(matches!(
-        stores.decide(&policy, b"p", b"", &CONSUME),
-        Err(Fault::Trapped { .. })
-    ));
+    assert!(matches!(stores.decide(&policy, b"p", b"", &CONSUME), Err(Fault::Trapped { .. })));
 }
 
 #[test]
 fn a_list_beyond_its_memory_is_a_trap() {
     let component = Parts::outcome(|o| o.state = Some((64, u32::MAX)));
     let (mut stores, policy) = load(&component);
-    assert!(matches!(
-        stores.decide(&policy, b"p", b"", &CONSUME),
-        Err(Fault::Trapped { .. })
-    ));
+    assert!(matches!(stores.decide(&policy, b"p", b"", &CONSUME), Err(Fault::Trapped { .. })));
 }
 
 #[test]
@@ -98,10 +82,7 @@ fn lying_outcomes_are_faults() {
 fn a_question_that_writes_is_a_fault() {
     let (mut stores, policy) = load(&Parts::default().bytes());
     let nothing = Request { cost: 0, ..CONSUME };
-    assert!(matches!(
-        stores.decide(&policy, b"p", b"", &nothing),
-        Err(Fault::BadOutcome { .. })
-    ));
+    assert!(matches!(stores.decide(&policy, b"p", b"", &nothing), Err(Fault::BadOutcome { .. })));
 }
 
 #[test]
@@ -109,32 +90,19 @@ fn a_refused_migration_is_no_fault_of_the_version() {
     let (mut stores, policy) = load(&Parts::default().bytes());
     for _ in 0..100 {
         let fault = stores.migrate(&policy, 3, b"p", b"s").unwrap_err();
-        assert!(
-            matches!(fault, Fault::NotMigrated { from_schema: 3, .. }),
-            "{fault}"
-        );
+        assert!(matches!(fault, Fault::NotMigrated { from_schema: 3, .. }), "{fault}");
     }
     assert!(stores.decide(&policy, b"p", b"", &CONSUME).is_ok());
 }
 
 #[test]
 fn a_version_that_keeps_failing_is_asked_less_and_forgiven_after_a_success() {
-    let limits = HostLimits {
-        breaker_faults: 3,
-        breaker_refusals: 5,
-        ..HostLimits::default()
-    };
+    let limits = HostLimits { breaker_faults: 3, breaker_refusals: 5, ..HostLimits::default() };
     let host = Host::new(limits).unwrap();
     let policy = host.load(&at_seven("unreachable")).unwrap();
     let mut stores = Stores::new(&host);
     let mut kinds = |request, n: usize| -> Vec<&'static str> {
-        (0..n)
-            .map(|_| {
-                stores
-                    .decide(&policy, b"p", b"", request)
-                    .map_or_else(|f| f.kind(), |_| "answer")
-            })
-            .collect()
+        (0..n).map(|_| stores.decide(&policy, b"p", b"", request).map_or_else(|f| f.kind(), |_| "answer")).collect()
     };
     assert_eq!(kinds(&SEVEN, 3), ["trapped"; 3]);
     assert_eq!(kinds(&SEVEN, 5), ["breaker-open"; 5]);
@@ -149,22 +117,12 @@ fn an_instance_is_made_anew_after_its_calls_and_when_others_push_it_out() {
     let counting = "(global.set $calls (i32.add (global.get $calls) (i32.const 1)))
         (if (i32.gt_u (global.get $calls) (i32.const 3)) (then unreachable))";
     let component = Parts::decide(counting);
-    let limits = HostLimits {
-        recycle_after_calls: 3,
-        instances_max: 1,
-        ..HostLimits::default()
-    };
+    let limits = HostLimits { recycle_after_calls: 3, instances_max: 1, ..HostLimits::default() };
     let host = Host::new(limits).unwrap();
-    let (policy, other) = (
-        host.load(&component).unwrap(),
-        host.load(&Parts::default().bytes()).unwrap(),
-    );
+    let (policy, other) = (host.load(&component).unwrap(), host.load(&Parts::default().bytes()).unwrap());
     let mut stores = Stores::new(&host);
     for n in 0..20 {
-        assert!(
-            stores.decide(&policy, b"p", b"", &CONSUME).is_ok(),
-            "call {n}"
-        );
+        assert!(stores.decide(&policy, b"p", b"", &CONSUME).is_ok(), "call {n}");
         if n % 5 == 0 {
             assert!(stores.decide(&other, b"p", b"", &CONSUME).is_ok());
         }

@@ -53,11 +53,7 @@ impl Default for Parts {
 
 impl Parts {
     pub(crate) fn decide(decide: &str) -> Vec<u8> {
-        Self {
-            decide: decide.to_owned(),
-            ..Self::default()
-        }
-        .bytes()
+        Self { decide: decide.to_owned(), ..Self::default() }.bytes()
     }
 
     pub(crate) fn outcome(change: impl FnOnce(&mut Outcome)) -> Vec<u8> {
@@ -71,12 +67,7 @@ impl Parts {
     }
 
     fn text(&self) -> String {
-        let Self {
-            memory,
-            decide,
-            prelude,
-            ..
-        } = self;
+        let Self { memory, decide, prelude, .. } = self;
         let description = self.description.replace('"', "\\\"");
         let (length, stores) = (self.description.len(), self.outcome.stores());
         format!(
@@ -147,23 +138,10 @@ impl Outcome {
             Some((at, len)) => (1, at, len),
             None => (0, 0, 0),
         };
-        let words = [
-            (0, self.admitted),
-            (4, some),
-            (8, state_at),
-            (12, state_len),
-            (48, 0),
-        ];
-        let longs = [
-            (16, self.limit),
-            (24, self.remaining),
-            (32, self.retry_after_us),
-            (40, self.reset_after_us),
-        ];
-        let words =
-            words.map(|(n, v)| format!("(i32.store (i32.const {}) (i32.const {v}))", at + n));
-        let longs =
-            longs.map(|(n, v)| format!("(i64.store (i32.const {}) (i64.const {v}))", at + n));
+        let words = [(0, self.admitted), (4, some), (8, state_at), (12, state_len), (48, 0)];
+        let longs = [(16, self.limit), (24, self.remaining), (32, self.retry_after_us), (40, self.reset_after_us)];
+        let words = words.map(|(n, v)| format!("(i32.store (i32.const {}) (i32.const {v}))", at + n));
+        let longs = longs.map(|(n, v)| format!("(i64.store (i32.const {}) (i64.const {v}))", at + n));
         format!("{} {}", words.join(" "), longs.join(" "))
     }
 }
@@ -178,11 +156,5 @@ pub(crate) fn load(component: &[u8]) -> (Stores, Arc<Policy>) {
     (Stores::new(&host), policy)
 }
 
-pub(crate) const CONSUME: Request<'static> = Request {
-    operation: Operation::Consume,
-    now_us: 1,
-    cost: 1,
-    held: 0,
-    held_at_us: 0,
-    attributes: &[],
-};
+pub(crate) const CONSUME: Request<'static> =
+    Request { operation: Operation::Consume, now_us: 1, cost: 1, held: 0, held_at_us: 0, attributes: &[] };

@@ -8,7 +8,7 @@ use crate::outcome::Outcome;
 use crate::record::{Head, Record};
 use crate::store::redis::{Group, KeyedCheck};
 use crate::tiers::{Tier, TierSet, TierSlot};
-use cellar_model::{Ack, Check, ChargeId, Degraded, Fence, Micros, Operation, Refusal, TryAgain, UserId, Verdict};
+use cellar_model::{Ack, ChargeId, Check, Degraded, Fence, Micros, Operation, Refusal, TryAgain, UserId, Verdict};
 use cellar_policy_host::{Fault, Stores};
 
 /// What deciding needs besides the record.
@@ -108,7 +108,8 @@ impl Deciding<'_> {
         }
         // A user's policy time never runs backwards, whoever says it.
         let now: Micros = check.at.unwrap_or_else(|| self.clock.now()).max(record.body.now);
-        let context = Context { tier, catalog_revision: self.tiers.revision, now, charge, held_version: before.version };
+        let context =
+            Context { tier, catalog_revision: self.tiers.revision, now, charge, held_version: before.version };
         evaluate(self.stores, &context, &mut record.body, check, &mut *self.fault_seen)
     }
 

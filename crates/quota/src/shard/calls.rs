@@ -19,6 +19,13 @@ use tokio::time::Instant;
 /// Checks of one user that may wait while a call of his is in flight.
 const USER_WAITING_MAX: usize = 1_024;
 
+/// One user's answers, whether anything was charged, and how durable his tier wants that to be.
+struct Answered {
+    charged: bool,
+    ack: Ack,
+    asks: Vec<(Ask, Verdict)>,
+}
+
 pub(super) struct CallDone {
     decided: Vec<Decided>,
     result: Result<Committed, StoreError>,
@@ -174,7 +181,7 @@ impl Shard {
             }
             let waiting = serving.users.release(&decided.user, Some(decided.record));
             self.ready.extend(waiting);
-            answers.push((charged, decided.ack, decided.asks));
+            answers.push(Answered { charged, ack: decided.ack, asks: decided.asks });
         }
         let seq = committed.seq.unwrap_or_default();
         if !entries.is_empty() {
@@ -185,11 +192,11 @@ impl Shard {
 
     /// Answers what is committed; what its tier, or a tail over its bounds, wants in Postgres first
     /// waits for the drain.
-    fn answer(&mut self, serving: &Serving, seq: Seq, answers: Vec<(bool, Ack, Vec<(Ask, Verdict)>)>) {
+    fn answer(&mut self, serving: &Serving, seq: Seq, answers: Vec<Answered>) {
         // Handled later than autonomy allows, an answer is unknown and its charge an entry all the same.
         let autonomous = boot_clock().saturating_sub(serving.open.confirmed) <= self.parts.config.autonomy;
         let over = serving.postgres_answers && self.tail_over_bounds();
-        for (charged, ack, asks) in answers {
+        for Answered { charged, ack, asks } in answers {
             for (ask, verdict) in asks {
                 let admitted = charged && matches!(verdict, Verdict::Admitted { .. });
                 if !autonomous {

@@ -46,9 +46,9 @@ impl Shard {
 
     pub(super) fn tail_over_bounds(&self) -> bool {
         let config = &self.parts.config;
-        self.tail.as_ref().is_some_and(|(_, tail)| {
-            tail.entries() > config.undrained_max || tail.age() > config.undrained_age_max
-        })
+        self.tail
+            .as_ref()
+            .is_some_and(|(_, tail)| tail.entries() > config.undrained_max || tail.age() > config.undrained_age_max)
     }
 
     pub(super) fn count_undrained(&self) {

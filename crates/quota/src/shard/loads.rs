@@ -1,8 +1,8 @@
 //! Loads: records and first answers fetched for users who are not in memory.
 
+use super::Shard;
 use super::calls::replay;
 use super::serve::Serving;
-use super::Shard;
 use crate::error::StoreError;
 use crate::outcome::Outcome;
 use crate::record::{Head, Record, RecordBody};

@@ -64,7 +64,8 @@ impl Shard {
         loop {
             let id = self.parts.id;
             // The turn borrows the shard's tail and stores; the inbox is watched beside it.
-            let (mut inbox, mut ready) = (std::mem::replace(&mut self.inbox, closed_inbox()), std::mem::take(&mut self.ready));
+            let (mut inbox, mut ready) =
+                (std::mem::replace(&mut self.inbox, closed_inbox()), std::mem::take(&mut self.ready));
             let result = {
                 let turn = self.turn();
                 tokio::pin!(turn);
@@ -120,9 +121,13 @@ impl Shard {
         let (config, postgres) = (self.parts.config.clone(), self.parts.postgres.clone());
         let confirmed = crate::clock::boot_clock();
         let row = postgres.begin_turn(&self.parts.owner).await?;
-        let mut redis =
-            RedisStore::connect(config.redis_url.reveal(), self.parts.id, config.store_timeout, config.allow_unsafe_ack)
-                .await?;
+        let mut redis = RedisStore::connect(
+            config.redis_url.reveal(),
+            self.parts.id,
+            config.store_timeout,
+            config.allow_unsafe_ack,
+        )
+        .await?;
         let key = FenceKey { fence: row.fence, text: format!("{}:{}", row.fence, nonce()) };
         let replaced = redis.fence(&key).await?;
         let certain = content_is_certain(&row, replaced.as_deref(), &redis.run_id);
@@ -136,8 +141,7 @@ impl Shard {
             return Err(StoreError::Fenced.into());
         }
         let valid_from = valid_from(&row, certain);
-        let valid_for =
-            postgres.open_turn(row.fence, &self.parts.owner, &redis.run_id, &key.text, valid_from).await?;
+        let valid_for = postgres.open_turn(row.fence, &self.parts.owner, &redis.run_id, &key.text, valid_from).await?;
         self.tail = Some((row.fence, Tail::new(None)));
         // Redis that counts since the first turn ever has seen every key.
         let window = Duration::from_secs(86_400);

@@ -88,8 +88,16 @@ const COUNT_SHARDS: &str = "select count(*) from shard";
 
 /// Every statement of this crate, for the test that prepares them all against the migrated schema.
 pub const STATEMENTS: &[&str] = &[
-    BEGIN_TURN, OPEN_TURN, CONFIRM_FENCE, DRAIN, LOAD_USERS, FIND_KEYS, EXPIRE_KEYS, COUNT_SHARDS,
-    super::audit::PAGE, super::audit::LEDGER_SUMS,
+    BEGIN_TURN,
+    OPEN_TURN,
+    CONFIRM_FENCE,
+    DRAIN,
+    LOAD_USERS,
+    FIND_KEYS,
+    EXPIRE_KEYS,
+    COUNT_SHARDS,
+    super::audit::PAGE,
+    super::audit::LEDGER_SUMS,
 ];
 
 /// A statement without an answer for this long is unknown.
@@ -203,7 +211,8 @@ impl PostgresStore {
         for month in months.missing(batches.iter().flat_map(|b| b.entries.iter().map(|e| e.at))) {
             let (from, to) = month.bounds();
             let name = month.partition();
-            let create = format!("create table if not exists {name} partition of ledger for values from ({from}) to ({to})");
+            let create =
+                format!("create table if not exists {name} partition of ledger for values from ({from}) to ({to})");
             // Names and bounds are made of numbers here, nothing of a caller stands in them.
             let create = sqlx::query(sqlx::AssertSqlSafe(create));
             match bounded("make partition", create.execute(&self.pool)).await {
@@ -233,7 +242,10 @@ impl PostgresStore {
             Some((id, Outcome { body: keyed.body, answer: keyed.answer }))
         };
         rows.iter()
-            .map(|row| outcome(row).ok_or(StoreError::Unreadable { store: "postgres", cause: crate::record::RecordError::NoHead(0) }))
+            .map(|row| {
+                outcome(row)
+                    .ok_or(StoreError::Unreadable { store: "postgres", cause: crate::record::RecordError::NoHead(0) })
+            })
             .collect()
     }
 
@@ -271,7 +283,8 @@ fn turn_row(row: &sqlx::postgres::PgRow) -> Result<TurnRow, sqlx::Error> {
 fn loaded(row: &sqlx::postgres::PgRow) -> Result<(UserId, Loaded), StoreError> {
     let unreadable = |e: sqlx::Error| StoreError::postgres("load users", &e);
     let text = |name: &str| row.try_get::<String, _>(name).map_err(unreadable);
-    let odd = |what: &str| StoreError::Refused { store: "postgres", call: "load users", cause: format!("an odd {what}") };
+    let odd =
+        |what: &str| StoreError::Refused { store: "postgres", call: "load users", cause: format!("an odd {what}") };
     let user = UserId::new(&text("user_id")?).map_err(|_| odd("user id"))?;
     let epoch = Epoch::from_i64(row.try_get("epoch").map_err(unreadable)?);
     let loaded = match text("state")?.as_str() {

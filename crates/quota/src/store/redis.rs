@@ -62,6 +62,9 @@ pub(crate) struct Committed {
     pub(crate) replayed: Vec<(usize, Vec<Option<Vec<u8>>>)>,
 }
 
+/// Names and values of a stream's item.
+type StreamFields = Vec<(String, Vec<u8>)>;
+
 /// What stands in the stream beyond a given seq.
 pub(crate) struct StreamBatch {
     pub(crate) seq: Seq,
@@ -205,7 +208,7 @@ impl RedisStore {
         after: Option<Seq>,
     ) -> Result<Vec<StreamBatch>, StoreError> {
         let from = after.map_or(0, |seq| seq.0 + 1);
-        let page: Vec<(String, Vec<(String, Vec<u8>)>)> = redis::cmd("XRANGE")
+        let page: Vec<(String, StreamFields)> = redis::cmd("XRANGE")
             .arg(self.ledger_name())
             .arg(format!("{fence}-{from}"))
             .arg(format!("{fence}-{}", u64::MAX))
@@ -214,7 +217,7 @@ impl RedisStore {
             .query_async(&mut self.connection)
             .await
             .map_err(|e| StoreError::redis("XRANGE", &e))?;
-        let batch = |(id, mut fields): (String, Vec<(String, Vec<u8>)>)| {
+        let batch = |(id, mut fields): (String, StreamFields)| {
             let seq = id.split_once('-')?.1.parse().ok()?;
             Some(StreamBatch { seq: Seq(seq), packed: fields.pop()?.1 })
         };

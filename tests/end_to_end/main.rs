@@ -1,0 +1,9 @@
+//! Real processes, started by each test on ports and folders of its own.
+
+mod accounts;
+mod bad_input;
+mod faults;
+mod idempotency;
+mod limits;
+mod support;
+mod world;

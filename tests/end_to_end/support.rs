@@ -1,0 +1,141 @@
+//! A stack of a test's own, and clients of it.
+
+use cellar_client::{Admin, Client, ClientError, Consume, Credential, Decision};
+use cellar_devstack::Cellctl;
+use cellar_model::wire::{ConsumeBody, SignUpBody};
+use cellar_model::{Amount, Cost, TierDocument, TierName, Unit, UserId};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// 2023-11-14T22:13:20Z
+pub const T0: u64 = 1_700_000_000_000_000;
+
+pub struct World {
+    pub cellctl: Cellctl,
+    pub client: Client,
+    pub admin: Admin,
+    pub service_key: String,
+    pub urls: Vec<String>,
+}
+
+impl World {
+    /// One public cell in virtual time.
+    pub fn cell() -> World {
+        World::up(&["cell", "up", "--clock", "virtual"])
+    }
+
+    /// Two regions of one cell in virtual time.
+    pub fn two_regions() -> World {
+        World::up(&["up", "--regions", "2", "--cells", "1", "--clock", "virtual"])
+    }
+
+    pub fn up(arguments: &[&str]) -> World {
+        let cellctl = Cellctl::up(arguments).unwrap();
+        let status = cellctl.status().unwrap();
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let regions = status["regions"].as_array().unwrap();
+        let urls: Vec<String> = regions.iter().map(|region| text(&region["router_url"])).collect();
+        let admin_urls: Vec<String> = regions.iter().map(|region| text(&region["admin_url"])).collect();
+        let service_key = text(&status["service_key"]);
+        let client = Client::new(urls.clone(), Credential::new(service_key.clone())).unwrap();
+        let admin = Admin::new(admin_urls, Credential::new(text(&status["operator_key"]))).unwrap();
+        World { cellctl, client, admin, service_key, urls }
+    }
+
+    pub async fn user(&self, email: &str, tier: &str) -> UserId {
+        let body = SignUpBody {
+            email: email.into(),
+            name: None,
+            password: None,
+            tier: TierName::new(tier).unwrap(),
+            region: None,
+            user_id: None,
+        };
+        self.client.sign_up(&body, None).await.unwrap().user_id
+    }
+
+    /// Puts a tier with one monthly bucket of `limit` tokens in force.
+    pub async fn bucket_tier(&self, name: &str, limit: u64) {
+        let text = format!(
+            "name = \"{name}\"\n[[policy]]\nslot = \"monthly\"\nuse = \"monthly-bucket@1\"\nunit = \"tokens\"\nsettings = {{ limit = {limit} }}\n"
+        );
+        self.admin.put_tier(&TierDocument::from_toml(&text).unwrap()).await.unwrap();
+        // Cells read the catalog every two seconds; a sign-up is taken once the tier is there.
+        let until = Instant::now() + Duration::from_secs(20);
+        let mut n = 0;
+        loop {
+            let body = SignUpBody {
+                email: format!("probe-{name}-{n}@example.org"),
+                name: None,
+                password: None,
+                tier: TierName::new(name).unwrap(),
+                region: None,
+                user_id: None,
+            };
+            match self.client.sign_up(&body, None).await {
+                Ok(_) => return,
+                Err(error) => assert!(Instant::now() < until, "the tier does not come into force: {error}"),
+            }
+            n += 1;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// The sums of a user's books once the ledger has caught up: (ledger, record, copy) of a unit.
+    pub async fn books(&self, cell: Option<&str>, user: &UserId, unit: &str) -> (u64, u64, u64) {
+        let cell = cell.map(|name| name.parse().unwrap());
+        let until = Instant::now() + Duration::from_secs(30);
+        loop {
+            let page = self.admin.audit(cell.as_ref(), None).await;
+            if let Ok(page) = page
+                && page.undrained == 0
+            {
+                let books = page.users.iter().find(|one| one.user_id == *user).unwrap();
+                let of = |sums: &std::collections::BTreeMap<_, u64>| sums.get(unit).copied().unwrap_or(0);
+                return (of(&books.ledger), of(&books.record), of(&books.copy));
+            }
+            assert!(Instant::now() < until, "the ledger does not catch up");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+/// A check of so many tokens, and of no request.
+pub fn tokens(user: &UserId, tokens: u64, key: Option<&str>) -> Consume {
+    let cost = Cost::of([
+        (Unit::requests(), Amount::new(0).unwrap()),
+        (Unit::tokens(), Amount::new(tokens).unwrap()),
+    ]);
+    Consume {
+        body: ConsumeBody {
+            user_id: Some(user.clone()),
+            cost: Some(cost.unwrap()),
+            at_us: Some(T0),
+            ..ConsumeBody::default()
+        },
+        idempotency_key: key.map(str::to_owned),
+    }
+}
+
+/// Repeats under its key until the answer is known.
+pub async fn known(client: &Client, check: &Consume) -> Decision {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        match client.consume(check).await {
+            Ok(decision) => return decision,
+            Err(error) if error.is_unknown() => {
+                assert!(Instant::now() < until, "no answer: {error}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+pub fn status_of(result: Result<Decision, ClientError>) -> u16 {
+    match result {
+        Ok(Decision::Allowed(_)) => 200,
+        Ok(Decision::Denied(_)) => 429,
+        Err(error) => error.status().unwrap_or(0),
+    }
+}

@@ -1,0 +1,57 @@
+//! The stack itself, as a person meets it.
+
+use crate::support::World;
+use cellar_devstack::Cellctl;
+use serde_json::Value;
+
+/// Goal: the verdicts of a trace are the same each time, and the books agree each time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_played_twice_gives_the_same_verdicts_and_books_that_agree() {
+    let world = World::up(&["up", "--regions", "2", "--cells", "2", "--clock", "virtual"]);
+    let file = world.cellctl.folder().join("trace.csv");
+    let file = file.to_str().unwrap();
+    world.cellctl.ok(&["trace", "generate", "--requests", "2000", "--out", file]).unwrap();
+    let play = || -> Value {
+        let text = world.cellctl.ok(&["trace", "play", file, "--users", "100", "--json"]).unwrap();
+        serde_json::from_str(&text).unwrap()
+    };
+    let (first, second) = (play(), play());
+    assert_eq!(first["tiers"], second["tiers"]);
+    assert_eq!(first["total"]["requests"], 2_000);
+    assert_eq!(first["books"]["mismatches"], serde_json::json!([]));
+    assert_eq!(second["books"]["mismatches"], serde_json::json!([]));
+    let audit: Value = serde_json::from_str(&world.cellctl.ok(&["audit", "--json"]).unwrap()).unwrap();
+    assert_eq!((audit["users"].as_u64(), &audit["mismatches"]), (Some(200), &serde_json::json!([])));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_up_says_that_one_is_up_and_a_stopped_process_is_dead_until_restarted() {
+    let world = World::cell();
+    let again = world.cellctl.run(&["cell", "up", "--detach", "--clock", "virtual"]).unwrap();
+    assert!(!again.status.success());
+    assert!(String::from_utf8_lossy(&again.stderr).contains("is up"));
+
+    let state = |role: &str| {
+        let status = world.cellctl.status().unwrap();
+        let processes = status["processes"].as_array().unwrap().clone();
+        let process = processes.into_iter().find(|process| process["role"] == role).unwrap();
+        (process["state"].as_str().unwrap().to_owned(), process["url"].clone())
+    };
+    let (running, url) = state("redis-cache");
+    assert_eq!(running, "running");
+    world.cellctl.ok(&["stop", "redis-cache"]).unwrap();
+    assert_eq!(state("redis-cache").0, "dead");
+    world.cellctl.ok(&["restart", "redis-cache"]).unwrap();
+    assert_eq!(state("redis-cache"), ("running".to_owned(), url));
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_one_clear_line() {
+    let cellctl = Cellctl::new().unwrap();
+    std::fs::write(cellctl.stack(), "a file where the folder should be").unwrap();
+    let output = cellctl.run(&["cell", "up", "--detach"]).unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("cannot write to"), "{said}");
+    std::fs::remove_file(cellctl.stack()).unwrap();
+}
