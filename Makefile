@@ -3,8 +3,8 @@
 CARGO ?= cargo
 TRACE ?=
 ARGS ?=
-BINARIES = -p cellar-router -p cellar-cell -p cellar-cellctl
 POLICIES = policies/gcra policies/monthly-bucket
+POLICY_TESTS = --test never_over_admits --test hostile --test native_equals_component
 
 .PHONY: help run test test-full bench build lint setup policies dist
 
@@ -23,35 +23,39 @@ help:
 setup:
 	@scripts/setup
 
+# Always the whole workspace: a choice of packages is another choice of features, and builds the
+# dependencies again.
 build: setup
-	$(CARGO) build $(BINARIES)
+	$(CARGO) build --workspace --bins
 	@$(MAKE) --no-print-directory policies
 
 policies:
-	@$(CARGO) build -q -p cellar-cellctl
+	@scripts/wasm-target
+	@[ -x target/debug/cellctl ] || $(CARGO) build --workspace --bins
 	@target/debug/cellctl policy build $(POLICIES) --out target/policies
 
 run: build
 	target/debug/cellctl run --trace "$(TRACE)" $(ARGS)
 
-# A part that fails does not keep the others from running.
+# A part that fails does not keep the others from running; a build that fails does.
 test: setup
 	@scripts/timed --begin
-	@scripts/timed 'build: programs' $(CARGO) build $(BINARIES)
+	@scripts/timed 'build' $(CARGO) build --workspace --all-targets -q
 	@scripts/timed 'build: policies' $(MAKE) --no-print-directory policies
-	@scripts/timed 'build: tests' $(CARGO) test --workspace --no-run -q
-	@-scripts/timed 'unit and property tests' $(CARGO) test --workspace --exclude cellar-tests -q
-	@-scripts/timed 'contract tests' $(CARGO) test -p cellar-tests --test contract -q
-	@-scripts/timed 'end-to-end tests' $(CARGO) test -p cellar-tests --test end_to_end -q -- --test-threads=2
+	@-scripts/timed 'unit tests' $(CARGO) test --workspace --lib --bins -q
+	@-scripts/timed 'policies and host' $(CARGO) test --workspace -q $(POLICY_TESTS)
+	@-scripts/timed 'contract tests' $(CARGO) test --workspace -q --test contract
+	@-scripts/timed 'end-to-end tests' $(CARGO) test --workspace -q --test end_to_end -- --test-threads=2
 	@scripts/timed --report
 
 test-full: export CELLAR_TEST_FULL = 1
 test-full: test
 
-bench:
-	@$(CARGO) build --release $(BINARIES) -p cellar-benches
-	@$(MAKE) --no-print-directory policies
-	@$(CARGO) bench -p cellar-benches
+bench: setup
+	$(CARGO) build --release --workspace --bins
+	@scripts/wasm-target
+	@target/release/cellctl policy build $(POLICIES) --out target/policies
+	@$(CARGO) bench -q -p cellar-benches
 	@target/release/cellar-load
 
 lint:
@@ -59,4 +63,4 @@ lint:
 	$(CARGO) clippy --workspace --all-targets -q -- -D warnings
 
 dist:
-	$(CARGO) build --release $(BINARIES)
+	$(CARGO) build --release --workspace --bins
