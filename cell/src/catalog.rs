@@ -53,7 +53,7 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
     pub(crate) async fn start(self: &Arc<Self>) {
         if let Err(error) = self.poll().await {
             tracing::warn!(error = %format!("{error:#}"), "no catalog from the directory; trying the one on disk");
-            match self.from_disk().await {
+            match self.read_disk().await {
                 Ok(()) => tracing::info!("serving by the catalog on disk"),
                 Err(error) => tracing::warn!(error = %format!("{error:#}"), "no catalog on disk either"),
             }
@@ -159,7 +159,7 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
         write_atomically(&self.folder.join("catalog.json"), &serde_json::to_vec(catalog)?)
     }
 
-    async fn from_disk(&self) -> anyhow::Result<()> {
+    async fn read_disk(&self) -> anyhow::Result<()> {
         let bytes = std::fs::read(self.folder.join("catalog.json"))?;
         self.adopt(&serde_json::from_slice(&bytes)?).await
     }

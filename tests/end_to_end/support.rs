@@ -102,10 +102,7 @@ impl World {
 
 /// A check of so many tokens, and of no request.
 pub fn tokens(user: &UserId, tokens: u64, key: Option<&str>) -> Consume {
-    let cost = Cost::of([
-        (Unit::requests(), Amount::new(0).unwrap()),
-        (Unit::tokens(), Amount::new(tokens).unwrap()),
-    ]);
+    let cost = Cost::of([(Unit::requests(), Amount::new(0).unwrap()), (Unit::tokens(), Amount::new(tokens).unwrap())]);
     Consume {
         body: ConsumeBody {
             user_id: Some(user.clone()),

@@ -1,12 +1,12 @@
 //! When a session was last active: noted in memory, written behind in batches.
 
 use super::statements;
-use cellar_quota::{Clock, ClockMode};
 use cellar_model::{Micros, SessionId};
+use cellar_quota::{Clock, ClockMode};
 use sqlx::PgPool;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Notes of one session are at least this far apart.

@@ -44,7 +44,7 @@ macro_rules! export_policy {
                 }
             }
 
-            $crate::bindings::export_world!(Component with_types_in $crate::bindings);
+    $crate::bindings::export_world!(Component with_types_in $crate::bindings);
         };
     };
 }
