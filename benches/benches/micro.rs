@@ -1,0 +1,79 @@
+//! What a check costs inside: the policy's decision, the ring, the codec.
+
+use cellar_model::{Amount, CellName, Check, Cost, DeadlineMs, Operation, PlacementKey, Ring, UserId};
+use cellar_policy_host::{self as host, Host, HostLimits, Request, Stores};
+use criterion::{Criterion, criterion_group, criterion_main};
+use std::hint::black_box;
+use std::path::PathBuf;
+
+/// `target/policies`, from the bench's own place in the target folder.
+fn component(name: &str) -> Vec<u8> {
+    let running = std::env::current_exe().expect("a running program has a path");
+    let candidates = running.ancestors().map(|folder| folder.join("policies").join(name));
+    let path: Option<PathBuf> = candidates.into_iter().find(|path| path.is_file());
+    std::fs::read(path.expect("run `make policies` first")).expect("a component that can be read")
+}
+
+fn decide(c: &mut Criterion) {
+    let host = Host::new(HostLimits::default()).expect("a host");
+    for (name, settings) in [
+        ("gcra", r#"{"limit":1000000,"period_s":1,"burst":1000000}"#),
+        ("monthly-bucket", r#"{"limit":1000000000000}"#),
+    ] {
+        let policy = host.load(&component(&format!("{name}.wasm"))).expect("a built-in policy");
+        let parameters = policy.configure(settings).expect("good settings");
+        let mut stores = Stores::new(&host);
+        let (mut state, mut now_us) = (Vec::new(), 1_700_000_000_000_000);
+        c.bench_function(&format!("decide {name}, fuel on"), |b| {
+            b.iter(|| {
+                now_us += 10;
+                let request = Request {
+                    operation: host::Operation::Consume,
+                    now_us,
+                    cost: 1,
+                    held: 0,
+                    held_at_us: 0,
+                    attributes: &[],
+                };
+                let outcome = stores.decide(&policy, &parameters, &state, &request).expect("no fault");
+                if let Some(next) = outcome.state {
+                    state = next;
+                }
+            });
+        });
+    }
+}
+
+fn ring(c: &mut Criterion) {
+    let cells: Vec<_> = (0..16).map(|n| (CellName::new(&format!("eu-{n}")).expect("a name"), 128)).collect();
+    let ring = Ring::new(&cells).expect("a ring");
+    let ids: Vec<String> = (0..1024).map(|n| format!("eu_{n:026}")).collect();
+    let mut n = 0;
+    c.bench_function("ring look-up, 16 cells", |b| {
+        b.iter(|| {
+            n = (n + 1) % ids.len();
+            black_box(ring.owner(PlacementKey::new(&ids[n])));
+        });
+    });
+}
+
+fn codec(c: &mut Criterion) {
+    let check = |n: u64| Check {
+        user: UserId::new(&format!("eu_{n:026}")).expect("an id"),
+        operation: Operation::Consume,
+        cost: Cost::tokens(Amount::new(1280).expect("an amount")),
+        attributes: Vec::new(),
+        key: None,
+        at: None,
+        deadline: DeadlineMs::QUOTA,
+    };
+    let checks: Vec<Check> = (0..64).map(check).collect();
+    let bytes = postcard::to_allocvec(&checks).expect("plain data");
+    c.bench_function("64 checks to the wire", |b| b.iter(|| postcard::to_allocvec(black_box(&checks))));
+    c.bench_function("64 checks from the wire", |b| {
+        b.iter(|| postcard::from_bytes::<Vec<Check>>(black_box(&bytes)).expect("what was written"));
+    });
+}
+
+criterion_group!(benches, decide, ring, codec);
+criterion_main!(benches);
