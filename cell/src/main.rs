@@ -12,6 +12,7 @@ mod public;
 use clap::{Parser, Subcommand};
 use config::CellConfig;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 #[derive(Parser)]
 #[command(name = "cellar-cell", about = "The service of one cell", version)]
@@ -32,8 +33,18 @@ enum Command {
     Migrate,
 }
 
-fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    match start(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // One line that says what to do about it: a taken port, a folder that cannot be written to.
+            eprintln!("cellar-cell: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(arguments: Arguments) -> anyhow::Result<()> {
     let config = CellConfig::load(&arguments.config)?;
     if arguments.check_config {
         config.secrets()?;

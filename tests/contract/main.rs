@@ -1,3 +1,4 @@
 //! What every implementation of a trait owes its callers, checked on real servers.
 
+mod cell_schema;
 mod directory;

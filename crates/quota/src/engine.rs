@@ -77,6 +77,7 @@ impl Quota {
     }
 
     /// Decides `checks`, in their order.
+    #[tracing::instrument(name = "quota.decide", level = "debug", skip_all, fields(checks = checks.len()))]
     pub async fn decide(&self, checks: Vec<Check>) -> Vec<Verdict> {
         let now = Instant::now();
         let shards = self.inner.shards.len() as u16;

@@ -44,11 +44,13 @@ fn state(state: ClaimState) -> &'static str {
 }
 
 impl Claims for PostgresDirectory {
+    #[tracing::instrument(name = "directory.read", level = "debug", skip_all)]
     async fn read_claim(&self, email: &EmailHash) -> Result<Option<Claim>, DirectoryError> {
         let query = sqlx::query_as::<_, ClaimRow>(READ_CLAIM).bind(&email.0[..]);
         self.optional(query).await?.map(ClaimRow::read).transpose()
     }
 
+    #[tracing::instrument(name = "directory.read", level = "debug", skip_all)]
     async fn read_claim_serially(&self, email: &EmailHash) -> Result<Option<Claim>, DirectoryError> {
         self.read_claim(email).await
     }

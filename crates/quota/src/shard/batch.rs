@@ -37,6 +37,7 @@ pub(super) struct Decided {
 
 impl Deciding<'_> {
     /// Decides `asks` in order on `record`, and lays out the commit.
+    #[tracing::instrument(name = "policy.call", level = "debug", skip_all, fields(checks = asks.len()))]
     pub(super) fn decide(&mut self, user: UserId, mut record: Record, asks: Vec<Ask>) -> (Decided, Group) {
         let tier = self.tiers.get(&record.body.tier).cloned();
         let before = record.head;
