@@ -5,5 +5,6 @@ mod bad_input;
 mod faults;
 mod idempotency;
 mod limits;
+mod policy;
 mod support;
 mod world;
