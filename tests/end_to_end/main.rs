@@ -2,6 +2,7 @@
 
 mod accounts;
 mod bad_input;
+mod doors;
 mod faults;
 mod idempotency;
 mod limits;

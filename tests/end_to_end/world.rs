@@ -45,6 +45,46 @@ async fn a_second_up_says_that_one_is_up_and_a_stopped_process_is_dead_until_res
     assert_eq!(state("redis-cache"), ("running".to_owned(), url));
 }
 
+/// Goal: a trace goes on when the directory's server dies under it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_goes_on_while_the_directory_is_dead_and_its_books_agree() {
+    let world = World::up(&["up", "--regions", "2", "--cells", "1", "--clock", "virtual"]);
+    let file = world.cellctl.folder().join("trace.csv");
+    let file = file.to_str().unwrap();
+    world.cellctl.ok(&["trace", "generate", "--requests", "6000", "--out", file]).unwrap();
+    let play = std::thread::scope(|scope| {
+        let play = scope.spawn(|| world.cellctl.ok(&["trace", "play", file, "--users", "50", "--json"]));
+        // Once its users are signed up and its first checks are charged, the directory dies.
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while charged(&world) == 0 {
+            assert!(std::time::Instant::now() < until, "the play does not begin");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        world.cellctl.ok(&["stop", "directory"]).unwrap();
+        play.join().unwrap()
+    });
+    let report: Value = serde_json::from_str(&play.unwrap()).unwrap();
+    assert_eq!(report["total"]["requests"], 6_000);
+    assert_eq!(report["books"]["mismatches"], serde_json::json!([]));
+}
+
+/// Commits of all cells so far, as their metrics count them.
+fn charged(world: &World) -> u64 {
+    use std::io::{Read, Write};
+    let status = world.cellctl.status().unwrap();
+    let cells = status["processes"].as_array().unwrap().iter().filter(|process| process["role"] == "cell");
+    let counts = cells.map(|cell| {
+        let address = cell["admin_url"].as_str().unwrap().trim_start_matches("http://");
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let count = text.lines().find_map(|line| line.strip_prefix("cellar_quota_commit_seconds_count "));
+        count.and_then(|count| count.trim().parse::<u64>().ok()).unwrap_or(0)
+    });
+    counts.sum()
+}
+
 #[test]
 fn a_folder_that_cannot_be_written_is_one_clear_line() {
     let cellctl = Cellctl::new().unwrap();
