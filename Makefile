@@ -55,7 +55,7 @@ bench: setup
 	$(CARGO) build --release --workspace --bins
 	@scripts/wasm-target
 	@target/release/cellctl policy build $(POLICIES) --out target/policies
-	@$(CARGO) bench -q -p cellar-benches
+	@$(CARGO) bench -q --workspace --bench micro
 	@target/release/cellar-load
 
 lint:
