@@ -166,6 +166,9 @@ impl TierDocument {
         if !(1..=86_400).contains(&self.idempotency_window_s) {
             problem("/idempotency_window_s".into(), "must be 1 to 86400 seconds".into());
         }
+        if self.on_unavailable != OnUnavailable::Deny {
+            problem("/on_unavailable".into(), "an allowance is not served yet: use deny".into());
+        }
         if self.ack == Ack::Replica {
             problem("/ack".into(), "replica is not served yet: use redis or postgres".into());
         }

@@ -165,8 +165,9 @@ impl Shard {
         self.tail = Some((opened, tail));
         result?;
         if rest > 0 {
-            // A gap that neither stream nor memory fills: acknowledged batches before it are lost
-            // (an append-only file that was not flushed at every write), those after it are charged.
+            // A gap that neither stream nor memory fills: what is behind it cannot be written under
+            // the watermark and is lost. An append-only file flushed at every write loses its end
+            // only, and a living process has every entry it acknowledged, so nothing known leads here.
             tracing::error!(shard = %self.parts.id, rest, "the ledger stream has a gap");
         }
         self.answer_drained(None);
