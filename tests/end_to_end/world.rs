@@ -51,7 +51,7 @@ async fn a_trace_goes_on_while_the_directory_is_dead_and_its_books_agree() {
     let world = World::up(&["up", "--regions", "2", "--cells", "1", "--clock", "virtual"]);
     let file = world.cellctl.folder().join("trace.csv");
     let file = file.to_str().unwrap();
-    world.cellctl.ok(&["trace", "generate", "--requests", "6000", "--out", file]).unwrap();
+    world.cellctl.ok(&["trace", "generate", "--requests", "12000", "--out", file]).unwrap();
     let play = std::thread::scope(|scope| {
         let play = scope.spawn(|| world.cellctl.ok(&["trace", "play", file, "--users", "50", "--json"]));
         // Once its users are signed up and its first checks are charged, the directory dies.
@@ -61,10 +61,11 @@ async fn a_trace_goes_on_while_the_directory_is_dead_and_its_books_agree() {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         world.cellctl.ok(&["stop", "directory"]).unwrap();
+        assert!(!play.is_finished(), "the play was over before the directory died");
         play.join().unwrap()
     });
     let report: Value = serde_json::from_str(&play.unwrap()).unwrap();
-    assert_eq!(report["total"]["requests"], 6_000);
+    assert_eq!(report["total"]["requests"], 12_000);
     assert_eq!(report["books"]["mismatches"], serde_json::json!([]));
 }
 
