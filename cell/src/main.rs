@@ -51,16 +51,7 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
         println!("{} is good", arguments.config.display());
         return Ok(());
     }
-    let mut runtime = match config.worker_threads {
-        1 => tokio::runtime::Builder::new_current_thread(),
-        threads => {
-            let mut builder = tokio::runtime::Builder::new_multi_thread();
-            builder.worker_threads(threads);
-            builder
-        }
-    };
-    let runtime = runtime.enable_all().build()?;
-    runtime.block_on(async {
+    cellar_server::runtime(config.worker_threads)?.block_on(async {
         match arguments.command {
             Some(Command::Migrate) => app::migrate(&config).await,
             None => app::run(config).await,

@@ -46,13 +46,5 @@ fn start(arguments: &Arguments) -> anyhow::Result<()> {
         println!("{} is good", arguments.config.display());
         return Ok(());
     }
-    let mut runtime = match config.worker_threads {
-        1 => tokio::runtime::Builder::new_current_thread(),
-        threads => {
-            let mut builder = tokio::runtime::Builder::new_multi_thread();
-            builder.worker_threads(threads);
-            builder
-        }
-    };
-    runtime.enable_all().build()?.block_on(app::run(config))
+    cellar_server::runtime(config.worker_threads)?.block_on(app::run(config))
 }

@@ -21,7 +21,7 @@ pub use admin::admin_routes;
 pub use body::{JsonBody, parse_json, read_body};
 pub use caller::Caller;
 pub use keys::Keys;
-pub use listen::{bind, serve, serve_plain, stop_on_signals};
+pub use listen::{bind, runtime, serve, serve_plain, stop_on_signals};
 pub use metrics::HttpMetrics;
 pub use problem::HttpProblem;
 pub use quota::{Decider, QuotaApi, idempotency_key, server_timing};

@@ -30,6 +30,19 @@ pub async fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
         .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {addr}: {error}")))
 }
 
+/// The runtime of a service: with one thread, the one that is fastest beside the stores.
+pub fn runtime(worker_threads: usize) -> io::Result<tokio::runtime::Runtime> {
+    let mut runtime = match worker_threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        threads => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(threads);
+            builder
+        }
+    };
+    runtime.enable_all().build()
+}
+
 /// Cancelled by the first SIGTERM or SIGINT.
 pub fn stop_on_signals() -> io::Result<CancellationToken> {
     use tokio::signal::unix::{SignalKind, signal};

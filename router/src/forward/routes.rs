@@ -34,7 +34,6 @@ pub(crate) fn routes(front: Front) -> OpenApiRouter {
         .routes(routes!(log_in, list_sessions, revoke_all))
         .routes(routes!(revoke_session))
         .routes(routes!(read_profile, patch_profile))
-        .routes(routes!(erase))
         .routes(routes!(read_preferences, patch_preferences))
         .routes(routes!(read_quota))
         .with_state(front)
@@ -99,13 +98,6 @@ async fn read_profile(State(front): State<Front>, request: Request) -> Response 
     (status = 412, description = "It is no longer the one named in If-Match")))]
 async fn patch_profile(State(front): State<Front>, request: Request) -> Response {
     front.forward("profile", &[Scope::Users], request).await
-}
-
-/// Erase the account
-#[utoipa::path(delete, path = "/v1/user", tag = "accounts", responses(
-    (status = 204, description = "It is erased")))]
-async fn erase(State(front): State<Front>, request: Request) -> Response {
-    front.forward("users", &[Scope::Users], request).await
 }
 
 /// The preferences

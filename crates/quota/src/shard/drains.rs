@@ -142,9 +142,9 @@ impl Shard {
         }
     }
 
-    /// Answers the admissions that waited for Postgres up to `last`; `None`: all of an earlier fence.
+    /// Answers the admissions that waited for Postgres, up to `last` (none: it holds nothing yet).
     pub(super) fn answer_drained(&mut self, last: Option<Seq>) {
-        while self.acks.front().is_some_and(|ack| last.is_none_or(|last| ack.seq <= last)) {
+        while self.acks.front().is_some_and(|ack| Some(ack.seq) <= last) {
             if let Some(ack) = self.acks.pop_front() {
                 ack.ask.answer(ack.verdict);
             }

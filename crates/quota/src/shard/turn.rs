@@ -155,13 +155,17 @@ impl Shard {
     async fn drain_all(&mut self, redis: &mut RedisStore, row: &TurnRow, opened: Fence) -> Result<(), QuotaError> {
         let mut tail = match self.tail.take() {
             Some((fence, tail)) if fence == opened => tail,
-            _ => Tail::new(row.drained),
+            _ => {
+                // Seqs of another fence say nothing about those who wait for ours.
+                self.acks.clear();
+                Tail::new(row.drained)
+            }
         };
         if let Some(drained) = row.drained {
             tail.drained_to(drained);
         }
         let result = self.drain_stream(redis, row, opened, &mut tail).await;
-        let rest = tail.entries();
+        let (rest, drained) = (tail.entries(), tail.drained());
         self.tail = Some((opened, tail));
         result?;
         if rest > 0 {
@@ -170,7 +174,9 @@ impl Shard {
             // only, and a living process has every entry it acknowledged, so nothing known leads here.
             tracing::error!(shard = %self.parts.id, rest, "the ledger stream has a gap");
         }
-        self.answer_drained(None);
+        self.answer_drained(drained);
+        // What still waits is behind that gap, or of a fence that another turn ended: unknown.
+        self.acks.clear();
         Ok(())
     }
 
