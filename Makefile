@@ -63,4 +63,4 @@ lint:
 	$(CARGO) clippy --workspace --all-targets -q -- -D warnings
 
 dist:
-	$(CARGO) build --release --workspace --bins
+	$(CARGO) build --profile dist --workspace --bins
