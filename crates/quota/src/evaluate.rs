@@ -88,7 +88,8 @@ pub(crate) fn evaluate(
                     let (slot, unit) = (slot.slot.clone(), slot.unit.clone());
                     return Decision::Refuse(Refusal::AboveLimit { slot, limit, unit });
                 }
-                if !outcome.admitted {
+                // One that is only asked does not bind.
+                if !outcome.admitted && asked > 0 {
                     violated.push(slot.slot.clone());
                     retry_after_us = retry_after_us.max(outcome.retry_after_us).max(1);
                 }
@@ -96,7 +97,7 @@ pub(crate) fn evaluate(
             }
             Err(()) => {
                 degraded = Some(Degraded::PolicyFault);
-                if tier.document.on_fault == OnFault::Deny {
+                if tier.document.on_fault == OnFault::Deny && asked > 0 {
                     violated.push(slot.slot.clone());
                     retry_after_us = retry_after_us.max(FAULT_RETRY_US);
                 }
@@ -140,7 +141,7 @@ pub(crate) fn evaluate(
             None => continue,
         };
         if let Some(state) = outcome.state {
-            body.put_state(slot_state(slot, state));
+            body.put_state(slot_state(slot, state), |name| tier.slots.iter().any(|slot| slot.slot == *name));
         }
     }
     for (unit, amount) in &charges {

@@ -28,7 +28,8 @@ pub(super) struct Decided {
     /// As the commit leaves it. Equal to what it was when nothing was admitted.
     pub(super) record: Record,
     pub(super) entry: Option<LedgerEntry>,
-    pub(super) encoded: Option<Vec<u8>>,
+    /// The commit could not be laid out: nothing is sent of it, and the record is as no store has it.
+    pub(super) unwritten: bool,
     pub(super) asks: Vec<(Ask, Verdict)>,
     /// Which asks have keys, in the order the store is told of them.
     pub(super) keyed: Vec<usize>,
@@ -87,20 +88,24 @@ impl Deciding<'_> {
             at,
             checks,
         });
-        let (encoded, write) = match entry.as_ref().map(|entry| layout(&record, entry)) {
-            Some(Ok((record, packed))) => (Some(record.clone()), Some((record, packed))),
+        let mut unwritten = false;
+        let write = match entry.as_ref().map(|entry| layout(&record, entry)) {
+            Some(Ok(write)) => Some(write),
             Some(Err(error)) => {
                 tracing::error!(user = ?user, error = &error as &dyn std::error::Error, "a record cannot be written");
+                unwritten = true;
                 for (_, verdict) in &mut decided {
-                    *verdict = Verdict::try_again(TryAgain::NotReady);
+                    if matches!(verdict, Verdict::Admitted { .. }) {
+                        *verdict = Verdict::try_again(TryAgain::NotReady);
+                    }
                 }
-                (None, None)
+                None
             }
-            None => (None, None),
+            None => None,
         };
         let entry = entry.filter(|_| write.is_some());
         let group = Group { user: user.clone(), write, keys };
-        (Decided { user, record, entry, encoded, asks: decided, keyed, ack }, group)
+        (Decided { user, record, entry, unwritten, asks: decided, keyed, ack }, group)
     }
 
     fn one(&mut self, tier: &Tier, record: &mut Record, check: &Check, charge: ChargeId, before: Head) -> Decision {

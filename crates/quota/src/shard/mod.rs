@@ -3,6 +3,7 @@
 mod batch;
 mod calls;
 mod drains;
+mod expiry;
 mod loads;
 mod serve;
 mod turn;
