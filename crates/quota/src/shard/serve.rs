@@ -96,6 +96,7 @@ impl Shard {
     /// Once a second: what an idle shard would otherwise never notice.
     fn tick(&mut self, serving: &mut Serving) {
         self.gauges.users.set(serving.users.in_memory() as i64);
+        self.sweep();
         self.confirm_fence(serving);
     }
 }
