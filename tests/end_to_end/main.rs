@@ -7,5 +7,6 @@ mod faults;
 mod idempotency;
 mod limits;
 mod policy;
+mod reserve;
 mod support;
 mod world;

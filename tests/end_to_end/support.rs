@@ -56,8 +56,13 @@ impl World {
 
     /// Puts a tier with one monthly bucket of `limit` tokens in force.
     pub async fn bucket_tier(&self, name: &str, limit: u64) {
+        self.tier_of(name, "", limit).await;
+    }
+
+    /// The same with lines of its own before its policy.
+    pub async fn tier_of(&self, name: &str, lines: &str, limit: u64) {
         let text = format!(
-            "name = \"{name}\"\n[[policy]]\nslot = \"monthly\"\nuse = \"monthly-bucket@1\"\nunit = \"tokens\"\nsettings = {{ limit = {limit} }}\n"
+            "name = \"{name}\"\n{lines}[[policy]]\nslot = \"monthly\"\nuse = \"monthly-bucket@1\"\nunit = \"tokens\"\nsettings = {{ limit = {limit} }}\n"
         );
         self.admin.put_tier(&TierDocument::from_toml(&text).unwrap()).await.unwrap();
         // Cells read the catalog every two seconds; a sign-up is taken once the tier is there.
@@ -91,7 +96,9 @@ impl World {
                 && page.undrained == 0
             {
                 let books = page.users.iter().find(|one| one.user_id == *user).unwrap();
-                let of = |sums: &std::collections::BTreeMap<_, u64>| sums.get(unit).copied().unwrap_or(0);
+                let of = |sums: &std::collections::BTreeMap<_, i64>| {
+                    u64::try_from(sums.get(unit).copied().unwrap_or(0)).unwrap()
+                };
                 return (of(&books.ledger), of(&books.record), of(&books.copy));
             }
             assert!(Instant::now() < until, "the ledger does not catch up");

@@ -171,7 +171,8 @@ impl Books {
             if let Some(what) = books::mismatch(books) {
                 mismatches.push(format!("user {label}: {what}"));
             }
-            let ledger = |unit: &str| books.ledger.get(unit).copied().unwrap_or(0);
+            // What is negative is no sum of charges: it equals nothing that was admitted.
+            let ledger = |unit: &str| u64::try_from(books.ledger.get(unit).copied().unwrap_or(0)).unwrap_or(u64::MAX);
             if (ledger("requests"), ledger("tokens"), books.admitted) != (*requests, *tokens, *requests) {
                 mismatches.push(format!(
                     "user {label}: {requests} requests and {tokens} tokens were admitted, the ledger has {} and {} in {} checks",

@@ -1,8 +1,10 @@
-//! Quotas: consume, peek.
+//! Quotas: consume, reserve, settle, refund, grant, override, peek.
 
 use crate::error::ClientError;
 use crate::transport::{Client, refusal};
-use cellar_model::wire::{ConsumeAnswer, ConsumeBody, DeniedBody, QuotaBody};
+use cellar_model::wire::{
+    ConsumeAnswer, ConsumeBody, DeniedBody, GrantBody, OverrideBody, QuotaBody, RefundBody, ReserveBody, SettleBody,
+};
 use cellar_model::{UserId, header};
 use reqwest::{Method, StatusCode};
 
@@ -29,12 +31,52 @@ impl Decision {
 impl Client {
     /// Decides one check. A 503 comes as an error that `is_unknown`.
     pub async fn consume(&self, check: &Consume) -> Result<Decision, ClientError> {
+        let key = check.idempotency_key.as_deref();
+        self.decide(Method::POST, "/v1/internal/quota/consume", &check.body, key).await
+    }
+
+    pub async fn reserve(&self, body: &ReserveBody, key: Option<&str>) -> Result<Decision, ClientError> {
+        self.decide(Method::POST, "/v1/internal/quota/reserve", body, key).await
+    }
+
+    /// Says what a reservation really used. Its charge is its key: to repeat is harmless.
+    pub async fn settle(&self, body: &SettleBody) -> Result<Decision, ClientError> {
+        self.decide(Method::POST, "/v1/internal/quota/settle", body, None).await
+    }
+
+    /// Gives a charge back. It is its own key, too.
+    pub async fn refund(&self, body: &RefundBody) -> Result<Decision, ClientError> {
+        self.decide(Method::POST, "/v1/internal/quota/refund", body, None).await
+    }
+
+    pub async fn grant(&self, body: &GrantBody, key: Option<&str>) -> Result<Decision, ClientError> {
+        self.decide(Method::POST, "/v1/internal/quota/grant", body, key).await
+    }
+
+    /// Gives a user other settings of a slot until a date.
+    pub async fn override_slot(
+        &self,
+        user: &UserId,
+        body: &OverrideBody,
+        key: Option<&str>,
+    ) -> Result<Decision, ClientError> {
+        let path = format!("/v1/internal/users/{}/override", user.as_str());
+        self.decide(Method::PUT, &path, body, key).await
+    }
+
+    async fn decide(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl serde::Serialize,
+        key: Option<&str>,
+    ) -> Result<Decision, ClientError> {
         let response = self
-            .send(Method::POST, "/v1/internal/quota/consume", |mut request| {
-                if let Some(key) = &check.idempotency_key {
+            .send(method, path, |mut request| {
+                if let Some(key) = key {
                     request = request.header(header::IDEMPOTENCY_KEY, format!("\"{key}\""));
                 }
-                request.json(&check.body)
+                request.json(body)
             })
             .await?;
         let (url, status) = (response.url().to_string(), response.status());

@@ -3,6 +3,7 @@
 use crate::{Amount, CellName, Epoch, Fence, Micros, Revision, SettingProblem, SlotName, TierName, Unit, Version};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::str::FromStr;
 
 /// Exactly one of these answers every check.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,6 +35,25 @@ pub struct Answer {
     /// Policy time of the decision: header fields count their seconds from it.
     pub at: Micros,
     pub slots: Vec<SlotAnswer>,
+    pub effect: Effect,
+}
+
+/// What an answer says beyond what every answer says.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub enum Effect {
+    /// Charged, or only looked at.
+    #[default]
+    Plain,
+    Reserved {
+        expires_at: Micros,
+    },
+    /// By unit, what was charged above what was left: it had been used already. Never zero.
+    Settled {
+        overshoot: Vec<(Unit, u64)>,
+    },
+    Refunded,
+    /// A grant or an override is in force.
+    Changed,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,6 +64,8 @@ pub struct SlotAnswer {
     pub limit: u64,
     pub remaining: u64,
     pub resets_at: Micros,
+    /// What is left of grants in force, beside `remaining`.
+    pub granted: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +93,24 @@ impl fmt::Display for ChargeId {
         write!(f, "c{}-{}-{}-{}", self.epoch, self.fence, self.version, self.place)
     }
 }
+
+/// Only what `Display` writes, digit for digit: a charge has one name.
+impl FromStr for ChargeId {
+    type Err = NotACharge;
+
+    fn from_str(text: &str) -> Result<Self, NotACharge> {
+        let mut numbers = text.strip_prefix('c').ok_or(NotACharge)?.splitn(4, '-').map(str::parse::<u64>);
+        let mut next = || numbers.next().and_then(Result::ok).ok_or(NotACharge);
+        let (epoch, fence, version) = (Epoch(next()?), Fence(next()?), Version(next()?));
+        let place = u32::try_from(next()?).map_err(|_| NotACharge)?;
+        let charge = Self { epoch, fence, version, place };
+        if charge.to_string() == text { Ok(charge) } else { Err(NotACharge) }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not the id of a charge")]
+pub struct NotACharge;
 
 impl fmt::Debug for ChargeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -119,6 +159,23 @@ pub enum Refusal {
     /// `at_us` where the clock is not virtual.
     ClockNotVirtual,
     UnknownTier(TierName),
+    /// The user has no such charge, or it is too old to be closed.
+    UnknownCharge,
+    /// A settle of what was only consumed.
+    NotReserved,
+    /// It was settled, refunded, or released at its expiry.
+    ChargeClosed,
+    TooManyReservations,
+    /// The record has no room for another grant, override or reservation.
+    RecordFull,
+    /// The user's tier has no enforcing slot of this name.
+    UnknownSlot(SlotName),
+    /// The ledger has to be asked about a charge, once it holds this commit of the user. The engine
+    /// asks; callers see it only when that takes longer than they wait.
+    Undrained {
+        fence: Fence,
+        version: Version,
+    },
     Invalid(Vec<SettingProblem>),
     /// Unknown or certainly nothing written: either way the caller repeats with the same key.
     TryAgain {
@@ -140,6 +197,8 @@ pub enum TryAgain {
     StoreDown,
     CellDown,
     DirectoryDown,
+    /// The ledger does not yet hold what has to be looked up in it: certainly nothing written.
+    Undrained,
     /// The policy could not be loaded, or the catalog has not come yet.
     NotReady,
     OutOfMemory,
@@ -155,12 +214,13 @@ impl TryAgain {
             TryAgain::StoreDown => "store-down",
             TryAgain::CellDown => "cell-down",
             TryAgain::DirectoryDown => "directory-down",
+            TryAgain::Undrained => "undrained",
             TryAgain::NotReady => "not-ready",
             TryAgain::OutOfMemory => "out-of-memory",
         }
     }
 
-    pub const ALL: [TryAgain; 9] = [
+    pub const ALL: [TryAgain; 10] = [
         TryAgain::ShardClosed,
         TryAgain::Unknown,
         TryAgain::Overloaded,
@@ -168,6 +228,7 @@ impl TryAgain {
         TryAgain::StoreDown,
         TryAgain::CellDown,
         TryAgain::DirectoryDown,
+        TryAgain::Undrained,
         TryAgain::NotReady,
         TryAgain::OutOfMemory,
     ];
@@ -176,5 +237,19 @@ impl TryAgain {
 impl Verdict {
     pub fn try_again(reason: TryAgain) -> Self {
         Verdict::Refused(Refusal::TryAgain { reason })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_charge_reads_back_from_its_one_name() {
+        let charge = ChargeId { epoch: Epoch(1), fence: Fence(20), version: Version(u64::MAX), place: 3 };
+        assert_eq!(charge.to_string().parse(), Ok(charge));
+        for other in ["", "c1-2-3", "c1-2-3-4-5", "c01-2-3-4", "c+1-2-3-4", "c1-2-3-4294967296", "x1-2-3-4"] {
+            assert_eq!(other.parse::<ChargeId>(), Err(NotACharge), "{other}");
+        }
     }
 }

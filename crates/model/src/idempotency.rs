@@ -1,6 +1,6 @@
 //! Idempotency: which request is the same request.
 
-use crate::{KeyName, UserId};
+use crate::{ChargeId, KeyName, UserId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -13,7 +13,7 @@ pub const IDEMPOTENCY_KEY_MAX: usize = 200;
 pub struct KeyId(pub [u8; 16]);
 
 /// What else was asked under the key: another body under one key is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct BodyHash(pub [u8; 16]);
 
 /// Key and body of one check.
@@ -26,6 +26,12 @@ pub struct IdempotencyKey {
 impl KeyId {
     pub fn new(caller: &KeyName, user: &UserId, operation: &str, key: &str) -> Self {
         Self(hash128(&[caller.as_str(), user.as_str(), operation, key].map(str::as_bytes)))
+    }
+
+    /// Of everything that closes `charge`: settles and refunds of one charge share it, so that one of
+    /// them happens, whoever asks.
+    pub fn closing(user: &UserId, charge: ChargeId) -> Self {
+        Self(hash128(&[user.as_str(), "close", &charge.to_string()].map(str::as_bytes)))
     }
 }
 

@@ -19,8 +19,11 @@ mod user;
 pub mod wire;
 
 pub use amount::{Amount, AmountError, COST_UNITS_MAX, Cost};
-pub use answer::{Answer, ChargeId, Degraded, Denial, Refusal, SlotAnswer, TryAgain, Verdict};
-pub use check::{ATTRIBUTES_MAX, Attribute, Check, Operation};
+pub use answer::{Answer, ChargeId, Degraded, Denial, Effect, NotACharge, Refusal, SlotAnswer, TryAgain, Verdict};
+pub use check::{
+    ATTRIBUTES_MAX, Attribute, Check, GrantTerms, OVERRIDE_BYTES_MAX, Operation, OverrideTerms, RESERVATION_S_DEFAULT,
+    RESERVATION_S_MAX,
+};
 pub use counters::{Epoch, Fence, Incarnation, Revision, Seq, Version};
 pub use credential::{ApiKey, KeyDocument, KeyError, KeyHash, KeyKind, Scope};
 pub use headers::{DeadlineMs, header};
@@ -31,8 +34,8 @@ pub use ring::{Ring, RingError};
 pub use secret::Secret;
 pub use session::{MacKey, MacKeys, SessionId, SessionSecret, SessionToken, TokenError};
 pub use tier::{
-    Ack, OnFault, OnUnavailable, POLICIES_MAX, Pin, PolicyMode, PolicyRef, RevisedTier, TierDocument, TierError,
-    TierPolicy,
+    Ack, OnExpiry, OnFault, OnUnavailable, POLICIES_MAX, Pin, PolicyMode, PolicyRef, RevisedTier, TierDocument,
+    TierError, TierPolicy,
 };
 pub use time::Micros;
 pub use topology::{CellEntry, CellState, RegionEntry, Topology, TopologyError};

@@ -48,8 +48,14 @@ problem_types! {
     Blocked = "blocked", 403, "The account is blocked";
     NotFound = "not-found", 404, "There is nothing here";
     UnknownUser = "unknown-user", 404, "There is no such user";
+    UnknownCharge = "unknown-charge", 404, "The user has no such charge";
     MethodNotAllowed = "method-not-allowed", 405, "This method is not served here";
     EmailTaken = "email-taken", 409, "The e-mail belongs to another account";
+    /// It was settled, refunded, or given back when it expired.
+    ChargeClosed = "charge-closed", 409, "The charge has been settled or given back";
+    NotReserved = "not-reserved", 409, "The charge is not a reservation";
+    TooManyReservations = "too-many-reservations", 409, "The user has 64 open reservations";
+    RecordFull = "record-full", 409, "The user's record has no room for this";
     Conflict = "conflict", 409, "The request contradicts what is there";
     PreconditionFailed = "precondition-failed", 412, "It has changed since it was read";
     TooLarge = "too-large", 413, "The body is too large";
@@ -59,6 +65,7 @@ problem_types! {
     AboveLimit = "above-limit", 422, "More than the limit can ever admit";
     KeyReused = "key-reused", 422, "The idempotency key was used with another body";
     ClockNotVirtual = "clock-not-virtual", 422, "at_us is taken by a virtual clock only";
+    UnknownSlot = "unknown-slot", 422, "The user's tier has no such slot that enforces";
     UnknownTier = "unknown-tier", 422, "There is no such tier";
     Moving = "moving", 423, "The user is being moved";
     QuotaExceeded = "quota-exceeded", 429, "The quota is exhausted";

@@ -19,6 +19,8 @@ pub struct TierDocument {
     pub on_fault: OnFault,
     #[serde(default)]
     pub on_unavailable: OnUnavailable,
+    #[serde(default)]
+    pub on_expiry: OnExpiry,
     /// Seconds for which a repeated idempotency key gets its first answer; at most a day.
     #[serde(default = "default_window_s")]
     pub idempotency_window_s: u32,
@@ -74,6 +76,17 @@ pub enum OnFault {
     #[default]
     Deny,
     Allow,
+}
+
+/// What becomes of a reservation that nobody settles. It is the tier's word when it was made that counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnExpiry {
+    /// What was reserved stays charged: whoever lost touch may have used it.
+    #[default]
+    Charge,
+    /// It is given back.
+    Release,
 }
 
 /// What a check gets when no store can be asked.

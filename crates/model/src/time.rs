@@ -21,6 +21,12 @@ impl Micros {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// From RFC 3339, to the microsecond. None: it is no time, or none that can be named here.
+    pub fn from_rfc3339(text: &str) -> Option<Self> {
+        let us = text.parse::<jiff::Timestamp>().ok()?.as_microsecond();
+        u64::try_from(us).ok().map(Self).filter(|at| *at <= Self::MAX)
+    }
+
     /// RFC 3339 in UTC with as many digits as there are, as bodies carry it.
     pub fn to_rfc3339(self) -> String {
         // In range by the minimum with MAX, which fits i64 and jiff's calendar.
@@ -38,6 +44,15 @@ impl fmt::Debug for Micros {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_is_read_in_any_offset_and_refused_beyond_the_calendar() {
+        let read = Micros::from_rfc3339;
+        assert_eq!(read("2023-11-16T19:15:46.68059+01:00"), Some(Micros(1_700_158_546_680_590)));
+        for bad in ["", "soon", "2023-11-16", "1969-12-31T23:59:59Z", "9999-12-31T00:00:00Z"] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn bodies_carry_rfc_3339_in_utc() {

@@ -1,6 +1,6 @@
 //! The JSON bodies of the HTTP contract, for those who serve it and those who call it.
 
-use crate::{Answer, Attribute, CellName, Cost, Denial, RegionName, TierName, UserId};
+use crate::{Amount, Answer, Attribute, CellName, Cost, Denial, Effect, RegionName, SlotName, TierName, UserId};
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
@@ -33,8 +33,87 @@ fn cost_as_map<S: serde::Serializer>(cost: &Option<Cost>, serializer: S) -> Resu
 
 impl ConsumeBody {
     pub fn attributes(&self) -> Vec<Attribute> {
-        self.attributes.iter().map(|(name, value)| Attribute { name: name.clone(), value: value.clone() }).collect()
+        attributes(&self.attributes)
     }
+}
+
+/// `POST /v1/internal/quota/reserve`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReserveBody {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<UserId>,
+    /// As of a consume.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "cost_as_map")]
+    pub cost: Option<Cost>,
+    /// 1 to `RESERVATION_S_MAX`; absent: `RESERVATION_S_DEFAULT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in_s: Option<u32>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<SmolStr, SmolStr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_us: Option<u64>,
+}
+
+/// `POST /v1/internal/quota/settle`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SettleBody {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<UserId>,
+    #[serde(default)]
+    pub charge_id: String,
+    /// What was really used; it has no default.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "cost_as_map")]
+    pub cost: Option<Cost>,
+    /// Those of the reservation, where a policy weighs by them: they are not kept.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<SmolStr, SmolStr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_us: Option<u64>,
+}
+
+/// `POST /v1/internal/quota/refund`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RefundBody {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<UserId>,
+    #[serde(default)]
+    pub charge_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_us: Option<u64>,
+}
+
+/// `POST /v1/internal/quota/grant`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GrantBody {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<UserId>,
+    pub slot: SlotName,
+    pub amount: Amount,
+    /// RFC 3339.
+    pub until: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_us: Option<u64>,
+}
+
+/// `PUT /v1/internal/users/{id}/override`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OverrideBody {
+    pub slot: SlotName,
+    pub settings: serde_json::Value,
+    /// RFC 3339.
+    pub until: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_us: Option<u64>,
+}
+
+/// As checks carry them.
+pub fn attributes(named: &BTreeMap<SmolStr, SmolStr>) -> Vec<Attribute> {
+    named.iter().map(|(name, value)| Attribute { name: name.clone(), value: value.clone() }).collect()
 }
 
 /// `POST /v1/internal/quota/batch`
@@ -57,6 +136,12 @@ pub struct ConsumeAnswer {
     pub tier: TierName,
     pub catalog_revision: u64,
     pub policies: Vec<SlotBody>,
+    /// Of a reserve.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+    /// Of a settle: by unit, what was charged above what was left.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub overshoot: BTreeMap<SmolStr, u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,6 +151,13 @@ pub struct SlotBody {
     pub limit: u64,
     pub remaining: u64,
     pub resets_at: String,
+    /// What is left of grants in force, beside `remaining`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub granted: u64,
+}
+
+fn is_zero(amount: &u64) -> bool {
+    *amount == 0
 }
 
 /// 429 of a check.
@@ -100,6 +192,7 @@ impl SlotBody {
             limit: slot.limit,
             remaining: slot.remaining,
             resets_at: slot.resets_at.to_rfc3339(),
+            granted: slot.granted,
         };
         answer.slots.iter().map(body).collect()
     }
@@ -107,6 +200,13 @@ impl SlotBody {
 
 impl ConsumeAnswer {
     pub fn new(allowed: bool, answer: &Answer) -> Self {
+        let (expires_at, overshoot) = match &answer.effect {
+            Effect::Reserved { expires_at } => (Some(expires_at.to_rfc3339()), BTreeMap::new()),
+            Effect::Settled { overshoot } => {
+                (None, overshoot.iter().map(|(unit, above)| (unit.clone().into(), *above)).collect())
+            }
+            Effect::Plain | Effect::Refunded | Effect::Changed => (None, BTreeMap::new()),
+        };
         Self {
             allowed,
             charge_id: answer.charge.map(|charge| charge.to_string()),
@@ -114,6 +214,8 @@ impl ConsumeAnswer {
             tier: answer.tier.clone(),
             catalog_revision: answer.catalog_revision.0,
             policies: SlotBody::all(answer),
+            expires_at,
+            overshoot,
         }
     }
 }
@@ -247,12 +349,14 @@ pub fn parse_home_header(text: &str) -> Option<(CellName, crate::Epoch)> {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AuditedUser {
     pub user_id: UserId,
-    /// By unit: the sum of the ledger's charges.
-    pub ledger: BTreeMap<SmolStr, u64>,
+    /// By unit: the sum of the ledger's charges, less what it says was given back. Signed, so that
+    /// books which give back more than they took do not pass for empty ones.
+    pub ledger: BTreeMap<SmolStr, i64>,
     /// By unit: the total the Redis record counts.
-    pub record: BTreeMap<SmolStr, u64>,
+    pub record: BTreeMap<SmolStr, i64>,
     /// By unit: the total the copy of the record in Postgres counts.
-    pub copy: BTreeMap<SmolStr, u64>,
+    pub copy: BTreeMap<SmolStr, i64>,
+    /// Checks that the ledger has.
     pub admitted: u64,
 }
 

@@ -1,5 +1,6 @@
 //! The engine: checks in, verdicts out, by way of the shards.
 
+use crate::closing::{self, Again, LookUps};
 use crate::config::QuotaConfig;
 use crate::error::QuotaError;
 use crate::metrics::QuotaMetrics;
@@ -7,7 +8,7 @@ use crate::shard::{Ask, Shard, ShardId, ShardParts};
 use crate::store::Audit;
 use crate::store::postgres::PostgresStore;
 use crate::tiers::TierSet;
-use cellar_model::{Check, TryAgain, Verdict};
+use cellar_model::{Check, Fence, Refusal, TryAgain, UserId, Verdict, Version};
 use cellar_policy_host::Host;
 use sqlx::PgPool;
 use std::sync::Arc;
@@ -33,6 +34,9 @@ struct Inner {
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
     stop: CancellationToken,
     audit: Audit,
+    /// By shard.
+    postgres: Vec<PostgresStore>,
+    look_ups: LookUps,
 }
 
 impl Quota {
@@ -55,6 +59,9 @@ impl Quota {
         let owner: Arc<str> = hex::encode(rand::random::<[u8; 12]>()).into();
         let (config, stop) = (Arc::new(config), CancellationToken::new());
         let (mut shards, mut counts, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
+        let postgres: Vec<PostgresStore> =
+            ShardId::all(config.shards).map(|id| PostgresStore::new(pool.clone(), id)).collect();
+        let look_ups = LookUps::new(config.clock.clone());
         for id in ShardId::all(config.shards) {
             let (sender, inbox) = mpsc::channel(config.queue_max);
             let undrained = Arc::new(AtomicU64::new(0));
@@ -74,7 +81,7 @@ impl Quota {
             counts.push(undrained);
         }
         tasks.push(tokio::spawn(expire_keys(pool, stop.clone())));
-        let inner = Inner { shards, undrained: counts, tasks: tasks.into(), stop, audit };
+        let inner = Inner { shards, undrained: counts, tasks: tasks.into(), stop, audit, postgres, look_ups };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -82,31 +89,63 @@ impl Quota {
     #[tracing::instrument(name = "quota.decide", level = "debug", skip_all, fields(checks = checks.len()))]
     pub async fn decide(&self, checks: Vec<Check>) -> Vec<Verdict> {
         let now = Instant::now();
-        let shards = self.inner.shards.len() as u16;
+        let mut closings: Vec<(usize, Again)> = Vec::new();
         let asked: Vec<_> = checks
             .into_iter()
-            .map(|check| {
+            .enumerate()
+            .map(|(n, mut check)| {
                 let (reply, answer) = oneshot::channel();
                 let deadline = now + check.deadline.duration();
-                let shard = check.user.placement_key().point().shard(shards);
-                let ask = Ask { check, deadline, reply, looked_up: false };
-                let sent = self.inner.shards[usize::from(shard)].try_send(ask);
-                (sent.is_ok().then_some(answer), deadline)
+                if check.operation.closes().is_some() {
+                    closing::put_key(&mut check);
+                    closings.push((n, Again { check: check.clone(), deadline }));
+                }
+                let ask = Ask { check, deadline, reply, looked_up: false, found: None };
+                (self.send(ask).then_some(answer), deadline)
             })
             .collect();
         let mut verdicts = Vec::with_capacity(asked.len());
         for (answer, deadline) in asked {
-            verdicts.push(match answer {
-                None => Verdict::try_again(TryAgain::Overloaded),
-                Some(answer) => match tokio::time::timeout_at(deadline, answer).await {
-                    Ok(Ok(verdict)) => verdict,
-                    // Dropped on the way: the call it was in has no answer.
-                    Ok(Err(_)) => Verdict::try_again(TryAgain::Unknown),
-                    Err(_) => Verdict::try_again(TryAgain::Deadline),
-                },
-            });
+            verdicts.push(heard(answer, deadline).await);
+        }
+        if !closings.is_empty() {
+            self.look_up(&mut verdicts, closings).await;
         }
         verdicts
+    }
+
+    /// False: its shard's inbox is full.
+    fn send(&self, ask: Ask) -> bool {
+        self.inner.shards[self.shard(&ask.check.user)].try_send(ask).is_ok()
+    }
+
+    fn shard(&self, user: &UserId) -> usize {
+        usize::from(user.placement_key().point().shard(self.inner.shards.len() as u16))
+    }
+
+    /// Asks the ledger about the charges that the shards do not know to be open, and the shards again.
+    async fn look_up(&self, verdicts: &mut [Verdict], closings: Vec<(usize, Again)>) {
+        let mut again = Vec::new();
+        for (n, closing) in closings {
+            if let Verdict::Refused(Refusal::Undrained { fence, version }) = verdicts[n] {
+                again.push(async move { (n, self.close(closing, (fence, version)).await) });
+            }
+        }
+        for (n, verdict) in futures::future::join_all(again).await {
+            verdicts[n] = verdict;
+        }
+    }
+
+    async fn close(&self, again: Again, as_of: (Fence, Version)) -> Verdict {
+        let Some(charge) = again.check.operation.closes() else { return Verdict::try_again(TryAgain::Unknown) };
+        let (postgres, deadline) = (&self.inner.postgres[self.shard(&again.check.user)], again.deadline);
+        match self.inner.look_ups.find(postgres, &again.check, charge, as_of, deadline).await {
+            Ok(found) => {
+                let (reply, answer) = oneshot::channel();
+                heard(self.send(again.ask(found, reply)).then_some(answer), deadline).await
+            }
+            Err(verdict) => verdict,
+        }
     }
 
     /// Ledger entries that Postgres does not hold yet.
@@ -141,5 +180,16 @@ async fn expire_keys(pool: PgPool, stop: CancellationToken) {
         }
         // One that fails is made up for by the next.
         while !stop.is_cancelled() && PostgresStore::expire_keys(&pool).await.unwrap_or(false) {}
+    }
+}
+
+/// A shard's answer; none: it did not take the question.
+async fn heard(answer: Option<oneshot::Receiver<Verdict>>, deadline: Instant) -> Verdict {
+    let Some(answer) = answer else { return Verdict::try_again(TryAgain::Overloaded) };
+    match tokio::time::timeout_at(deadline, answer).await {
+        Ok(Ok(verdict)) => verdict,
+        // Dropped on the way: the call it was in has no answer.
+        Ok(Err(_)) => Verdict::try_again(TryAgain::Unknown),
+        Err(_) => Verdict::try_again(TryAgain::Deadline),
     }
 }

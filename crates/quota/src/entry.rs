@@ -1,6 +1,9 @@
 //! Ledger entries: one user's commit, with its checks packed.
 
-use cellar_model::{Answer, BodyHash, ChargeId, Epoch, KeyId, Micros, Unit, UserId, Version};
+use crate::record::Take;
+use cellar_model::{
+    Answer, BodyHash, ChargeId, Epoch, GrantTerms, KeyId, Micros, OnExpiry, OverrideTerms, Unit, UserId, Version,
+};
 use serde::{Deserialize, Serialize};
 
 /// One user's commit. In the stream entries of a batch follow each other, each behind its length;
@@ -16,7 +19,8 @@ pub struct LedgerEntry {
     pub checks: Vec<LedgerCheck>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What a commit is filed under: of its checks' kinds the one that stands last here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum EntryKind {
     Consume,
     Reserve,
@@ -28,6 +32,8 @@ pub enum EntryKind {
     Change,
     /// Forced in from an earlier fence.
     Late,
+    /// A reservation that nobody settled.
+    Expiry,
 }
 
 impl EntryKind {
@@ -40,8 +46,45 @@ impl EntryKind {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LedgerCheck {
     pub charge: ChargeId,
-    pub charges: Vec<(Unit, u64)>,
+    pub at: Micros,
+    pub act: Act,
+    /// By unit; negative where something was given back.
+    pub charges: Vec<(Unit, i64)>,
+    /// Which slots gave it, of a charge that can still be given back.
+    pub takes: Vec<Take>,
     pub key: Option<KeyedAnswer>,
+}
+
+/// What a check did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Act {
+    Consume,
+    Reserve { on_expiry: OnExpiry },
+    Settle { of: ChargeId },
+    Refund { of: ChargeId },
+    Expire { of: ChargeId },
+    Grant(Box<GrantTerms>),
+    Override(Box<OverrideTerms>),
+}
+
+impl Act {
+    fn kind(&self) -> EntryKind {
+        match self {
+            Act::Consume => EntryKind::Consume,
+            Act::Reserve { .. } => EntryKind::Reserve,
+            Act::Settle { .. } => EntryKind::Settle,
+            Act::Refund { .. } => EntryKind::Refund,
+            Act::Expire { .. } => EntryKind::Expiry,
+            Act::Grant(_) => EntryKind::Grant,
+            Act::Override(_) => EntryKind::Override,
+        }
+    }
+}
+
+impl EntryKind {
+    pub(crate) fn of(checks: &[LedgerCheck]) -> Self {
+        checks.iter().map(|check| check.act.kind()).max().unwrap_or(EntryKind::Consume)
+    }
 }
 
 /// What a repeat of the check's idempotency key must be answered, and until when.
@@ -54,9 +97,9 @@ pub struct KeyedAnswer {
 }
 
 impl LedgerEntry {
-    /// By unit, what the commit charged.
-    pub fn charges(&self) -> Vec<(Unit, u64)> {
-        let mut sums: Vec<(Unit, u64)> = Vec::with_capacity(2);
+    /// By unit, what the commit charged, less what it gave back.
+    pub fn charges(&self) -> Vec<(Unit, i64)> {
+        let mut sums: Vec<(Unit, i64)> = Vec::with_capacity(2);
         for (unit, amount) in self.checks.iter().flat_map(|check| &check.charges) {
             match sums.iter_mut().find(|(held, _)| held == unit) {
                 Some((_, sum)) => *sum = sum.saturating_add(*amount),
@@ -95,7 +138,14 @@ mod tests {
 
     fn entry(n: u32) -> LedgerEntry {
         let charge = ChargeId { epoch: Epoch(1), fence: Fence(2), version: Version(3), place: n };
-        let check = LedgerCheck { charge, charges: vec![(Unit::requests(), 1), (Unit::tokens(), 10)], key: None };
+        let check = LedgerCheck {
+            charge,
+            at: Micros(9),
+            act: Act::Consume,
+            charges: vec![(Unit::requests(), 1), (Unit::tokens(), 10)],
+            takes: Vec::new(),
+            key: None,
+        };
         LedgerEntry {
             user: UserId::new("u").unwrap(),
             epoch: Epoch(1),
@@ -117,7 +167,14 @@ mod tests {
     }
 
     #[test]
-    fn charges_sum_by_unit() {
-        assert_eq!(entry(0).charges(), vec![(Unit::requests(), 2), (Unit::tokens(), 20)]);
+    fn charges_sum_by_unit_less_what_was_given_back() {
+        let mut entry = entry(0);
+        assert_eq!(entry.charges(), vec![(Unit::requests(), 2), (Unit::tokens(), 20)]);
+        let mut back = entry.checks[0].clone();
+        back.act = Act::Settle { of: back.charge };
+        back.charges = vec![(Unit::tokens(), -25)];
+        entry.checks.push(back);
+        assert_eq!(entry.charges(), vec![(Unit::requests(), 2), (Unit::tokens(), -5)]);
+        assert_eq!(EntryKind::of(&entry.checks), EntryKind::Settle);
     }
 }

@@ -4,6 +4,8 @@
 //! one call to the store. Nothing calls back up.
 
 mod clock;
+mod closing;
+mod compiled;
 mod config;
 mod engine;
 mod entry;
@@ -20,11 +22,12 @@ mod tiers;
 pub use clock::{Clock, ClockMode, boot_clock};
 pub use config::QuotaConfig;
 pub use engine::Quota;
-pub use entry::{EntryKind, LedgerCheck, LedgerEntry};
+pub use entry::{Act, EntryKind, KeyedAnswer, LedgerCheck, LedgerEntry};
 pub use error::{QuotaError, StoreError};
 pub use metrics::QuotaMetrics;
 pub use record::{
-    Flags, Grant, Head, Override, RECORD_BYTES_MAX, Record, RecordBody, RecordError, Reservation, SlotState, Take,
+    Flags, Grant, Head, Override, RECORD_BYTES_MAX, RESERVATIONS_MAX, Record, RecordBody, RecordError, Reservation,
+    SlotState, Take, Taker,
 };
 pub use shard::ShardId;
 pub use store::{Audit, Fsync, STATEMENTS};

@@ -32,7 +32,7 @@ impl Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cellar_model::{Micros, Revision, SlotAnswer, SlotName, TierName, Unit, Version};
+    use cellar_model::{Effect, Micros, Revision, SlotAnswer, SlotName, TierName, Unit, Version};
 
     #[test]
     fn an_outcome_of_two_slots_fits_two_hundred_bytes_and_reads_back() {
@@ -42,6 +42,7 @@ mod tests {
             limit: 2_000_000,
             remaining: 1_998_720,
             resets_at: Micros(1_700_158_546_680_590),
+            granted: 0,
         };
         let answer = Answer {
             charge: None,
@@ -50,6 +51,7 @@ mod tests {
             catalog_revision: Revision(7),
             at: Micros(1_700_158_546_680_590),
             slots: vec![slot("per-minute", Unit::requests()), slot("monthly", Unit::tokens())],
+            effect: Effect::Plain,
         };
         let outcome = Outcome { body: BodyHash([7; 16]), answer };
         let bytes = outcome.encode(Fence(5));

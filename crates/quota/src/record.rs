@@ -1,17 +1,25 @@
 //! A user's quota record: everything a check needs to know of him, in one value of Redis.
 //!
 //! A 24-byte head (fence, epoch, version; big-endian, so that scripts can read it) and a postcard
-//! body behind one byte that names its format.
+//! body behind one byte that names its format. The body begins with the time at which the first of the
+//! reservations expires, so that the drain can read it without the rest.
 
-use cellar_model::{ChargeId, Epoch, Fence, Micros, PolicyName, Revision, SlotName, TierName, Unit, Version};
+use cellar_model::{ChargeId, Epoch, Fence, Micros, OnExpiry, PolicyName, Revision, SlotName, TierName, Unit, Version};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// The largest record a commit may write.
 pub const RECORD_BYTES_MAX: usize = 16 * 1024;
 /// Slots kept at most: those of the tier and those of earlier tiers that have not reset yet.
 pub(crate) const SLOTS_MAX: usize = 8;
+/// Open reservations of one user: what one of them adds is carried by every commit.
+pub const RESERVATIONS_MAX: usize = 64;
+/// Grants in force, over all slots.
+pub(crate) const GRANTS_MAX: usize = 8;
+/// What reservations, grants and overrides leave free, so that states and totals can still grow.
+const ROOM_BYTES: usize = 2 * 1024;
 const HEAD_BYTES: usize = 24;
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 
 /// Under which turn, decision and commit a record was written. Ordered by (fence, version) for one
 /// epoch: the later write is the greater.
@@ -80,23 +88,51 @@ pub struct SlotState {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Reservation {
     pub charge: ChargeId,
+    /// When it was taken: a settle gives back to the period of this time only.
+    pub at: Micros,
     pub expires_at: Micros,
+    /// As the tier said when it was made.
+    pub on_expiry: OnExpiry,
+    /// By unit, what it charged.
+    pub charges: Vec<(Unit, u64)>,
     pub takes: Vec<Take>,
 }
 
-/// What one slot gave a reservation, and when.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What one slot gave a charge. A reservation has one of every slot that was asked, be it for nothing:
+/// its settle may use more of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Take {
-    pub slot: SlotName,
-    pub policy: PolicyName,
+    pub taker: Taker,
+    /// Out of the policy.
     pub amount: u64,
-    pub at: Micros,
+    /// Out of grants.
+    pub granted: u64,
 }
 
-/// Other settings of a slot for this user until a date; JSON as the policy's `configure` takes it.
+/// Slot, policy and unit in eight bytes, so that 64 reservations over eight slots fit a record. It is
+/// looked for among the slots of one tier only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Taker(pub [u8; 8]);
+
+impl Taker {
+    pub fn of(slot: &SlotName, policy: &PolicyName, unit: &Unit) -> Self {
+        let mut hash = Sha256::new();
+        for name in [slot.as_str(), policy.as_str(), unit.as_str()] {
+            hash.update([name.len() as u8]);
+            hash.update(name);
+        }
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&hash.finalize()[..8]);
+        Self(bytes)
+    }
+}
+
+/// Other settings of a slot for this user until a date; JSON as the policy's `configure` takes it. It
+/// counts while the slot has this policy: another one would not understand it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Override {
     pub slot: SlotName,
+    pub policy: PolicyName,
     pub settings: String,
     pub until: Micros,
 }
@@ -157,11 +193,69 @@ impl RecordBody {
         self.slots.push(new);
     }
 
-    pub fn charge(&mut self, unit: &Unit, amount: u64) {
+    /// Moves a total as the ledger does. Nothing is given back that was not charged before, so no total
+    /// falls below zero.
+    pub fn charge(&mut self, unit: &Unit, amount: i64) {
         match self.totals.iter_mut().find(|(held, _)| held == unit) {
-            Some((_, total)) => *total = total.saturating_add(amount),
-            None => self.totals.push((unit.clone(), amount)),
+            Some((_, total)) => *total = total.saturating_add_signed(amount),
+            None => self.totals.push((unit.clone(), amount.max(0) as u64)),
         }
+    }
+
+    /// When the first of the open reservations expires.
+    pub fn next_expiry(&self) -> Option<Micros> {
+        self.reservations.iter().map(|reservation| reservation.expires_at).min()
+    }
+
+    /// Whether `bytes` more leave the record fit to be written for good.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        let held = postcard::to_allocvec(self).map_or(RECORD_BYTES_MAX, |body| body.len());
+        held + bytes + HEAD_BYTES + ROOM_BYTES <= RECORD_BYTES_MAX
+    }
+
+    /// The settings that count instead of the slot's own.
+    pub(crate) fn settings(&self, slot: &SlotName, policy: &PolicyName, now: Micros) -> Option<&str> {
+        let meant = |held: &&Override| held.slot == *slot && held.policy == *policy && held.until > now;
+        self.overrides.iter().find(meant).map(|held| held.settings.as_str())
+    }
+
+    /// What is left of the slot's grants in force.
+    pub(crate) fn granted(&self, slot: &SlotName, now: Micros) -> u64 {
+        let left = |grant: &Grant| grant.amount.saturating_sub(grant.spent);
+        self.grants.iter().filter(|grant| grant.in_force(slot, now)).map(left).fold(0, u64::saturating_add)
+    }
+
+    /// Takes `amount` out of the slot's grants, which have it: out of those first that end first.
+    pub(crate) fn spend_grants(&mut self, slot: &SlotName, mut amount: u64, now: Micros) {
+        self.grants.sort_by_key(|grant| grant.until);
+        for grant in self.grants.iter_mut().filter(|grant| grant.in_force(slot, now)) {
+            let spent = amount.min(grant.amount.saturating_sub(grant.spent));
+            grant.spent += spent;
+            amount -= spent;
+        }
+    }
+
+    /// Gives `amount` back to the slot's grants in force, to those first that end last. What none of
+    /// them has spent is gone with the grant it came from.
+    pub(crate) fn return_grants(&mut self, slot: &SlotName, mut amount: u64, now: Micros) {
+        self.grants.sort_by_key(|grant| grant.until);
+        for grant in self.grants.iter_mut().rev().filter(|grant| grant.in_force(slot, now)) {
+            let back = amount.min(grant.spent);
+            grant.spent -= back;
+            amount -= back;
+        }
+    }
+
+    /// Drops grants and overrides that are over.
+    pub(crate) fn drop_ended(&mut self, now: Micros) {
+        self.grants.retain(|grant| grant.until > now);
+        self.overrides.retain(|held| held.until > now);
+    }
+}
+
+impl Grant {
+    fn in_force(&self, slot: &SlotName, now: Micros) -> bool {
+        self.slot == *slot && self.until > now
     }
 }
 
@@ -170,7 +264,7 @@ impl Record {
         let mut bytes = Vec::with_capacity(256);
         bytes.extend_from_slice(&self.head.to_bytes());
         bytes.push(FORMAT);
-        let bytes = postcard::to_extend(&self.body, bytes).map_err(RecordError::Body)?;
+        let bytes = postcard::to_extend(&(self.body.next_expiry(), &self.body), bytes).map_err(RecordError::Body)?;
         if bytes.len() > RECORD_BYTES_MAX {
             return Err(RecordError::TooLarge(bytes.len()));
         }
@@ -181,12 +275,19 @@ impl Record {
         let head = Head::from_bytes(bytes).ok_or(RecordError::NoHead(bytes.len()))?;
         match bytes.get(HEAD_BYTES) {
             Some(&FORMAT) => {
-                let body = postcard::from_bytes(&bytes[HEAD_BYTES + 1..]).map_err(RecordError::Body)?;
+                let (_, body): (Option<Micros>, RecordBody) =
+                    postcard::from_bytes(&bytes[HEAD_BYTES + 1..]).map_err(RecordError::Body)?;
                 Ok(Self { head, body })
             }
             Some(&other) => Err(RecordError::Format(other)),
             None => Err(RecordError::NoHead(bytes.len())),
         }
+    }
+
+    /// When the first reservation of an encoded record expires.
+    pub(crate) fn expiry_in(bytes: &[u8]) -> Option<Micros> {
+        let body = bytes.get(HEAD_BYTES..)?.strip_prefix(&[FORMAT])?;
+        postcard::take_from_bytes::<Option<Micros>>(body).ok()?.0
     }
 }
 
@@ -235,6 +336,53 @@ mod tests {
         }
         bytes[HEAD_BYTES] = 9;
         assert_eq!(Record::decode(&bytes), Err(RecordError::Format(9)));
+    }
+
+    #[test]
+    fn the_first_expiry_is_read_without_the_rest() {
+        let mut record = record();
+        assert_eq!(Record::expiry_in(&record.encode().unwrap()), None);
+        for expires_at in [Micros(90), Micros(70), Micros(80)] {
+            record.body.reservations.push(reservation(expires_at, 2));
+        }
+        assert_eq!(Record::expiry_in(&record.encode().unwrap()), Some(Micros(70)));
+    }
+
+    fn reservation(expires_at: Micros, slots: usize) -> Reservation {
+        let charge = ChargeId { epoch: Epoch(3), fence: Fence(900), version: Version(1 << 40), place: 31 };
+        let take = Take { taker: Taker([7; 8]), amount: 1 << 40, granted: 0 };
+        Reservation {
+            charge,
+            at: Micros(1_700_000_000_000_000),
+            expires_at,
+            on_expiry: OnExpiry::Charge,
+            charges: vec![(Unit::requests(), 1), (Unit::tokens(), 1 << 40)],
+            takes: vec![take; slots],
+        }
+    }
+
+    #[test]
+    fn as_many_reservations_as_there_may_be_fit_over_eight_slots() {
+        let mut record = record();
+        let full = reservation(Micros(1_700_000_060_000_000), 8);
+        record.body.reservations = vec![full; RESERVATIONS_MAX];
+        assert!(record.body.has_room(0), "{} bytes", record.encode().unwrap().len());
+    }
+
+    #[test]
+    fn grants_are_spent_in_the_order_they_end_and_given_back_in_the_other() {
+        let slot = SlotName::new("monthly").unwrap();
+        let grant = |amount, until| Grant { slot: slot.clone(), amount, spent: 0, until: Micros(until) };
+        let mut body = record().body;
+        body.grants = vec![grant(10, 300), grant(5, 200), grant(7, 100)];
+        assert_eq!(body.granted(&slot, Micros(100)), 15, "what has ended does not count");
+        body.spend_grants(&slot, 8, Micros(100));
+        let spent = |body: &RecordBody| body.grants.iter().map(|g| g.spent).collect::<Vec<_>>();
+        assert_eq!(spent(&body), [0, 5, 3]);
+        body.return_grants(&slot, 4, Micros(100));
+        assert_eq!(spent(&body), [0, 4, 0]);
+        body.return_grants(&slot, 9, Micros(200));
+        assert_eq!(spent(&body), [0, 4, 0], "none in force has spent it");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Tiers made ready: documents of the catalog, with each policy's artifact loaded and its settings
 //! compiled to the parameters it decides by.
 
+use crate::record::Taker;
 use cellar_model::{PolicyMode, RevisedTier, Revision, SettingProblem, SlotName, TierDocument, TierName, Unit};
 use cellar_policy_host::{ConfigureError, Policy};
 use std::collections::HashMap;
@@ -27,6 +28,8 @@ pub struct TierSlot {
     pub mode: PolicyMode,
     pub policy: Arc<Policy>,
     pub parameters: Vec<u8>,
+    /// Names what this slot took, in charges.
+    pub taker: Taker,
 }
 
 /// Why a tier cannot be made ready: all of it at once, by pointer into the document.
@@ -38,6 +41,10 @@ pub struct TierCompileError {
 }
 
 impl Tier {
+    pub(crate) fn has_slot(&self, name: &SlotName) -> bool {
+        self.slots.iter().any(|slot| slot.slot == *name)
+    }
+
     /// Makes `tier` ready. `policy` finds the artifact that a reference of the document means.
     pub fn compile(
         tier: &RevisedTier,
@@ -53,6 +60,7 @@ impl Tier {
             };
             match policy.configure(&entry.settings.to_string()) {
                 Ok(parameters) => slots.push(TierSlot {
+                    taker: Taker::of(&entry.slot, &policy.description().name, &entry.unit),
                     slot: entry.slot.clone(),
                     unit: entry.unit.clone(),
                     mode: entry.mode,

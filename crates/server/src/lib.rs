@@ -10,6 +10,7 @@ mod keys;
 pub mod limits;
 mod listen;
 mod metrics;
+mod operations;
 mod problem;
 mod quota;
 pub mod telemetry;

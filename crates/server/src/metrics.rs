@@ -31,7 +31,21 @@ struct ReasonLabel {
 }
 
 /// Routes are named here, not by path: a path is the caller's, and labels must be bounded.
-const ROUTES: [&str; 8] = ["consume", "batch", "quota", "users", "sessions", "profile", "preferences", "decide"];
+const ROUTES: [&str; 13] = [
+    "consume",
+    "batch",
+    "reserve",
+    "settle",
+    "refund",
+    "grant",
+    "override",
+    "quota",
+    "users",
+    "sessions",
+    "profile",
+    "preferences",
+    "decide",
+];
 const VERDICTS: [&str; 6] = ["allowed", "replayed", "denied", "seen", "refused", "unknown"];
 
 /// Cheap to clone; all clones count together.

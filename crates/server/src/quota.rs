@@ -3,10 +3,11 @@
 use crate::body::{parse_json, read_body};
 use crate::keys::Keys;
 use crate::metrics::HttpMetrics;
+use crate::operations;
 use crate::problem::HttpProblem;
 use crate::verdict::{batch_item, verdict_response};
 use crate::{front, telemetry};
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use cellar_model::wire::{BATCH_CHECKS_MAX, BatchBody, ConsumeBody};
@@ -34,7 +35,7 @@ pub trait Decider: Clone + Send + Sync + 'static {
     fn decide(&self, checks: Vec<Check>) -> impl Future<Output = Vec<Verdict>> + Send;
 }
 
-/// `POST /v1/internal/quota/consume` and `…/batch`.
+/// The routes under `/v1/internal/quota/`, and a user's override.
 #[derive(Clone)]
 pub struct QuotaApi<D> {
     decider: D,
@@ -49,13 +50,30 @@ impl<D: Decider> QuotaApi<D> {
 
     pub fn routes(&self) -> OpenApiRouter {
         let api: Routed = Arc::new(self.clone());
-        OpenApiRouter::new().routes(routes!(consume)).routes(routes!(batch)).with_state(api)
+        OpenApiRouter::new()
+            .routes(routes!(consume))
+            .routes(routes!(batch))
+            .routes(routes!(reserve))
+            .routes(routes!(settle))
+            .routes(routes!(refund))
+            .routes(routes!(grant))
+            .routes(routes!(override_slot))
+            .with_state(api)
     }
 
     /// The hot route, without a framework around it: its callers hand over headers and body.
     pub async fn consume(&self, headers: &HeaderMap, body: Bytes) -> http::Response<Full<Bytes>> {
+        self.decide_one("consume", headers, self.check(headers, &body)).await
+    }
+
+    async fn decide_one(
+        &self,
+        route: &'static str,
+        headers: &HeaderMap,
+        check: Result<Check, Problem>,
+    ) -> http::Response<Full<Bytes>> {
         let began = Instant::now();
-        let mut response = match self.check(headers, &body) {
+        let mut response = match check {
             Ok(check) => {
                 let verdict = self.decider.decide(vec![check]).instrument(telemetry::request_span(headers)).await.pop();
                 let verdict = verdict.unwrap_or_else(|| Verdict::try_again(cellar_model::TryAgain::Unknown));
@@ -65,7 +83,7 @@ impl<D: Decider> QuotaApi<D> {
             Err(problem) => HttpProblem(problem).into_http(),
         };
         let elapsed = began.elapsed();
-        self.metrics.request("consume", response.status().as_u16(), elapsed);
+        self.metrics.request(route, response.status().as_u16(), elapsed);
         server_timing(response.headers_mut(), elapsed);
         response
     }
@@ -80,6 +98,20 @@ impl<D: Decider> QuotaApi<D> {
             return Err(invalid("/idempotency_key", "stands in the header Idempotency-Key, but for batch items"));
         }
         check(body, "", key.as_deref(), &caller.name(), deadline)
+    }
+
+    /// A check made by `read` of a body, as the one caller asks it who may.
+    fn operation(
+        &self,
+        headers: &HeaderMap,
+        body: &[u8],
+        read: impl FnOnce(&[u8], &operations::Asked<'_>) -> Result<Check, Problem>,
+    ) -> Result<Check, Problem> {
+        let caller = self.keys.authenticate(headers)?;
+        caller.require(Scope::Quota)?;
+        let key = idempotency_key(headers)?;
+        let deadline = front::deadline(headers, DeadlineMs::QUOTA)?;
+        read(body, &operations::Asked { caller: &caller.name(), key: key.as_deref(), deadline })
     }
 
     async fn decide_batch(&self, headers: &HeaderMap, body: &[u8]) -> Result<serde_json::Value, Problem> {
@@ -118,6 +150,8 @@ impl<D: Decider> QuotaApi<D> {
 trait QuotaRoutes: Send + Sync {
     fn consume(&self, request: Request) -> Answering<'_>;
     fn batch(&self, request: Request) -> Answering<'_>;
+    /// Any of the others: a body that `read` makes a check of.
+    fn operate<'a>(&'a self, route: &'static str, request: Request, read: operations::Read) -> Answering<'a>;
 }
 
 type Routed = Arc<dyn QuotaRoutes>;
@@ -131,6 +165,14 @@ impl<D: Decider> QuotaRoutes for QuotaApi<D> {
                 Ok(body) => QuotaApi::consume(self, &parts.headers, body).await.map(axum::body::Body::new),
                 Err(problem) => HttpProblem(problem).into_response(),
             }
+        })
+    }
+
+    fn operate<'a>(&'a self, route: &'static str, request: Request, read: operations::Read) -> Answering<'a> {
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let check = read_body(body).await.and_then(|body| self.operation(&parts.headers, &body, read));
+            self.decide_one(route, &parts.headers, check).await.map(axum::body::Body::new)
         })
     }
 
@@ -170,7 +212,55 @@ async fn batch(State(api): State<Routed>, request: Request) -> Response {
     api.batch(request).await
 }
 
-fn invalid(pointer: &str, message: &str) -> Problem {
+/// Charge now what a request may use, and settle later what it did use
+#[utoipa::path(post, path = "/v1/internal/quota/reserve", tag = "quota",
+    responses((status = 200, description = "Charged; charge_id names the reservation, expires_at says until when it is open"),
+              (status = 409, description = "The user has 64 open reservations"),
+              (status = 429, description = "Denied, nothing charged"),
+              (status = 422, description = "The check makes no sense"), (status = 503, description = "Unknown: repeat with the same Idempotency-Key")))]
+async fn reserve(State(api): State<Routed>, request: Request) -> Response {
+    api.operate("reserve", request, Box::new(operations::reserve)).await
+}
+
+/// Say what a reservation really used: the difference is charged or given back, once
+#[utoipa::path(post, path = "/v1/internal/quota/settle", tag = "quota",
+    responses((status = 200, description = "Settled; overshoot says by unit what was charged above what was left"),
+              (status = 404, description = "The user has no such charge of the last 40 days"),
+              (status = 409, description = "It is no reservation, or has been refunded"),
+              (status = 422, description = "It has been settled with another cost"), (status = 503, description = "Unknown: repeat")))]
+async fn settle(State(api): State<Routed>, request: Request) -> Response {
+    api.operate("settle", request, Box::new(operations::settle)).await
+}
+
+/// Give a charge back, once
+#[utoipa::path(post, path = "/v1/internal/quota/refund", tag = "quota",
+    responses((status = 200, description = "Given back"),
+              (status = 404, description = "The user has no such charge of the last 40 days"),
+              (status = 409, description = "It has been settled, or given back at its expiry"), (status = 503, description = "Unknown: repeat")))]
+async fn refund(State(api): State<Routed>, request: Request) -> Response {
+    api.operate("refund", request, Box::new(operations::refund)).await
+}
+
+/// Give a user extra in one slot until a date
+#[utoipa::path(post, path = "/v1/internal/quota/grant", tag = "quota",
+    responses((status = 200, description = "In force"), (status = 409, description = "Eight grants are in force"),
+              (status = 422, description = "No such slot, no amount, or a date that has passed"),
+              (status = 503, description = "Unknown: repeat with the same Idempotency-Key")))]
+async fn grant(State(api): State<Routed>, request: Request) -> Response {
+    api.operate("grant", request, Box::new(operations::grant)).await
+}
+
+/// Give a user other settings of one slot until a date
+#[utoipa::path(put, path = "/v1/internal/users/{id}/override", tag = "quota",
+    params(("id" = String, Path, description = "The user's id")),
+    responses((status = 200, description = "In force"),
+              (status = 422, description = "No such slot, a date that has passed, or settings the policy does not take, each by its pointer"),
+              (status = 503, description = "Unknown: repeat with the same Idempotency-Key")))]
+async fn override_slot(State(api): State<Routed>, Path(id): Path<String>, request: Request) -> Response {
+    api.operate("override", request, Box::new(move |body, asked| operations::override_slot(&id, body, asked))).await
+}
+
+pub(crate) fn invalid(pointer: &str, message: &str) -> Problem {
     Problem::new(ProblemType::Invalid).errors(vec![SettingProblem::new(pointer, message)])
 }
 
@@ -187,6 +277,14 @@ fn check(
     let Some(user) = body.user_id else {
         return Err(invalid(&format!("{at}/user_id"), "names the user, and is missing"));
     };
+    check_attributes(&attributes, at)?;
+    let policy_time = policy_time(body.at_us, at)?;
+    let cost = body.cost.unwrap_or_else(Cost::one_request);
+    let key = key.map(|key| keyed(key, caller, &user, &cost, &attributes, policy_time));
+    Ok(Check { user, operation: Operation::Consume, cost, attributes, key, at: policy_time, deadline })
+}
+
+pub(crate) fn check_attributes(attributes: &[cellar_model::Attribute], at: &str) -> Result<(), Problem> {
     if attributes.len() > ATTRIBUTES_MAX {
         return Err(invalid(&format!("{at}/attributes"), &format!("at most {ATTRIBUTES_MAX} attributes")));
     }
@@ -195,13 +293,14 @@ fn check(
         let name: String = attribute.name.chars().take(16).collect();
         return Err(invalid(&format!("{at}/attributes/{name}"), "at most 64 bytes each for name and value"));
     }
-    let policy_time = match body.at_us {
-        Some(us) if us > Micros::MAX.0 => return Err(invalid(&format!("{at}/at_us"), "is beyond the calendar")),
-        us => us.map(Micros),
-    };
-    let cost = body.cost.unwrap_or_else(Cost::one_request);
-    let key = key.map(|key| keyed(key, caller, &user, &cost, &attributes, policy_time));
-    Ok(Check { user, operation: Operation::Consume, cost, attributes, key, at: policy_time, deadline })
+    Ok(())
+}
+
+pub(crate) fn policy_time(at_us: Option<u64>, at: &str) -> Result<Option<Micros>, Problem> {
+    match at_us {
+        Some(us) if us > Micros::MAX.0 => Err(invalid(&format!("{at}/at_us"), "is beyond the calendar")),
+        us => Ok(us.map(Micros)),
+    }
 }
 
 fn keyed(

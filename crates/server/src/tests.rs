@@ -3,7 +3,7 @@
 use crate::{Decider, HttpMetrics, Keys, QuotaApi, admin_routes, bind, limits, serve, serve_plain};
 use bytes::Bytes;
 use cellar_model::{
-    Answer, ApiKey, Check, KeyDocument, KeyKind, KeyName, MacKey, MacKeys, Micros, Revision, Scope, SlotAnswer,
+    Answer, ApiKey, Check, Effect, KeyDocument, KeyKind, KeyName, MacKey, MacKeys, Micros, Revision, Scope, SlotAnswer,
     SlotName, TierName, TryAgain, Unit, UserId, Verdict, Version,
 };
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -64,7 +64,9 @@ fn answer(tokens: u64) -> Answer {
             limit: 1_000,
             remaining: 1_000 - tokens,
             resets_at: Micros(5_000_000),
+            granted: 0,
         }],
+        effect: Effect::Plain,
     }
 }
 

@@ -130,6 +130,19 @@ fn refusal_problem(refusal: &Refusal) -> Problem {
         Refusal::KeyReused => Problem::new(ProblemType::KeyReused),
         Refusal::ClockNotVirtual => Problem::new(ProblemType::ClockNotVirtual),
         Refusal::UnknownTier(tier) => Problem::new(ProblemType::UnknownTier).detail(format!("there is no tier {tier}")),
+        Refusal::UnknownCharge => Problem::new(ProblemType::UnknownCharge),
+        Refusal::NotReserved => Problem::new(ProblemType::NotReserved).detail("only a reservation can be settled"),
+        Refusal::ChargeClosed => Problem::new(ProblemType::ChargeClosed),
+        Refusal::TooManyReservations => Problem::new(ProblemType::TooManyReservations).detail("settle one, or wait"),
+        Refusal::RecordFull => Problem::new(ProblemType::RecordFull)
+            .detail("too many grants or overrides are in force, or reservations over too many slots are open"),
+        Refusal::UnknownSlot(slot) => {
+            let error = SettingProblem::new("/slot", &format!("the user's tier has no slot {slot} that enforces"));
+            Problem::new(ProblemType::UnknownSlot).errors(vec![error])
+        }
+        Refusal::Undrained { .. } => {
+            Problem::new(ProblemType::TryAgain).detail(cellar_model::TryAgain::Undrained.label())
+        }
         Refusal::Invalid(errors) => Problem::new(ProblemType::Invalid).errors(errors.clone()),
         Refusal::TryAgain { reason } => Problem::new(ProblemType::TryAgain).detail(reason.label()),
     }
@@ -171,7 +184,7 @@ fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cellar_model::{Micros, Revision, SlotAnswer, SlotName, TierName, Unit, Version};
+    use cellar_model::{Effect, Micros, Revision, SlotAnswer, SlotName, TierName, Unit, Version};
     use http_body_util::BodyExt;
 
     fn answer() -> Answer {
@@ -187,7 +200,9 @@ mod tests {
                 limit: 600,
                 remaining: 412,
                 resets_at: Micros(1_700_158_568_500_000),
+                granted: 0,
             }],
+            effect: Effect::Plain,
         }
     }
 

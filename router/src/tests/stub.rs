@@ -9,9 +9,9 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use cellar_directory::{Claim, DirectoryError, EmailHash, Pepper, UserHome};
 use cellar_model::{
-    Answer, ApiKey, CellEntry, CellName, CellState, Check, Incarnation, KeyDocument, KeyKind, KeyName, MacKeys, Micros,
-    RegionEntry, RegionName, Revision, Scope, Secret, SlotAnswer, SlotName, TierName, Topology, Unit, UserId, Verdict,
-    Version,
+    Answer, ApiKey, CellEntry, CellName, CellState, Check, Effect, Incarnation, KeyDocument, KeyKind, KeyName, MacKeys,
+    Micros, RegionEntry, RegionName, Revision, Scope, Secret, SlotAnswer, SlotName, TierName, Topology, Unit, UserId,
+    Verdict, Version,
 };
 use cellar_server::{HttpMetrics, Keys, QuotaApi};
 use futures::future::BoxFuture;
@@ -95,6 +95,7 @@ pub(crate) fn admitted() -> Verdict {
         limit: 10,
         remaining: 9,
         resets_at: Micros(0),
+        granted: 0,
     };
     let answer = Answer {
         charge: None,
@@ -103,6 +104,7 @@ pub(crate) fn admitted() -> Verdict {
         catalog_revision: Revision(1),
         at: Micros(0),
         slots: vec![slot],
+        effect: Effect::Plain,
     };
     Verdict::Admitted { answer, replayed: false, degraded: None }
 }

@@ -2,18 +2,21 @@
 
 use super::Ask;
 use crate::clock::{Clock, ClockMode};
+use crate::closing;
+use crate::compiled::CompiledSettings;
 use crate::entry::{EntryKind, KeyedAnswer, LedgerCheck, LedgerEntry};
-use crate::evaluate::{Context, Decision, evaluate};
+use crate::evaluate::{Charged, Decision, Evaluation};
 use crate::outcome::Outcome;
 use crate::record::{Head, Record};
 use crate::store::redis::{Group, KeyedCheck};
 use crate::tiers::{Tier, TierSet, TierSlot};
-use cellar_model::{Ack, ChargeId, Check, Degraded, Fence, Micros, Operation, Refusal, TryAgain, UserId, Verdict};
+use cellar_model::{Ack, ChargeId, Degraded, Fence, Micros, Refusal, TryAgain, UserId, Verdict};
 use cellar_policy_host::{Fault, Stores};
 
 /// What deciding needs besides the record.
 pub(super) struct Deciding<'a> {
     pub(super) stores: &'a mut Stores,
+    pub(super) compiled: &'a mut CompiledSettings,
     pub(super) tiers: &'a TierSet,
     pub(super) clock: &'a Clock,
     pub(super) fence: Fence,
@@ -44,37 +47,42 @@ impl Deciding<'_> {
         let before = record.head;
         let head = Head { fence: self.fence, epoch: before.epoch, version: before.version.next() };
         let (mut checks, mut decided, mut keys, mut keyed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut at = record.body.now;
         for ask in asks {
-            let place = checks.len() as u32;
-            let charge = ChargeId { epoch: head.epoch, fence: head.fence, version: head.version, place };
             let decision = match &tier {
-                Some(tier) => self.one(tier, &mut record, &ask.check, charge, before),
+                Some(tier) => self.one(tier, &mut record, &ask, head, &mut checks),
                 None => Decision::Refuse(Refusal::TryAgain { reason: TryAgain::NotReady }),
             };
-            let window_s = tier.as_ref().map_or(0, |tier| tier.document.idempotency_window_s);
-            let outcome = match (&decision, ask.check.key) {
-                (Decision::Admit { answer, .. }, Some(key)) => {
-                    Some(Outcome { body: key.body, answer: answer.clone() }.encode(self.fence))
-                }
+            let (verdict, charged) = self.verdict(decision);
+            let (window_s, expiry_s) = windows(tier.as_deref(), &ask);
+            let admitted = match (&verdict, charged) {
+                (Verdict::Admitted { answer, .. }, Some(charged)) => Some((answer, charged)),
                 _ => None,
             };
+            let outcome = admitted
+                .as_ref()
+                .zip(ask.check.key)
+                .map(|((answer, _), key)| Outcome { body: key.body, answer: (*answer).clone() }.encode(self.fence));
             if let Some(key) = ask.check.key {
                 keyed.push(decided.len());
-                // Twice the window: Redis's clock may jump.
-                keys.push(KeyedCheck { id: key.id, outcome, expiry_s: (window_s * 2).max(1) });
+                keys.push(KeyedCheck { id: key.id, outcome, expiry_s });
             }
-            if let Decision::Admit { answer, charges, .. } = &decision {
-                at = answer.at;
+            if let Some((answer, charged)) = admitted {
                 let key = ask.check.key.map(|key| KeyedAnswer {
                     id: key.id,
                     body: key.body,
                     answer: answer.clone(),
                     window_s,
                 });
-                checks.push(LedgerCheck { charge, charges: charges.clone(), key });
+                checks.push(LedgerCheck {
+                    charge: name(head, checks.len()),
+                    at: answer.at,
+                    act: charged.act,
+                    charges: charged.charges,
+                    takes: charged.takes,
+                    key,
+                });
             }
-            decided.push((ask, self.verdict(decision)));
+            decided.push((ask, verdict));
         }
         let ack = tier.as_ref().map_or(Ack::Redis, |tier| tier.document.ack);
         if !checks.is_empty() {
@@ -84,8 +92,8 @@ impl Deciding<'_> {
             user: user.clone(),
             epoch: head.epoch,
             version: head.version,
-            kind: EntryKind::Consume,
-            at,
+            kind: EntryKind::of(&checks),
+            at: record.body.now,
             checks,
         });
         let mut unwritten = false;
@@ -108,30 +116,68 @@ impl Deciding<'_> {
         (Decided { user, record, entry, unwritten, asks: decided, keyed, ack }, group)
     }
 
-    fn one(&mut self, tier: &Tier, record: &mut Record, check: &Check, charge: ChargeId, before: Head) -> Decision {
+    /// Looks after what has expired by now, then decides `ask`. What expired is a check of the commit by
+    /// itself: it stands whatever becomes of `ask`.
+    fn one(
+        &mut self,
+        tier: &Tier,
+        record: &mut Record,
+        ask: &Ask,
+        head: Head,
+        checks: &mut Vec<LedgerCheck>,
+    ) -> Decision {
+        let check = &ask.check;
         if check.at.is_some() && self.clock.mode() != ClockMode::Virtual {
             return Decision::Refuse(Refusal::ClockNotVirtual);
         }
         // A user's policy time never runs backwards, whoever says it.
         let now: Micros = check.at.unwrap_or_else(|| self.clock.now()).max(record.body.now);
-        let context =
-            Context { tier, catalog_revision: self.tiers.revision, now, charge, held_version: before.version };
-        evaluate(self.stores, &context, &mut record.body, check, &mut *self.fault_seen)
+        let mut evaluation = Evaluation {
+            stores: &mut *self.stores,
+            compiled: &mut *self.compiled,
+            fault_seen: &mut *self.fault_seen,
+            tier,
+            catalog_revision: self.tiers.revision,
+            now,
+            held: record.head,
+        };
+        let before = checks.len();
+        checks.extend(evaluation.expire(&mut record.body, |n| name(head, before + n)));
+        if !checks.is_empty() {
+            evaluation.held = head;
+        }
+        evaluation.decide(&mut record.body, check, name(head, checks.len()), ask.found.as_deref())
     }
 
-    fn verdict(&self, decision: Decision) -> Verdict {
+    /// The verdict, once a store has confirmed it, and what it writes into the ledger.
+    fn verdict(&self, decision: Decision) -> (Verdict, Option<Charged>) {
         let unsafe_ack = self.unsafe_ack.then_some(Degraded::UnsafeAck);
-        match decision {
-            Decision::Admit { answer, degraded, .. } => {
-                Verdict::Admitted { answer, replayed: false, degraded: degraded.or(unsafe_ack) }
+        let verdict = match decision {
+            Decision::Admit { answer, charged, degraded } => {
+                let degraded = degraded.or(unsafe_ack);
+                return (Verdict::Admitted { answer, replayed: false, degraded }, Some(charged));
             }
             Decision::Deny { denial, degraded } => Verdict::Denied { denial, degraded },
-            Decision::Look { answer, operation: Operation::Peek } => Verdict::Seen(answer),
-            Decision::Look { answer, operation: Operation::Consume } => {
-                Verdict::Admitted { answer, replayed: false, degraded: None }
-            }
+            Decision::Look(answer) => Verdict::Seen(answer),
+            Decision::Free(answer) => Verdict::Admitted { answer, replayed: false, degraded: None },
             Decision::Refuse(refusal) => Verdict::Refused(refusal),
-        }
+        };
+        (verdict, None)
+    }
+}
+
+/// The charge at `place` of the commit that writes `head`.
+fn name(head: Head, place: usize) -> ChargeId {
+    ChargeId { epoch: head.epoch, fence: head.fence, version: head.version, place: place as u32 }
+}
+
+/// For how long the ledger and Redis keep what `ask`'s key is answered, in seconds.
+fn windows(tier: Option<&Tier>, ask: &Ask) -> (u32, u32) {
+    let window_s = tier.map_or(0, |tier| tier.document.idempotency_window_s);
+    match ask.check.operation.closes() {
+        Some(_) => (closing::WINDOW_S, closing::expiry_s(window_s)),
+        // Twice the window: Redis's clock may jump.
+        None => (window_s, (window_s * 2).max(1)),
     }
 }
 

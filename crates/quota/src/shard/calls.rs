@@ -11,7 +11,7 @@ use crate::record::Record;
 use crate::store::Fsync;
 use crate::store::redis::{Committed, Group};
 use crate::tail::TailBatch;
-use cellar_model::{Ack, BodyHash, Refusal, Seq, TryAgain, UserId, Verdict};
+use cellar_model::{Ack, BodyHash, Seq, TryAgain, UserId, Verdict};
 use std::collections::HashMap;
 use tokio::time::Instant;
 
@@ -131,6 +131,7 @@ impl Shard {
         };
         let mut deciding = Deciding {
             stores: &mut self.stores,
+            compiled: &mut self.compiled,
             tiers: &tiers,
             clock: &self.parts.config.clock,
             fence: serving.open.key.fence,
@@ -250,9 +251,9 @@ impl Shard {
 }
 
 /// The first answer again, or the refusal of another body under its key.
-pub(super) fn replay(outcome: &Outcome, body: BodyHash) -> Verdict {
+pub(crate) fn replay(outcome: &Outcome, body: BodyHash) -> Verdict {
     if outcome.body != body {
-        return Verdict::Refused(Refusal::KeyReused);
+        return Verdict::Refused(crate::closing::mismatch(outcome, body));
     }
     Verdict::Admitted { answer: outcome.answer.clone(), replayed: true, degraded: None }
 }

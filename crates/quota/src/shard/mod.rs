@@ -6,15 +6,19 @@ mod drains;
 mod expiry;
 mod loads;
 mod serve;
+mod sweep;
 mod turn;
 mod users;
 
+use crate::compiled::CompiledSettings;
 use crate::config::QuotaConfig;
+use crate::entry::LedgerCheck;
 use crate::metrics::{QuotaMetrics, ShardMetrics};
 use crate::store::postgres::PostgresStore;
 use crate::tail::{Months, Tail};
 use crate::tiers::TierSet;
-use cellar_model::{Check, Fence, Verdict};
+pub(crate) use calls::replay;
+use cellar_model::{Check, Fence, UserId, Verdict};
 use cellar_policy_host::{Host, Stores};
 use drains::PendingAck;
 use std::collections::VecDeque;
@@ -43,6 +47,8 @@ pub(crate) struct Ask {
     pub(crate) reply: oneshot::Sender<Verdict>,
     /// The ledger has been asked for this check's key, or need not be.
     pub(crate) looked_up: bool,
+    /// What the ledger has of the charge that the check closes, if it was asked.
+    pub(crate) found: Option<Box<LedgerCheck>>,
 }
 
 impl Ask {
@@ -73,6 +79,9 @@ pub(crate) struct Shard {
     gauges: ShardMetrics,
     inbox: mpsc::Receiver<Ask>,
     stores: Stores,
+    compiled: CompiledSettings,
+    /// Users whose reservations are due, on their way from Postgres.
+    sweep: Option<oneshot::Receiver<Vec<UserId>>>,
     /// Taken from the inbox, not yet in a batch.
     ready: VecDeque<Ask>,
     /// What the fence last served under has not seen drained.
@@ -91,6 +100,8 @@ impl Shard {
             gauges,
             inbox,
             stores,
+            compiled: CompiledSettings::default(),
+            sweep: None,
             ready: VecDeque::new(),
             tail: None,
             acks: VecDeque::new(),

@@ -115,6 +115,7 @@ impl Shard {
         self.gauges.users.set(serving.users.in_memory() as i64);
         self.drop_late_acks();
         self.start_expiry(serving);
+        self.sweep();
         self.confirm_fence(serving);
     }
 }

@@ -34,7 +34,7 @@ pub struct Audit {
     timeout: Duration,
 }
 
-type Sums = BTreeMap<SmolStr, u64>;
+type Sums = BTreeMap<SmolStr, i64>;
 
 impl Audit {
     pub fn new(pool: PgPool, redis_url: Secret, shards: u16) -> Self {
@@ -82,9 +82,8 @@ impl Audit {
                 Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
             };
             let (id, unit, amount) = get(&row).map_err(QuotaError::Postgres)?;
-            let amount = amount.max(0) as u64;
             if unit.is_empty() {
-                places.insert(id, amount);
+                places.insert(id, amount.max(0) as u64);
             } else {
                 sums.entry(id).or_default().insert(SmolStr::from(unit), amount);
             }
@@ -113,5 +112,10 @@ impl Audit {
 
 fn totals(record: &[u8]) -> Result<Sums, StoreError> {
     let record = Record::decode(record).map_err(|cause| StoreError::Unreadable { store: "redis", cause })?;
-    Ok(record.body.totals.into_iter().map(|(unit, total)| (unit.into(), total)).collect())
+    Ok(record
+        .body
+        .totals
+        .into_iter()
+        .map(|(unit, total)| (unit.into(), i64::try_from(total).unwrap_or(i64::MAX)))
+        .collect())
 }

@@ -3,13 +3,13 @@
 //! Every statement is one round trip, so that the `shard` row, which each writer's statement
 //! changes or reads first, is never held across a pause of the process.
 
-use crate::entry::LedgerEntry;
+use crate::entry::{LedgerCheck, LedgerEntry};
 use crate::error::StoreError;
 use crate::outcome::Outcome;
 use crate::record::{Head, Record, RecordError};
 use crate::shard::ShardId;
 use crate::tail::{Months, TailBatch};
-use cellar_model::{CellName, Epoch, Fence, KeyId, Seq, TierName, UserId};
+use cellar_model::{CellName, ChargeId, Epoch, Fence, KeyId, Micros, Seq, TierName, UserId, Version};
 use sqlx::{PgPool, Row};
 use std::collections::HashMap;
 use std::time::Duration;
@@ -58,13 +58,14 @@ const DRAIN: &str = "
             fence = excluded.fence, seq = excluded.seq, n = excluded.n, place = excluded.place,
             expires_at = excluded.expires_at
     ), states as (
-        insert into quota_state (user_id, shard, fence, epoch, version, record)
-        select r.user_id, $1, r.fence, r.epoch, r.version, r.record
-        from unnest($22::text[], $23::bigint[], $24::bigint[], $25::bigint[], $26::bytea[])
-             as r (user_id, fence, epoch, version, record)
+        insert into quota_state (user_id, shard, fence, epoch, version, record, expires_at_us)
+        select r.user_id, $1, r.fence, r.epoch, r.version, r.record, r.expires_at_us
+        from unnest($22::text[], $23::bigint[], $24::bigint[], $25::bigint[], $26::bytea[], $27::bigint[])
+             as r (user_id, fence, epoch, version, record, expires_at_us)
         where exists (select from mine)
         on conflict (user_id) do update set shard = excluded.shard, fence = excluded.fence,
-            epoch = excluded.epoch, version = excluded.version, record = excluded.record
+            epoch = excluded.epoch, version = excluded.version, record = excluded.record,
+            expires_at_us = excluded.expires_at_us
         where (quota_state.fence, quota_state.version) < (excluded.fence, excluded.version)
     )
     select exists (select from mine)";
@@ -79,6 +80,19 @@ const FIND_KEYS: &str = "
     select k.key_id, k.place, l.checks from ledger_keys k
     join ledger l on (l.at_us, l.shard, l.fence, l.seq, l.n) = (k.at_us, k.shard, k.fence, k.seq, k.n)
     where k.key_id = any($1) and k.expires_at > now()";
+
+/// Up to which of the user's commits the ledger is complete.
+const DRAINED_HEAD: &str = "select fence, version from quota_state where user_id = $1";
+
+/// The commit of a charge, behind the time that a charge may be old.
+const FIND_CHARGE: &str = "
+    select checks from ledger
+    where user_id = $1 and at_us >= $2 and (epoch, fence, version) = ($3, $4, $5) limit 1";
+
+/// Users whose first reservation expires by now, those who wait longest first.
+const DUE_USERS: &str = "
+    select q.user_id from quota_state q join ownership o using (user_id)
+    where q.shard = $1 and q.expires_at_us <= $2 and o.state = 'OWNED' order by q.expires_at_us limit $3";
 
 const EXPIRE_KEYS: &str = "
     delete from ledger_keys where key_id in (
@@ -102,6 +116,9 @@ pub const STATEMENTS: &[&str] = &[
     DRAIN,
     LOAD_USERS,
     FIND_KEYS,
+    DRAINED_HEAD,
+    FIND_CHARGE,
+    DUE_USERS,
     EXPIRE_KEYS,
     MAKE_SHARDS,
     COUNT_SHARDS,
@@ -248,7 +265,7 @@ impl PostgresStore {
         let ids: Vec<&[u8]> = keys.iter().map(|key| &key.0[..]).collect();
         let rows = bounded("find keys", sqlx::query(FIND_KEYS).bind(ids).fetch_all(&self.pool)).await?;
         let outcome = |row: &sqlx::postgres::PgRow| -> Option<Outcome> {
-            let checks: Vec<crate::entry::LedgerCheck> = postcard::from_bytes(row.try_get("checks").ok()?).ok()?;
+            let checks: Vec<LedgerCheck> = postcard::from_bytes(row.try_get("checks").ok()?).ok()?;
             let place = row.try_get::<i32, _>("place").ok()?;
             let keyed = checks.into_iter().nth(place as usize)?.key?;
             Some(Outcome { body: keyed.body, answer: keyed.answer })
@@ -260,6 +277,44 @@ impl PostgresStore {
             found.insert(KeyId(id), outcome(row));
         }
         Ok(found)
+    }
+
+    /// The head of the user's record as of the last drain; none before his first.
+    pub(crate) async fn drained_head(&self, user: &UserId) -> Result<Option<(Fence, Version)>, StoreError> {
+        let row = sqlx::query_as::<_, (i64, i64)>(DRAINED_HEAD).bind(user.as_str()).fetch_optional(&self.pool);
+        let row = bounded("drained head", row).await?;
+        Ok(row.map(|(fence, version)| (Fence::from_i64(fence), Version::from_i64(version))))
+    }
+
+    /// The check that became `charge`, if the ledger has it at or after `since`.
+    pub(crate) async fn find_charge(
+        &self,
+        user: &UserId,
+        charge: ChargeId,
+        since: Micros,
+    ) -> Result<Option<LedgerCheck>, StoreError> {
+        let find = sqlx::query_scalar::<_, Vec<u8>>(FIND_CHARGE)
+            .bind(user.as_str())
+            .bind(since.0 as i64)
+            .bind(charge.epoch.as_i64())
+            .bind(charge.fence.as_i64())
+            .bind(charge.version.as_i64())
+            .fetch_optional(&self.pool);
+        let Some(packed) = bounded("find charge", find).await? else { return Ok(None) };
+        let checks: Vec<LedgerCheck> = postcard::from_bytes(&packed)
+            .map_err(|cause| StoreError::Unreadable { store: "postgres", cause: RecordError::Body(cause) })?;
+        Ok(checks.into_iter().find(|check| check.charge == charge))
+    }
+
+    /// Users of this shard whose reservations are due at `now`.
+    pub(crate) async fn due_users(&self, now: Micros, max: usize) -> Result<Vec<UserId>, StoreError> {
+        let due = sqlx::query_scalar::<_, String>(DUE_USERS)
+            .bind(self.shard())
+            .bind(now.0 as i64)
+            .bind(max as i64)
+            .fetch_all(&self.pool);
+        let due = bounded("due users", due).await?;
+        Ok(due.iter().filter_map(|id| UserId::new(id).ok()).collect())
     }
 
     /// Deletes keys past their window, a bounded number. Returns whether there may be more.
@@ -399,6 +454,14 @@ impl Columns {
         keys.sort_by_key(|(id, _)| *id);
         let mut records: Vec<(UserId, (Head, Vec<u8>))> = self.records.into_iter().collect();
         records.sort_by(|a, b| a.0.cmp(&b.0));
+        let (encoded, expiries): (Vec<Vec<u8>>, Vec<Option<i64>>) = records
+            .iter_mut()
+            .map(|(_, (_, record))| {
+                let record = std::mem::take(record);
+                let expiry = Record::expiry_in(&record).map(|at| at.0 as i64);
+                (record, expiry)
+            })
+            .unzip();
         let key = |f: fn(&KeyRow) -> i32| keys.iter().map(|(_, row)| f(row)).collect::<Vec<_>>();
         let head = |f: fn(&Head) -> i64| records.iter().map(|(_, (head, _))| f(head)).collect::<Vec<_>>();
         statement
@@ -422,6 +485,7 @@ impl Columns {
             .bind(head(|head| head.fence.as_i64()))
             .bind(head(|head| head.epoch.as_i64()))
             .bind(head(|head| head.version.as_i64()))
-            .bind(records.into_iter().map(|(_, (_, record))| record).collect::<Vec<_>>())
+            .bind(encoded)
+            .bind(expiries)
     }
 }
