@@ -178,15 +178,17 @@ impl RecordBody {
         self.slots.iter().find(|state| state.slot == *slot && state.policy == *policy)
     }
 
-    /// Puts a slot's new state. A slot that changed its policy starts anew; the oldest foreign slot
-    /// gives way when there would be more than `SLOTS_MAX`.
-    pub fn put_state(&mut self, new: SlotState) {
+    /// Puts a slot's new state. A slot that changed its policy starts anew; when there would be more than
+    /// `SLOTS_MAX`, the oldest one that the tier does not have (`in_tier`) gives way.
+    pub fn put_state(&mut self, new: SlotState, in_tier: impl Fn(&SlotName) -> bool) {
         if let Some(held) = self.slots.iter_mut().find(|held| held.slot == new.slot) {
             *held = new;
             return;
         }
         if self.slots.len() == SLOTS_MAX {
-            self.slots.remove(0);
+            // A tier has no more slots than a record, so one of these eight is not its own.
+            let foreign = self.slots.iter().position(|held| !in_tier(&held.slot)).unwrap_or(0);
+            self.slots.remove(foreign);
         }
         self.slots.push(new);
     }
@@ -305,6 +307,25 @@ mod tests {
         let bytes = record().encode().unwrap();
         assert_eq!(Record::decode(&bytes).unwrap(), record());
         assert_eq!(record().body.totals, vec![(Unit::tokens(), 12)]);
+    }
+
+    #[test]
+    fn a_ninth_slot_puts_out_one_that_the_tier_does_not_have() {
+        let mut body = record().body;
+        let slot = |name: &str| SlotName::new(name).unwrap();
+        let state = |name: &str| SlotState {
+            slot: slot(name),
+            policy: PolicyName::new("p").unwrap(),
+            digest: [0; 32],
+            schema: 1,
+            state: Vec::new(),
+        };
+        for name in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+            body.put_state(state(name), |_| true);
+        }
+        body.put_state(state("i"), |slot| slot.as_str() != "c");
+        let held: Vec<&str> = body.slots.iter().map(|state| state.slot.as_str()).collect();
+        assert_eq!(held, ["a", "b", "d", "e", "f", "g", "h", "i"]);
     }
 
     #[test]

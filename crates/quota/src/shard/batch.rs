@@ -30,8 +30,8 @@ pub(super) struct Decided {
     pub(super) user: UserId,
     /// As the commit leaves it. Equal to what it was when nothing was admitted.
     pub(super) record: Record,
-    /// The record changed and could not be laid out: what is in memory is no longer what is stored.
-    pub(super) spoiled: bool,
+    /// The commit could not be laid out: nothing is sent of it, and the record is as no store has it.
+    pub(super) unwritten: bool,
     pub(super) entry: Option<LedgerEntry>,
     pub(super) encoded: Option<Vec<u8>>,
     pub(super) asks: Vec<(Ask, Verdict)>,
@@ -97,14 +97,17 @@ impl Deciding<'_> {
             at: record.body.now,
             checks,
         });
-        let mut spoiled = false;
+        let mut unwritten = false;
         let (encoded, write) = match entry.as_ref().map(|entry| layout(&record, entry)) {
             Some(Ok((record, packed))) => (Some(record.clone()), Some((record, packed))),
             Some(Err(error)) => {
                 tracing::error!(user = ?user, error = &error as &dyn std::error::Error, "a record cannot be written");
-                spoiled = true;
+                unwritten = true;
                 for (_, verdict) in &mut decided {
-                    *verdict = Verdict::try_again(TryAgain::NotReady);
+                    // Nor is it true that the ledger has to hold this commit before it is asked.
+                    if matches!(verdict, Verdict::Admitted { .. } | Verdict::Refused(Refusal::Undrained { .. })) {
+                        *verdict = Verdict::try_again(TryAgain::NotReady);
+                    }
                 }
                 (None, None)
             }
@@ -112,7 +115,7 @@ impl Deciding<'_> {
         };
         let entry = entry.filter(|_| write.is_some());
         let group = Group { user: user.clone(), write, keys };
-        (Decided { user, record, spoiled, entry, encoded, asks: decided, keyed, ack }, group)
+        (Decided { user, record, unwritten, entry, encoded, asks: decided, keyed, ack }, group)
     }
 
     /// Looks after what has expired by now, then decides `ask`. What expired is a check of the commit by

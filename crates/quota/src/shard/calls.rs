@@ -180,7 +180,7 @@ impl Shard {
                 entries.push(entry);
                 records.push((decided.user.clone(), decided.record.head, encoded));
             }
-            let waiting = serving.users.release(&decided.user, (!decided.spoiled).then_some(decided.record));
+            let waiting = serving.users.release(&decided.user, (!decided.unwritten).then_some(decided.record));
             self.ready.extend(waiting);
             answers.push(Answered { charged, ack: decided.ack, asks: decided.asks });
         }

@@ -3,6 +3,8 @@
 mod batch;
 mod calls;
 mod drains;
+#[cfg(test)]
+mod histories;
 mod loads;
 mod serve;
 mod sweep;
