@@ -306,3 +306,26 @@ async fn a_grant_gives_where_the_policy_denies_and_an_override_has_its_own_limit
     assert_eq!(caller.consume(1, T0 + 11 * DAY).await.status, 429);
     caller.books_say(130).await;
 }
+
+/// Goal: a reservation that nobody settles and nobody asks about is released by itself.
+/// Method: a wall clock; only the audit looks at the user.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_wall_clock_the_sweep_releases_what_nobody_touches() {
+    let world = World::up(&["cell", "up"]);
+    world.tier_of("release", "on_expiry = \"release\"\n", 1_000).await;
+    let caller = Caller::sign_up(&world, "sweep@example.org", "release").await;
+    let reserved = caller.post("reserve", json!({"cost": cost(400), "expires_in_s": 1})).await;
+    assert_eq!(reserved.remaining(), 600);
+    let user = caller.user.parse().unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    while world.books(None, &user, "tokens").await != (0, 0, 0) {
+        assert!(Instant::now() < until, "nobody looks after it");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let left = caller.post("consume", json!({"cost": cost(0)})).await;
+    assert_eq!(left.remaining(), 1_000);
+    // Late all the same: what was used is charged, once.
+    let settled = caller.post("settle", json!({"charge_id": reserved.charge(), "cost": cost(300)})).await;
+    assert_eq!(settled.remaining(), 700);
+    caller.books_say(300).await;
+}
