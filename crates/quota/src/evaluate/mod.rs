@@ -7,6 +7,8 @@ mod ask;
 mod close;
 mod spend;
 mod terms;
+#[cfg(test)]
+mod tests;
 
 use crate::compiled::CompiledSettings;
 use crate::entry::{Act, LedgerCheck};
