@@ -21,6 +21,9 @@ struct Arguments {
     connections: usize,
     #[arg(long, default_value_t = 2_000)]
     users: usize,
+    /// Only the runs whose name contains this
+    #[arg(long, default_value = "")]
+    only: String,
 }
 
 /// What a run is compared with: requests a second on two cores, client included.
@@ -52,7 +55,7 @@ async fn main() -> Result<()> {
         arguments.connections, arguments.users, arguments.seconds
     );
     table::head();
-    for planned in RUNS {
+    for planned in RUNS.iter().filter(|planned| planned.name.contains(&arguments.only)) {
         // A stack of its own each: nothing of one run is left for the next.
         let stack = Cellctl::up(planned.up)?;
         let load = Load::prepare(&stack, arguments.users).await?;

@@ -117,7 +117,8 @@ impl LookUps {
         if let Some(key) = check.key
             && let Some(first) = postgres.find_keys(&[key.id]).await?.remove(&key.id)
         {
-            return Ok(Err(replay(&first, key.body)));
+            let unreadable = || Verdict::try_again(TryAgain::NotReady);
+            return Ok(Err(first.map_or_else(unreadable, |first| replay(&first, key.body))));
         }
         let now = check.at.unwrap_or_else(|| self.clock.now());
         let since = Micros(now.0.saturating_sub(CHARGE_AGE_MAX_US));

@@ -13,6 +13,7 @@ use cellar_policy_host::Host;
 use sqlx::PgPool;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -50,8 +51,8 @@ impl Quota {
         tiers: watch::Receiver<Arc<TierSet>>,
         metrics: QuotaMetrics,
     ) -> Result<Self, QuotaError> {
-        let made = PostgresStore::shard_count(&pool).await.map_err(QuotaError::Postgres)?;
-        if made > 0 && made != i64::from(config.shards) {
+        let made = PostgresStore::make_shards(&pool, config.shards).await.map_err(QuotaError::Postgres)?;
+        if made != i64::from(config.shards) {
             return Err(QuotaError::ShardCount { made, configured: config.shards });
         }
         let audit = Audit::new(pool.clone(), config.redis_url.clone(), config.shards);
@@ -79,6 +80,7 @@ impl Quota {
             shards.push(sender);
             counts.push(undrained);
         }
+        tasks.push(tokio::spawn(expire_keys(pool, stop.clone())));
         let inner = Inner { shards, undrained: counts, tasks: tasks.into(), stop, audit, postgres, look_ups };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -163,6 +165,21 @@ impl Quota {
             // A shard that panicked has said so; its successor reads the stream.
             let _ = task.await;
         }
+    }
+}
+
+/// Between looks for idempotency keys past their window.
+const EXPIRE_KEYS_EVERY: Duration = Duration::from_secs(1);
+
+/// Keeps the table of idempotency keys as small as their windows allow, beside the serving of checks.
+async fn expire_keys(pool: PgPool, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(EXPIRE_KEYS_EVERY) => {}
+        }
+        // One that fails is made up for by the next.
+        while !stop.is_cancelled() && PostgresStore::expire_keys(&pool).await.unwrap_or(false) {}
     }
 }
 

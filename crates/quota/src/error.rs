@@ -11,6 +11,10 @@ pub enum QuotaError {
     Postgres(#[source] sqlx::Error),
     #[error("the cell was made with {made} shards and is configured for {configured}")]
     ShardCount { made: i64, configured: u16 },
+    #[error("another owner of this shard may still live")]
+    OwnerMayLive,
+    #[error("the ownership table names a user id of another form")]
+    OddUserId,
     #[error(transparent)]
     Store(#[from] StoreError),
 }

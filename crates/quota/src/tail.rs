@@ -3,6 +3,7 @@
 use crate::entry::LedgerEntry;
 use crate::record::Head;
 use cellar_model::{Micros, Seq, UserId};
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,14 +31,20 @@ impl Tail {
         Self { batches: BTreeMap::new(), drained, entries: 0 }
     }
 
+    /// A batch that is held already stays: the writer's own copy has the records as that batch left them.
     pub(crate) fn push(&mut self, batch: TailBatch) {
         if self.drained.is_some_and(|drained| batch.seq <= drained) {
             return;
         }
-        let count = batch.entries.len();
-        if self.batches.insert(batch.seq, (Arc::new(batch), Instant::now())).is_none() {
-            self.entries += count;
+        if let Entry::Vacant(place) = self.batches.entry(batch.seq) {
+            self.entries += batch.entries.len();
+            place.insert((Arc::new(batch), Instant::now()));
         }
+    }
+
+    /// The newest seq that Postgres does not hold.
+    pub(crate) fn last(&self) -> Option<Seq> {
+        self.batches.last_key_value().map(|(seq, _)| *seq)
     }
 
     pub(crate) fn drained(&self) -> Option<Seq> {

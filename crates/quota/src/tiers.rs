@@ -41,6 +41,10 @@ pub struct TierCompileError {
 }
 
 impl Tier {
+    pub(crate) fn has_slot(&self, name: &SlotName) -> bool {
+        self.slots.iter().any(|slot| slot.slot == *name)
+    }
+
     /// Makes `tier` ready. `policy` finds the artifact that a reference of the document means.
     pub fn compile(
         tier: &RevisedTier,

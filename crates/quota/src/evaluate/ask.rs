@@ -2,7 +2,7 @@
 
 use super::Evaluation;
 use crate::record::{RecordBody, SlotState};
-use crate::tiers::{Tier, TierSlot};
+use crate::tiers::TierSlot;
 use cellar_model::{Attribute, Micros};
 use cellar_policy_host::{Fault, Operation, Outcome, Request};
 
@@ -69,14 +69,13 @@ impl Evaluation<'_> {
     }
 }
 
-pub(super) fn put_state(body: &mut RecordBody, tier: &Tier, slot: &TierSlot, state: Vec<u8>) {
-    let state = SlotState {
+pub(super) fn slot_state(slot: &TierSlot, state: Vec<u8>) -> SlotState {
+    SlotState {
         slot: slot.slot.clone(),
         // As the policy's own description has it; the host's gate has checked the form.
         policy: slot.policy.description().name.clone(),
         digest: slot.policy.digest().0,
         schema: slot.policy.description().state_schema,
         state,
-    };
-    body.put_state(state, |name| tier.slots.iter().any(|slot| slot.slot == *name));
+    }
 }

@@ -4,7 +4,7 @@
 //! when: the policy knows whether that period is over. A slot that the user's tier no longer has cannot
 //! be asked, and what it gave stays given. The totals move by the difference in any case.
 
-use super::ask::{Question, pairs, put_state};
+use super::ask::{Question, pairs, slot_state};
 use super::{Charged, Decision, Evaluation};
 use crate::entry::{Act, LedgerCheck};
 use crate::record::{RecordBody, Take};
@@ -208,7 +208,7 @@ impl Evaluation<'_> {
         let mut overshoot: Vec<(Unit, u64)> = Vec::new();
         for Answered { slot, state, grants_back, above } in answered {
             if let Some(state) = state {
-                put_state(body, tier, slot, state);
+                body.put_state(slot_state(slot, state), |name| tier.has_slot(name));
             }
             if grants_back > 0 {
                 body.return_grants(&slot.slot, grants_back, now);

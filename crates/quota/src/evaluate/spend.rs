@@ -6,7 +6,7 @@
 //! Where an enforcing policy denies, grants of its slot that hold the whole amount give it instead, and
 //! the policy's state stays as it is: an amount comes wholly out of the policy or wholly out of grants.
 
-use super::ask::{Question, pairs, put_state};
+use super::ask::{Question, pairs, slot_state};
 use super::{Charged, Decision, Evaluation, SlotVerdict};
 use crate::entry::Act;
 use crate::record::{RESERVATIONS_MAX, RecordBody, Reservation, Take};
@@ -107,6 +107,7 @@ impl Evaluation<'_> {
             let asked = amount_of(check, &slot.unit);
             let Ok(outcome) = self.ask(slot, body, &self.question(check, asked, attributes)) else {
                 said.degraded = Some(Degraded::PolicyFault);
+                // One that is only asked does not bind.
                 if tier.document.on_fault == OnFault::Deny && asked > 0 {
                     said.violated.push(slot.slot.clone());
                     said.retry_after_us = said.retry_after_us.max(FAULT_RETRY_US);
@@ -114,10 +115,8 @@ impl Evaluation<'_> {
                 said.verdicts.push(None);
                 continue;
             };
-            // One that is only asked does not bind.
-            let short = !outcome.admitted && asked > 0;
-            let granted = short && body.granted(&slot.slot, self.now) >= asked;
-            if short && !granted {
+            let granted = !outcome.admitted && asked > 0 && body.granted(&slot.slot, self.now) >= asked;
+            if !outcome.admitted && asked > 0 && !granted {
                 if asked > outcome.limit {
                     return Err(above_limit(slot, outcome.limit));
                 }
@@ -177,7 +176,7 @@ impl Evaluation<'_> {
                 None => continue,
             };
             if let Some(state) = state {
-                put_state(body, tier, slot, state);
+                body.put_state(slot_state(slot, state), |name| tier.has_slot(name));
             }
             if granted {
                 body.spend_grants(&slot.slot, asked, self.now);

@@ -30,10 +30,9 @@ pub(super) struct Decided {
     pub(super) user: UserId,
     /// As the commit leaves it. Equal to what it was when nothing was admitted.
     pub(super) record: Record,
+    pub(super) entry: Option<LedgerEntry>,
     /// The commit could not be laid out: nothing is sent of it, and the record is as no store has it.
     pub(super) unwritten: bool,
-    pub(super) entry: Option<LedgerEntry>,
-    pub(super) encoded: Option<Vec<u8>>,
     pub(super) asks: Vec<(Ask, Verdict)>,
     /// Which asks have keys, in the order the store is told of them.
     pub(super) keyed: Vec<usize>,
@@ -98,8 +97,8 @@ impl Deciding<'_> {
             checks,
         });
         let mut unwritten = false;
-        let (encoded, write) = match entry.as_ref().map(|entry| layout(&record, entry)) {
-            Some(Ok((record, packed))) => (Some(record.clone()), Some((record, packed))),
+        let write = match entry.as_ref().map(|entry| layout(&record, entry)) {
+            Some(Ok(write)) => Some(write),
             Some(Err(error)) => {
                 tracing::error!(user = ?user, error = &error as &dyn std::error::Error, "a record cannot be written");
                 unwritten = true;
@@ -109,13 +108,13 @@ impl Deciding<'_> {
                         *verdict = Verdict::try_again(TryAgain::NotReady);
                     }
                 }
-                (None, None)
+                None
             }
-            None => (None, None),
+            None => None,
         };
         let entry = entry.filter(|_| write.is_some());
         let group = Group { user: user.clone(), write, keys };
-        (Decided { user, record, unwritten, entry, encoded, asks: decided, keyed, ack }, group)
+        (Decided { user, record, entry, unwritten, asks: decided, keyed, ack }, group)
     }
 
     /// Looks after what has expired by now, then decides `ask`. What expired is a check of the commit by

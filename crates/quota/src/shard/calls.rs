@@ -4,7 +4,6 @@ use super::batch::{Decided, Deciding};
 use super::drains::PendingAck;
 use super::serve::Serving;
 use super::{Ask, Shard};
-use crate::clock::boot_clock;
 use crate::error::StoreError;
 use crate::metrics::FaultLabels;
 use crate::outcome::Outcome;
@@ -16,8 +15,8 @@ use cellar_model::{Ack, BodyHash, Seq, TryAgain, UserId, Verdict};
 use std::collections::HashMap;
 use tokio::time::Instant;
 
-/// Checks of one user that may wait while a call of his is in flight.
-const USER_WAITING_MAX: usize = 1_024;
+/// Loads in flight, each of a batch's users: above it checks wait in line, where their number is bounded.
+const LOADS_MAX: usize = 4;
 
 /// One user's answers, whether anything was charged, and how durable his tier wants that to be.
 struct Answered {
@@ -28,6 +27,8 @@ struct Answered {
 
 pub(super) struct CallDone {
     decided: Vec<Decided>,
+    /// What was sent of each.
+    groups: Vec<Group>,
     result: Result<Committed, StoreError>,
     sent: Instant,
 }
@@ -35,14 +36,17 @@ pub(super) struct CallDone {
 impl Shard {
     /// Builds batches of what is ready and sends them, as long as calls may leave.
     pub(super) fn start_calls(&mut self, serving: &mut Serving) {
-        while serving.calls.len() < self.parts.config.calls_max && !self.ready.is_empty() {
+        while serving.calls.len() < self.parts.config.calls_max
+            && serving.loads.len() < LOADS_MAX
+            && !self.ready.is_empty()
+        {
             self.start_call(serving);
         }
     }
 
     fn start_call(&mut self, serving: &mut Serving) {
         let full = self.tail.as_ref().is_some_and(|(_, tail)| tail.entries() >= self.parts.config.tail_max);
-        if full || boot_clock().saturating_sub(serving.open.confirmed) > self.parts.config.autonomy {
+        if full || !self.is_autonomous(serving) {
             for ask in self.ready.drain(..) {
                 ask.answer(Verdict::try_again(TryAgain::StoreDown));
             }
@@ -52,14 +56,14 @@ impl Shard {
         if groups.is_empty() {
             return;
         }
-        let (decided, store_groups) = self.decide(serving, groups);
+        let (decided, groups) = self.decide(serving, groups);
         self.parts.metrics.batch_checks.observe(decided.iter().map(|d| d.asks.len()).sum::<usize>() as f64);
         let (mut redis, key, valid_from) =
             (serving.open.redis.clone(), serving.open.key.clone(), serving.open.valid_from);
         serving.calls.push(Box::pin(async move {
             let sent = Instant::now();
-            let result = redis.commit(&key, valid_from, &store_groups).await;
-            CallDone { decided, result, sent }
+            let result = redis.commit(&key, valid_from, &groups).await;
+            CallDone { decided, groups, result, sent }
         }));
     }
 
@@ -89,10 +93,8 @@ impl Shard {
                     continue;
                 }
             }
-            if let Some(waiting) = serving.users.waiting(user) {
-                if waiting.len() < USER_WAITING_MAX {
-                    waiting.push_back(ask);
-                } else {
+            if serving.users.is_busy(user) {
+                if let Some(ask) = serving.users.wait(ask) {
                     ask.answer(Verdict::try_again(TryAgain::Overloaded));
                 }
                 continue;
@@ -107,8 +109,8 @@ impl Shard {
                 record => {
                     keys.extend(ask.check.key.filter(|_| look_up).map(|key| key.id));
                     missing.push((user.clone(), record));
-                    if let Some(waiting) = serving.users.waiting(&user.clone()) {
-                        waiting.push_back(ask);
+                    if let Some(ask) = serving.users.wait(ask) {
+                        ask.answer(Verdict::try_again(TryAgain::Overloaded));
                     }
                 }
             }
@@ -144,7 +146,7 @@ impl Shard {
         self.parts.metrics.commit_seconds.observe(done.sent.elapsed().as_secs_f64());
         let error = match done.result {
             Ok(committed) => {
-                self.committed(serving, done.decided, committed);
+                self.committed(serving, done.decided.into_iter().zip(done.groups), committed);
                 return None;
             }
             Err(error) => error,
@@ -167,20 +169,22 @@ impl Shard {
         cause
     }
 
-    fn committed(&mut self, serving: &mut Serving, decided: Vec<Decided>, committed: Committed) {
+    fn committed(&mut self, serving: &mut Serving, sent: impl Iterator<Item = (Decided, Group)>, committed: Committed) {
         let mut replayed: HashMap<usize, Vec<Option<Vec<u8>>>> = committed.replayed.into_iter().collect();
         let (mut entries, mut records, mut answers) = (Vec::new(), Vec::new(), Vec::new());
-        for (n, decided) in decided.into_iter().enumerate() {
+        for (n, (decided, group)) in sent.enumerate() {
             if let Some(known) = replayed.remove(&n) {
                 self.replayed(serving, decided, known);
                 continue;
             }
             let charged = decided.entry.is_some();
-            if let (Some(entry), Some(encoded)) = (decided.entry, decided.encoded) {
+            if let (Some(entry), Some((record, _))) = (decided.entry, group.write) {
                 entries.push(entry);
-                records.push((decided.user.clone(), decided.record.head, encoded));
+                records.push((decided.user.clone(), decided.record.head, record));
             }
-            let waiting = serving.users.release(&decided.user, (!decided.unwritten).then_some(decided.record));
+            // A record that could not be written is not what stores hold: it is read again.
+            let record = (!decided.unwritten).then_some(decided.record);
+            let waiting = serving.users.release(&decided.user, record);
             self.ready.extend(waiting);
             answers.push(Answered { charged, ack: decided.ack, asks: decided.asks });
         }
@@ -194,21 +198,25 @@ impl Shard {
     /// Answers what is committed; what its tier, or a tail over its bounds, wants in Postgres first
     /// waits for the drain.
     fn answer(&mut self, serving: &Serving, seq: Seq, answers: Vec<Answered>) {
-        // Handled later than autonomy allows, an answer is unknown and its charge an entry all the same.
-        let autonomous = boot_clock().saturating_sub(serving.open.confirmed) <= self.parts.config.autonomy;
-        let over = serving.postgres_answers && self.tail_over_bounds();
+        let autonomous = self.is_autonomous(serving);
+        let over = self.is_over(serving);
         for Answered { charged, ack, asks } in answers {
             for (ask, verdict) in asks {
                 let admitted = charged && matches!(verdict, Verdict::Admitted { .. });
                 if !autonomous {
                     ask.answer(Verdict::try_again(TryAgain::Unknown));
                 } else if admitted && (ack == Ack::Postgres || over) {
-                    self.acks.push_back(PendingAck { seq, ask, verdict });
+                    self.acks.push_back(PendingAck { seq, by_tier: ack == Ack::Postgres, ask, verdict });
                 } else {
                     ask.answer(verdict);
                 }
             }
         }
+    }
+
+    /// The tail is longer than it may be while Postgres answers: it has to catch up.
+    fn is_over(&self, serving: &Serving) -> bool {
+        serving.postgres_answers && self.tail_over_bounds()
     }
 
     /// Nothing of this user's group was written, for some of its keys are known. Those get their
@@ -221,9 +229,18 @@ impl Shard {
             match (known.get(&n), ask.check.key) {
                 (Some(bytes), Some(key)) => {
                     self.parts.metrics.replays.inc();
-                    match Outcome::decode(bytes) {
-                        Some(outcome) => ask.answer(replay(&outcome, key.body)),
-                        None => ask.answer(Verdict::try_again(TryAgain::Unknown)),
+                    let verdict = match Outcome::decode(bytes) {
+                        Some(outcome) => replay(&outcome, key.body),
+                        None => Verdict::try_again(TryAgain::Unknown),
+                    };
+                    // As durable as the first answer had to be. His earlier calls are over, so what the
+                    // key was charged by is in the tail, or drained.
+                    match self.tail.as_ref().and_then(|(_, tail)| tail.last()) {
+                        Some(seq) if decided.ack == Ack::Postgres || self.is_over(serving) => {
+                            let by_tier = decided.ack == Ack::Postgres;
+                            self.acks.push_back(PendingAck { seq, by_tier, ask, verdict });
+                        }
+                        _ => ask.answer(verdict),
                     }
                 }
                 _ => waiting.push_front(ask),

@@ -4,10 +4,8 @@ use super::serve::Serving;
 use super::{Ask, Shard};
 use crate::clock::boot_clock;
 use crate::error::StoreError;
-use crate::record::Head;
 use crate::tail::{Months, Tail, TailBatch};
-use cellar_model::{Seq, UserId, Verdict};
-use std::collections::HashMap;
+use cellar_model::{Seq, TryAgain, Verdict};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,20 +13,23 @@ use tokio::time::Instant;
 
 /// Between failed drains.
 const DRAIN_RETRY: Duration = Duration::from_millis(200);
-/// Records that Postgres holds live on in Redis for this long: beyond the longest built-in period,
-/// a month.
-const RECORD_TTL_S: u32 = 32 * 86_400;
+/// A question to Postgres unanswered for this long counts as "it does not answer": shorter than the
+/// deadline most callers have, so that none of those who wait for it only because the tail has grown
+/// goes without an answer. A drain under load takes a tenth of it.
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// An admission that is answered when Postgres holds it.
 pub(super) struct PendingAck {
     pub(super) seq: Seq,
+    /// His tier asks for it; else he waits only because the tail is longer than it may be.
+    pub(super) by_tier: bool,
     pub(super) ask: Ask,
     pub(super) verdict: Verdict,
 }
 
 pub(super) struct DrainDone {
-    /// Up to which seq Postgres holds the shard's entries; none: it was asked for the fence only.
-    result: Result<Option<Seq>, StoreError>,
+    /// The batches that Postgres now holds; none: it was asked for the fence only.
+    result: Result<Vec<Arc<TailBatch>>, StoreError>,
     months: Option<Months>,
     /// Boot time at which the question was sent.
     asked: Duration,
@@ -68,18 +69,16 @@ impl Shard {
         }
         let front = tail.front(config.drain_max);
         serving.drain_at = None;
-        let Some(last) = front.last().map(|batch| batch.seq) else { return };
-        let (postgres, mut redis, key) =
-            (self.parts.postgres.clone(), serving.open.redis.clone(), serving.open.key.clone());
+        if front.is_empty() {
+            return;
+        }
+        let postgres = self.parts.postgres.clone();
         let mut months = std::mem::take(&mut self.months);
+        serving.asked_postgres = Some(Instant::now());
         serving.drain = Some(Box::pin(async move {
             let (asked, sent) = (boot_clock(), Instant::now());
             let result = postgres.drain(fence, fence, after, &front, &mut months).await;
-            if result.is_ok() {
-                // A trim that fails is made up for by the next one.
-                let _ = redis.drained(&key, last, RECORD_TTL_S, &latest_heads(&front)).await;
-            }
-            DrainDone { result: result.map(|()| Some(last)), months: Some(months), asked, sent }
+            DrainDone { result: result.map(|()| front), months: Some(months), asked, sent }
         }));
     }
 
@@ -89,18 +88,14 @@ impl Shard {
             return;
         }
         let (postgres, fence) = (self.parts.postgres.clone(), serving.open.key.fence);
-        let sweep = self.parts.id.0 == 0;
+        serving.asked_postgres = Some(Instant::now());
         serving.drain = Some(Box::pin(async move {
             let (asked, sent) = (boot_clock(), Instant::now());
             let result = match postgres.confirm_fence(fence).await {
-                Ok(true) => Ok(None),
+                Ok(true) => Ok(Vec::new()),
                 Ok(false) => Err(StoreError::Fenced),
                 Err(error) => Err(error),
             };
-            if sweep && result.is_ok() {
-                // Keys past their window; what is left over goes at the next tick.
-                let _ = postgres.expire_keys().await;
-            }
             DrainDone { result, months: None, asked, sent }
         }));
     }
@@ -108,13 +103,15 @@ impl Shard {
     /// `Some`: a turn is due.
     pub(super) fn finish_drain(&mut self, serving: &mut Serving, done: DrainDone) -> Option<&'static str> {
         serving.drain = None;
+        serving.asked_postgres = None;
         if let Some(months) = done.months {
             self.months = months;
         }
         match done.result {
-            Ok(last) => {
+            Ok(batches) => {
                 serving.open.confirmed = done.asked;
                 serving.postgres_answers = true;
+                let last = batches.last().map(|batch| batch.seq);
                 if let (Some(last), Some((_, tail))) = (last, &mut self.tail) {
                     self.parts.metrics.drain_seconds.observe(done.sent.elapsed().as_secs_f64());
                     tail.drained_to(last);
@@ -122,6 +119,7 @@ impl Shard {
                         serving.drain_at = Some(Instant::now() + self.parts.config.drain_gather);
                     }
                     self.answer_drained(Some(last));
+                    self.mark_drained(serving, &batches);
                 }
                 self.count_undrained();
                 None
@@ -131,13 +129,37 @@ impl Shard {
             Err(StoreError::Fenced) => Some("fenced"),
             Err(error) => {
                 self.parts.metrics.drain_failures.inc();
-                if serving.postgres_answers {
-                    tracing::warn!(shard = %self.parts.id, error = &error as &dyn std::error::Error,
-                        "Postgres does not take the ledger; going on within autonomy");
-                }
-                serving.postgres_answers = false;
+                tracing::debug!(shard = %self.parts.id, error = &error as &dyn std::error::Error, "drain failed");
+                self.without_postgres(serving);
                 serving.drain_at = Some(Instant::now() + DRAIN_RETRY);
                 None
+            }
+        }
+    }
+
+    /// Whether what a store says now may be acknowledged: handled later than autonomy allows after
+    /// Postgres last confirmed the fence, it is unknown, and its charge an entry all the same.
+    pub(super) fn is_autonomous(&self, serving: &Serving) -> bool {
+        boot_clock().saturating_sub(serving.open.confirmed) <= self.parts.config.autonomy
+    }
+
+    /// When Postgres counts as silent, if it has been asked and is not known to be.
+    pub(super) fn patience_ends(serving: &Serving) -> Option<Instant> {
+        serving.asked_postgres.filter(|_| serving.postgres_answers).map(|asked| asked + PATIENCE)
+    }
+
+    /// Postgres does not answer: the tail may grow within autonomy, and nobody waits whose tier does not
+    /// ask for it.
+    pub(super) fn without_postgres(&mut self, serving: &mut Serving) {
+        if std::mem::replace(&mut serving.postgres_answers, false) {
+            tracing::warn!(shard = %self.parts.id, "Postgres does not take the ledger; going on within autonomy");
+        }
+        let autonomous = self.is_autonomous(serving);
+        for ack in std::mem::take(&mut self.acks) {
+            if ack.by_tier {
+                self.acks.push_back(ack);
+            } else {
+                ack.ask.answer(if autonomous { ack.verdict } else { Verdict::try_again(TryAgain::Unknown) });
             }
         }
     }
@@ -151,17 +173,13 @@ impl Shard {
         }
     }
 
+    /// Forgets those who waited for Postgres beyond their deadline: they have been told "unknown".
+    pub(super) fn drop_late_acks(&mut self) {
+        let now = Instant::now();
+        self.acks.retain(|ack| ack.ask.deadline > now);
+    }
+
     pub(super) fn tail_is_empty(&self) -> bool {
         self.tail.as_ref().is_none_or(|(_, tail): &(_, Tail)| tail.entries() == 0)
     }
-}
-
-/// Each user's newest head among `batches`.
-fn latest_heads(batches: &[Arc<TailBatch>]) -> Vec<(UserId, Head)> {
-    let mut heads: HashMap<&UserId, Head> = HashMap::new();
-    for (user, head, _) in batches.iter().flat_map(|batch| &batch.records) {
-        let held = heads.entry(user).or_insert(*head);
-        *held = (*held).max(*head);
-    }
-    heads.into_iter().map(|(user, head)| (user.clone(), head)).collect()
 }

@@ -5,7 +5,7 @@ use super::calls::replay;
 use super::serve::Serving;
 use crate::error::StoreError;
 use crate::outcome::Outcome;
-use crate::record::{Head, Record, RecordBody};
+use crate::record::{Head, Record, RecordBody, RecordError};
 use crate::store::postgres::{Loaded, PostgresStore};
 use crate::store::redis::RedisStore;
 use cellar_model::{Epoch, Fence, KeyId, Refusal, TryAgain, UserId, Verdict, Version};
@@ -20,7 +20,7 @@ pub(super) struct LoadDone {
 /// What a load brought: records, or why there is none, and first answers of keys.
 struct Fetched {
     records: HashMap<UserId, Result<Record, Refusal>>,
-    known: HashMap<KeyId, Outcome>,
+    known: HashMap<KeyId, Option<Outcome>>,
 }
 
 impl Shard {
@@ -57,10 +57,12 @@ impl Shard {
                 Some(Ok(record)) => {
                     for mut ask in serving.users.release(user, Some(record)).into_iter().rev() {
                         match ask.check.key.and_then(|key| fetched.known.get(&key.id).map(|known| (key, known))) {
-                            Some((key, known)) => {
+                            Some((key, Some(known))) => {
                                 self.parts.metrics.replays.inc();
-                                ask.answer(replay(&known.clone(), key.body));
+                                ask.answer(replay(known, key.body));
                             }
+                            // Charged, and nobody can say what was answered.
+                            Some((_, None)) => ask.answer(Verdict::try_again(TryAgain::NotReady)),
                             None => {
                                 // One that came while the load was under way was not part of it.
                                 ask.looked_up |= ask.check.key.is_some_and(|key| done.keys.contains(&key.id));
@@ -102,8 +104,13 @@ async fn fetch(
     }
     let mut absent = Vec::new();
     for (user, bytes) in missing.iter().zip(redis.records(&missing).await?) {
-        let record = bytes.map(|bytes| Record::decode(&bytes)).transpose();
-        let record = record.map_err(|cause| StoreError::Unreadable { store: "redis", cause })?;
+        let record = match bytes.map(|bytes| Record::decode(&bytes)).transpose() {
+            Ok(record) => record,
+            Err(error) => {
+                records.insert(user.clone(), Err(unreadable(user, "redis", &error)));
+                continue;
+            }
+        };
         match record {
             // A record of a life that is not believed is a miss, and a frozen one is for Postgres to
             // explain.
@@ -117,15 +124,23 @@ async fn fetch(
         let mut loaded = postgres.load_users(&absent).await?;
         for user in absent {
             let found = loaded.remove(&user).unwrap_or(Loaded::Absent);
-            records.insert(user, from_postgres(found));
+            let record = from_postgres(&user, found);
+            records.insert(user, record);
         }
     }
     Ok(records)
 }
 
-fn from_postgres(loaded: Loaded) -> Result<Record, Refusal> {
+/// Never decided on as if it were empty; only this user waits until somebody has looked.
+fn unreadable(user: &UserId, store: &str, error: &RecordError) -> Refusal {
+    tracing::error!(user = ?user, store, error = error as &dyn std::error::Error, "a record cannot be read");
+    Refusal::TryAgain { reason: TryAgain::NotReady }
+}
+
+fn from_postgres(user: &UserId, loaded: Loaded) -> Result<Record, Refusal> {
     match loaded {
         Loaded::Owned { epoch, tier, blocked, record } => {
+            let record = record.map_err(|error| unreadable(user, "postgres", &error))?;
             let mut record = record.unwrap_or_else(|| Record {
                 head: Head { fence: Fence(0), epoch, version: Version(0) },
                 body: RecordBody::new(tier),

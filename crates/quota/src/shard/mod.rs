@@ -3,6 +3,7 @@
 mod batch;
 mod calls;
 mod drains;
+mod expiry;
 #[cfg(test)]
 mod histories;
 mod loads;

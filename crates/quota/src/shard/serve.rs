@@ -3,9 +3,11 @@
 use super::Shard;
 use super::calls::CallDone;
 use super::drains::DrainDone;
+use super::expiry::Expiring;
 use super::loads::LoadDone;
 use super::turn::Open;
 use super::users::Users;
+use crate::error::StoreError;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -24,8 +26,12 @@ pub(super) struct Serving {
     pub(super) calls: FuturesUnordered<BoxFuture<'static, CallDone>>,
     pub(super) loads: FuturesUnordered<BoxFuture<'static, LoadDone>>,
     pub(super) drain: Option<BoxFuture<'static, DrainDone>>,
+    pub(super) expiring: Expiring,
+    pub(super) expiry: Option<BoxFuture<'static, Result<(), StoreError>>>,
     /// When what has gathered in the tail is due.
     pub(super) drain_at: Option<Instant>,
+    /// When Postgres was asked what it has not answered yet.
+    pub(super) asked_postgres: Option<Instant>,
     /// Whether Postgres answered the last time it was asked.
     pub(super) postgres_answers: bool,
     stopping: Option<Instant>,
@@ -33,13 +39,16 @@ pub(super) struct Serving {
 
 impl Shard {
     /// Serves until a turn is due (its cause), or until told to stop and drained (`None`).
-    pub(super) async fn serve(&mut self, open: Open) -> Option<&'static str> {
+    pub(super) async fn serve(&mut self, mut open: Open) -> Option<&'static str> {
         let mut serving = Serving {
             users: Users::new(self.parts.config.users_max),
             calls: FuturesUnordered::new(),
             loads: FuturesUnordered::new(),
             drain: None,
+            expiring: std::mem::take(&mut open.expiring),
+            expiry: None,
             drain_at: None,
+            asked_postgres: None,
             postgres_answers: true,
             stopping: None,
             open,
@@ -56,6 +65,7 @@ impl Shard {
                 return None;
             }
             let drain_at = serving.drain_at.unwrap_or_else(Instant::now);
+            let patience = Self::patience_ends(&serving);
             let cause = tokio::select! {
                 biased;
                 Some(done) = serving.calls.next() => self.finish_call(&mut serving, done),
@@ -63,11 +73,18 @@ impl Shard {
                 done = async { serving.drain.as_mut().expect("guarded").await }, if serving.drain.is_some() => {
                     self.finish_drain(&mut serving, done)
                 }
+                done = async { serving.expiry.as_mut().expect("guarded").await }, if serving.expiry.is_some() => {
+                    self.finish_expiry(&mut serving, done)
+                }
                 ask = self.inbox.recv(), if self.ready.len() < self.parts.config.batch_max => match ask {
                     Some(ask) => { self.ready.push_back(ask); None }
                     None => { serving.stopping.get_or_insert_with(Instant::now); None }
                 },
                 () = tokio::time::sleep_until(drain_at), if serving.drain_at.is_some() && serving.drain.is_none() => None,
+                () = tokio::time::sleep_until(patience.unwrap_or(drain_at)), if patience.is_some() => {
+                    self.without_postgres(&mut serving);
+                    None
+                }
                 () = stop.cancelled(), if serving.stopping.is_none() => {
                     serving.stopping = Some(Instant::now());
                     None
@@ -96,6 +113,8 @@ impl Shard {
     /// Once a second: what an idle shard would otherwise never notice.
     fn tick(&mut self, serving: &mut Serving) {
         self.gauges.users.set(serving.users.in_memory() as i64);
+        self.drop_late_acks();
+        self.start_expiry(serving);
         self.sweep();
         self.confirm_fence(serving);
     }

@@ -3,6 +3,7 @@
 //! Steps 2 to 4 belong to one Redis connection; if it breaks, the turn starts over with a new fence,
 //! which is always allowed.
 
+use super::expiry::Expiring;
 use super::{Shard, ShardId};
 use crate::entry::LedgerEntry;
 use crate::error::{QuotaError, StoreError};
@@ -12,7 +13,7 @@ use crate::store::postgres::TurnRow;
 use crate::store::redis::{FenceKey, RedisStore, StreamBatch, nonce};
 use crate::tail::{Tail, TailBatch};
 use cellar_model::{Fence, Seq, TryAgain, UserId, Verdict};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -32,6 +33,8 @@ pub(super) struct Open {
     pub(super) keys_from: Option<Instant>,
     /// Boot time at which the question was sent that Postgres last answered with this fence.
     pub(super) confirmed: Duration,
+    /// What earlier fences left to be tidied away.
+    pub(super) expiring: Expiring,
 }
 
 /// Whether what Redis holds is what the last finished turn left there: it replaced exactly that
@@ -62,7 +65,7 @@ impl Shard {
         self.parts.metrics.turns.get_or_create(&CauseLabel { cause }).inc();
         let (since, mut retry, mut logged) = (Instant::now(), RETRY_MIN, false);
         loop {
-            let id = self.parts.id;
+            let (id, queue_max) = (self.parts.id, self.parts.config.queue_max);
             // The turn borrows the shard's tail and stores; the inbox is watched beside it.
             let (mut inbox, mut ready) =
                 (std::mem::replace(&mut self.inbox, closed_inbox()), std::mem::take(&mut self.ready));
@@ -72,7 +75,7 @@ impl Shard {
                 loop {
                     tokio::select! {
                         result = &mut turn => break result,
-                        Some(ask) = inbox.recv() => ready.push_back(ask),
+                        Some(ask) = inbox.recv(), if ready.len() < queue_max => ready.push_back(ask),
                         () = tokio::time::sleep_until(since + HOLD), if !ready.is_empty() && since.elapsed() < HOLD => {}
                     }
                     if since.elapsed() >= HOLD {
@@ -104,7 +107,7 @@ impl Shard {
 
     /// Waits before the next attempt, refusing checks that have waited long enough. False: stop.
     async fn pause(&mut self, retry: Duration, since: Instant) -> bool {
-        let until = Instant::now() + retry;
+        let (until, queue_max) = (Instant::now() + retry, self.parts.config.queue_max);
         loop {
             if since.elapsed() >= HOLD {
                 refuse(&mut self.ready);
@@ -112,7 +115,7 @@ impl Shard {
             tokio::select! {
                 () = tokio::time::sleep_until(until) => return true,
                 () = self.parts.stop.cancelled() => return false,
-                Some(ask) = self.inbox.recv() => self.ready.push_back(ask),
+                Some(ask) = self.inbox.recv(), if self.ready.len() < queue_max => self.ready.push_back(ask),
             }
         }
     }
@@ -132,11 +135,12 @@ impl Shard {
         let replaced = redis.fence(&key).await?;
         let certain = content_is_certain(&row, replaced.as_deref(), &redis.run_id);
         if must_wait(&row, &self.parts.owner, certain, config.sole_process) {
-            return Err(QuotaError::UnfitRedis("another owner of this shard may still live".into()));
+            return Err(QuotaError::OwnerMayLive);
         }
-        if let Some(opened) = row.opened {
-            self.drain_all(&mut redis, &row, opened).await?;
-        }
+        let heads = match row.opened {
+            Some(opened) => self.drain_all(&mut redis, &row, opened).await?,
+            None => HashMap::new(),
+        };
         if !redis.fence_stands(&key).await? {
             return Err(StoreError::Fenced.into());
         }
@@ -146,13 +150,18 @@ impl Shard {
         // Redis that counts since the first turn ever has seen every key.
         let window = Duration::from_secs(86_400);
         let keys_from = (valid_from > Fence(1) && valid_for < window).then(|| Instant::now() + (window - valid_for));
-        Ok(Open { redis, key, valid_from, keys_from, confirmed })
+        Ok(Open { redis, key, valid_from, keys_from, confirmed, expiring: Expiring::left(heads) })
     }
 
     /// Step 3: everything committed under `opened` that Postgres does not hold, from the stream and
     /// from the tail in memory. The stream alone says whether an unanswered call was written; the
-    /// tail alone remembers what an emptied Redis forgot.
-    async fn drain_all(&mut self, redis: &mut RedisStore, row: &TurnRow, opened: Fence) -> Result<(), QuotaError> {
+    /// tail alone remembers what an emptied Redis forgot. Returns the heads of the stream's users.
+    async fn drain_all(
+        &mut self,
+        redis: &mut RedisStore,
+        row: &TurnRow,
+        opened: Fence,
+    ) -> Result<HashMap<UserId, Head>, QuotaError> {
         let mut tail = match self.tail.take() {
             Some((fence, tail)) if fence == opened => tail,
             _ => {
@@ -167,7 +176,7 @@ impl Shard {
         let result = self.drain_stream(redis, row, opened, &mut tail).await;
         let (rest, drained) = (tail.entries(), tail.drained());
         self.tail = Some((opened, tail));
-        result?;
+        let heads = result?;
         if rest > 0 {
             // A gap that neither stream nor memory fills: what is behind it cannot be written under
             // the watermark and is lost. An append-only file flushed at every write loses its end
@@ -177,7 +186,7 @@ impl Shard {
         self.answer_drained(drained);
         // What still waits is behind that gap, or of a fence that another turn ended: unknown.
         self.acks.clear();
-        Ok(())
+        Ok(heads)
     }
 
     async fn drain_stream(
@@ -186,12 +195,14 @@ impl Shard {
         row: &TurnRow,
         opened: Fence,
         tail: &mut Tail,
-    ) -> Result<(), QuotaError> {
-        let mut after = tail.drained();
+    ) -> Result<HashMap<UserId, Head>, QuotaError> {
+        // From its first: what Postgres holds already tells whose records have no expiry yet.
+        let (mut after, mut heads) = (None, HashMap::new());
         loop {
             let page = redis.stream_after(opened, after).await?;
             let read = page.last().map(|batch| batch.seq);
             for batch in read_batches(redis, page).await? {
+                heads.extend(batch.records.iter().map(|(user, head, _)| (user.clone(), *head)));
                 tail.push(batch);
             }
             loop {
@@ -203,14 +214,14 @@ impl Shard {
             }
             match read {
                 Some(last) => after = Some(last),
-                None => return Ok(()),
+                None => return Ok(heads),
             }
         }
     }
 }
 
-/// The batches of a page with the users' present records: at least as new as the entries, since
-/// both were written by one script, and no older writer can write any more.
+/// The batches of a page with the users' present records: at least as new as the entries, since both
+/// were written by one script, and no older writer can write any more.
 async fn read_batches(redis: &mut RedisStore, page: Vec<StreamBatch>) -> Result<Vec<TailBatch>, QuotaError> {
     let mut batches: Vec<(Seq, Vec<LedgerEntry>)> = Vec::with_capacity(page.len());
     for batch in page {
@@ -221,24 +232,28 @@ async fn read_batches(redis: &mut RedisStore, page: Vec<StreamBatch>) -> Result<
     let users: HashSet<&UserId> = batches.iter().flat_map(|(_, entries)| entries.iter().map(|e| &e.user)).collect();
     let users: Vec<UserId> = users.into_iter().cloned().collect();
     let records = redis.records(&users).await?;
-    let mut records: Vec<_> = users
+    let mut records: HashMap<UserId, (Head, Vec<u8>)> = users
         .into_iter()
         .zip(records)
         .filter_map(|(user, bytes)| {
             let bytes = bytes?;
-            Some((user, Head::from_bytes(&bytes)?, bytes))
+            Some((user, (Head::from_bytes(&bytes)?, bytes)))
         })
         .collect();
-    let last = batches.last().map(|(seq, _)| *seq);
-    // Records go with the page's last batch: by then all of its entries are in the same transaction
-    // or an earlier one.
-    Ok(batches
+    // A record goes with its user's last entry: however the page is split over transactions, Postgres
+    // never holds all of a user's entries without what they left.
+    let mut batches: Vec<TailBatch> = batches
         .into_iter()
+        .rev()
         .map(|(seq, entries)| {
-            let records = if Some(seq) == last { std::mem::take(&mut records) } else { Vec::new() };
-            TailBatch { seq, entries, records }
+            let records = entries
+                .iter()
+                .filter_map(|entry| records.remove(&entry.user).map(|(head, bytes)| (entry.user.clone(), head, bytes)));
+            TailBatch { seq, records: records.collect(), entries }
         })
-        .collect())
+        .collect();
+    batches.reverse();
+    Ok(batches)
 }
 
 fn refuse(ready: &mut std::collections::VecDeque<super::Ask>) {

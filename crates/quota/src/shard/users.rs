@@ -13,16 +13,35 @@ use std::num::NonZeroUsize;
 pub(super) struct Users {
     idle: LruCache<UserId, Record>,
     busy: HashMap<UserId, VecDeque<Ask>>,
+    /// Checks of all the busy.
+    waiting: usize,
 }
+
+/// Checks of one user that may wait while a call of his is in flight.
+const USER_WAITING_MAX: usize = 1_024;
+/// Checks that may wait for calls and loads in a shard.
+const WAITING_MAX: usize = 8_192;
 
 impl Users {
     pub(super) fn new(max: usize) -> Self {
         let max = NonZeroUsize::new(max).unwrap_or(NonZeroUsize::MIN);
-        Self { idle: LruCache::new(max), busy: HashMap::new() }
+        Self { idle: LruCache::new(max), busy: HashMap::new(), waiting: 0 }
     }
 
-    pub(super) fn waiting(&mut self, user: &UserId) -> Option<&mut VecDeque<Ask>> {
-        self.busy.get_mut(user)
+    pub(super) fn is_busy(&self, user: &UserId) -> bool {
+        self.busy.contains_key(user)
+    }
+
+    /// Puts `ask` behind what its user is busy with. Back comes one that is too many, or whose user is idle.
+    pub(super) fn wait(&mut self, ask: Ask) -> Option<Ask> {
+        match self.busy.get_mut(&ask.check.user) {
+            Some(waiting) if waiting.len() < USER_WAITING_MAX && self.waiting < WAITING_MAX => {
+                waiting.push_back(ask);
+                self.waiting += 1;
+                None
+            }
+            _ => Some(ask),
+        }
     }
 
     /// Marks `user` busy and hands out his record, if it is in memory.
@@ -36,7 +55,9 @@ impl Users {
         if let Some(record) = record {
             self.idle.push(user.clone(), record);
         }
-        self.busy.remove(user).unwrap_or_default()
+        let waited = self.busy.remove(user).unwrap_or_default();
+        self.waiting -= waited.len();
+        waited
     }
 
     pub(super) fn in_memory(&self) -> usize {

@@ -63,7 +63,7 @@ impl Audit {
         let mut users = Vec::with_capacity(ids.len());
         for id in &ids {
             users.push(AuditedUser {
-                user_id: UserId::new(id).map_err(|_| QuotaError::UnfitRedis("a user id of another form".into()))?,
+                user_id: UserId::new(id).map_err(|_| QuotaError::OddUserId)?,
                 ledger: ledgers.remove(id).unwrap_or_default(),
                 record: records.remove(id).unwrap_or_default(),
                 copy: copies.remove(id).unwrap_or_default(),

@@ -6,7 +6,7 @@
 use crate::entry::{LedgerCheck, LedgerEntry};
 use crate::error::StoreError;
 use crate::outcome::Outcome;
-use crate::record::{Head, Record};
+use crate::record::{Head, Record, RecordError};
 use crate::shard::ShardId;
 use crate::tail::{Months, TailBatch};
 use cellar_model::{CellName, Epoch, Fence, KeyId, Seq, TierName, UserId};
@@ -83,7 +83,15 @@ const FIND_KEYS: &str = "
 
 const EXPIRE_KEYS: &str = "
     delete from ledger_keys where key_id in (
-        select key_id from ledger_keys where expires_at < now() order by expires_at limit 5000)";
+        select key_id from ledger_keys where expires_at < now() order by expires_at limit $1)";
+
+/// Keys deleted by one statement: some tens of milliseconds of work.
+const EXPIRED_KEYS_MAX: i64 = 5_000;
+
+/// All of a cell's shards at once, or none: their number is fixed for good.
+const MAKE_SHARDS: &str = "
+    insert into shard (shard, fence, taker) select n, 0, '' from generate_series(0, $1 - 1) n
+    where not exists (select from shard) on conflict do nothing";
 
 const COUNT_SHARDS: &str = "select count(*) from shard";
 
@@ -99,6 +107,7 @@ pub const STATEMENTS: &[&str] = &[
     super::charges::FIND_CHARGE,
     super::charges::DUE_USERS,
     EXPIRE_KEYS,
+    MAKE_SHARDS,
     COUNT_SHARDS,
     super::audit::PAGE,
     super::audit::LEDGER_SUMS,
@@ -130,7 +139,7 @@ pub(crate) struct TurnRow {
 /// Of one user, what Postgres knows.
 #[derive(Debug)]
 pub(crate) enum Loaded {
-    Owned { epoch: Epoch, tier: TierName, blocked: bool, record: Option<Record> },
+    Owned { epoch: Epoch, tier: TierName, blocked: bool, record: Result<Option<Record>, RecordError> },
     Frozen,
     Elsewhere { home: CellName, epoch: Epoch },
     Absent,
@@ -145,8 +154,9 @@ impl PostgresStore {
         self.shard.0 as i16
     }
 
-    /// How many shards the cell was made with; 0 before its first turn.
-    pub(crate) async fn shard_count(pool: &PgPool) -> Result<i64, sqlx::Error> {
+    /// How many shards the cell was made with: `shards` if this is its first start.
+    pub(crate) async fn make_shards(pool: &PgPool, shards: u16) -> Result<i64, sqlx::Error> {
+        sqlx::query(MAKE_SHARDS).bind(i32::from(shards)).execute(pool).await?;
         sqlx::query_scalar(COUNT_SHARDS).fetch_one(pool).await
     }
 
@@ -220,8 +230,10 @@ impl PostgresStore {
             // Names and bounds are made of numbers here, nothing of a caller stands in them.
             let create = sqlx::query(sqlx::AssertSqlSafe(create));
             match bounded("make partition", create.execute(&self.pool)).await {
-                // Another shard made it at the same moment: Postgres may refuse the second.
-                Ok(_) | Err(StoreError::Refused { .. }) => months.made(month),
+                Ok(_) => months.made(month),
+                // Another shard made it at the same moment, or a lock was not to be had: the insert
+                // that follows knows, and the next drain asks again.
+                Err(StoreError::Refused { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -234,27 +246,30 @@ impl PostgresStore {
         rows.iter().map(loaded).collect()
     }
 
-    /// The first answers of `keys` that the ledger still has to give.
-    pub(crate) async fn find_keys(&self, keys: &[KeyId]) -> Result<HashMap<KeyId, Outcome>, StoreError> {
+    /// The first answers of `keys` that the ledger still has to give; none: it knows the key, and its
+    /// answer cannot be read.
+    pub(crate) async fn find_keys(&self, keys: &[KeyId]) -> Result<HashMap<KeyId, Option<Outcome>>, StoreError> {
         let ids: Vec<&[u8]> = keys.iter().map(|key| &key.0[..]).collect();
         let rows = bounded("find keys", sqlx::query(FIND_KEYS).bind(ids).fetch_all(&self.pool)).await?;
-        let outcome = |row: &sqlx::postgres::PgRow| -> Option<(KeyId, Outcome)> {
-            let id = KeyId(row.try_get::<&[u8], _>("key_id").ok()?.try_into().ok()?);
+        let outcome = |row: &sqlx::postgres::PgRow| -> Option<Outcome> {
             let checks: Vec<LedgerCheck> = postcard::from_bytes(row.try_get("checks").ok()?).ok()?;
             let place = row.try_get::<i32, _>("place").ok()?;
             let keyed = checks.into_iter().nth(place as usize)?.key?;
-            Some((id, Outcome { body: keyed.body, answer: keyed.answer }))
+            Some(Outcome { body: keyed.body, answer: keyed.answer })
         };
-        rows.iter()
-            .map(|row| {
-                outcome(row)
-                    .ok_or(StoreError::Unreadable { store: "postgres", cause: crate::record::RecordError::NoHead(0) })
-            })
-            .collect()
+        let mut found = HashMap::with_capacity(rows.len());
+        for row in &rows {
+            let unreadable = StoreError::Unreadable { store: "postgres", cause: RecordError::NoHead(0) };
+            let id = row.try_get::<&[u8], _>("key_id").ok().and_then(|id| id.try_into().ok()).ok_or(unreadable)?;
+            found.insert(KeyId(id), outcome(row));
+        }
+        Ok(found)
     }
 
-    pub(crate) async fn expire_keys(&self) -> Result<(), StoreError> {
-        bounded("expire keys", sqlx::query(EXPIRE_KEYS).execute(&self.pool)).await.map(|_| ())
+    /// Deletes keys past their window, a bounded number. Returns whether there may be more.
+    pub(crate) async fn expire_keys(pool: &PgPool) -> Result<bool, StoreError> {
+        let done = bounded("expire keys", sqlx::query(EXPIRE_KEYS).bind(EXPIRED_KEYS_MAX).execute(pool)).await?;
+        Ok(done.rows_affected() == EXPIRED_KEYS_MAX as u64)
     }
 }
 
@@ -294,12 +309,11 @@ fn loaded(row: &sqlx::postgres::PgRow) -> Result<(UserId, Loaded), StoreError> {
     let loaded = match text("state")?.as_str() {
         "OWNED" => {
             let record: Option<Vec<u8>> = row.try_get("record").map_err(unreadable)?;
-            let record = record.map(|bytes| Record::decode(&bytes)).transpose();
             Loaded::Owned {
                 epoch,
                 tier: TierName::new(&text("tier_id")?).map_err(|_| odd("tier"))?,
                 blocked: row.try_get::<Option<bool>, _>("blocked").map_err(unreadable)?.unwrap_or(false),
-                record: record.map_err(|cause| StoreError::Unreadable { store: "postgres", cause })?,
+                record: record.map(|bytes| Record::decode(&bytes)).transpose(),
             }
         }
         "FROZEN" => Loaded::Frozen,

@@ -225,11 +225,12 @@ impl RedisStore {
         Ok(page.into_iter().filter_map(batch).collect())
     }
 
-    /// Trims the stream up to `last` of `fence`, and lets records that Postgres holds expire.
+    /// Lets records that Postgres holds expire, and then, if told to, trims the stream: of all earlier
+    /// fences, and of this one up to a seq.
     pub(crate) async fn drained(
         &mut self,
         key: &FenceKey,
-        last: Seq,
+        trim: Option<Option<Seq>>,
         ttl_s: u32,
         records: &[(UserId, Head)],
     ) -> Result<(), StoreError> {
@@ -238,12 +239,14 @@ impl RedisStore {
         for (user, _) in records {
             call.arg(self.record_name(user));
         }
-        call.arg(&key.text).arg(format!("{}-{}", key.fence, last.0 + 1)).arg(ttl_s);
+        let first = |last: Option<Seq>| format!("{}-{}", key.fence, last.map_or(0, |last| last.0 + 1));
+        call.arg(&key.text).arg(trim.map(first).unwrap_or_default()).arg(ttl_s);
         for (_, head) in records {
             call.arg(&head.to_bytes()[..]);
         }
-        call.query_async::<i64>(&mut self.connection).await.map_err(|e| StoreError::redis("drained.lua", &e))?;
-        Ok(())
+        let answer: String =
+            call.query_async(&mut self.connection).await.map_err(|e| StoreError::redis("drained.lua", &e))?;
+        if answer == "done" { Ok(()) } else { Err(StoreError::Fenced) }
     }
 }
 
@@ -424,7 +427,7 @@ mod tests {
         let groups = [group("a", &record, &[]), group("b", "newer than what was drained", &[])];
         let seq = shard.store.commit(&shard.key, Fence(5), &groups).await.unwrap().seq.unwrap();
         let drained: Vec<_> = ["a", "b"].map(|user| (UserId::new(user).unwrap(), head)).into();
-        shard.store.drained(&shard.key, seq, 100, &drained).await.unwrap();
+        shard.store.drained(&shard.key, Some(Some(seq)), 100, &drained).await.unwrap();
         assert!(shard.store.stream_after(Fence(5), None).await.unwrap().is_empty());
         let mut lives = Vec::new();
         for (user, _) in &drained {
