@@ -306,3 +306,84 @@ async fn a_grant_gives_where_the_policy_denies_and_an_override_has_its_own_limit
     assert_eq!(caller.consume(1, T0 + 11 * DAY).await.status, 429);
     caller.books_say(130).await;
 }
+
+/// Goal: a reservation that nobody settles and nobody asks about is released by itself.
+/// Method: a wall clock; only the audit looks at the user.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_a_wall_clock_the_sweep_releases_what_nobody_touches() {
+    let world = World::up(&["cell", "up"]);
+    world.tier_of("release", "on_expiry = \"release\"\n", 1_000).await;
+    let caller = Caller::sign_up(&world, "sweep@example.org", "release").await;
+    let reserved = caller.post("reserve", json!({"cost": cost(400), "expires_in_s": 1})).await;
+    assert_eq!(reserved.remaining(), 600);
+    let user = caller.user.parse().unwrap();
+    let until = Instant::now() + Duration::from_secs(20);
+    while world.books(None, &user, "tokens").await != (0, 0, 0) {
+        assert!(Instant::now() < until, "nobody looks after it");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let left = caller.post("consume", json!({"cost": cost(0)})).await;
+    assert_eq!(left.remaining(), 1_000);
+    // Late all the same: what was used is charged, once.
+    let settled = caller.post("settle", json!({"charge_id": reserved.charge(), "cost": cost(300)})).await;
+    assert_eq!(settled.remaining(), 700);
+    caller.books_say(300).await;
+}
+
+/// Goal: of all that would close a charge at the same time one does, and the books show one.
+/// Method: 48 settles and refunds of each charge race, of an open reservation and of one that expired
+/// and is looked up in the ledger.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_race_to_close_a_charge_has_one_winner_and_one_answer() {
+    let world = World::cell();
+    world.bucket_tier("bucket", 1_000_000).await;
+    let caller = Caller::sign_up(&world, "race@example.org", "bucket").await;
+    let mut total = 0;
+    for n in 0..6 {
+        let at_us = T0 + n * 100 * SECOND;
+        let charge = caller.reserve(100, at_us).await.charge();
+        // Every other one is closed after it has expired: it stays charged, and 30 more are missing.
+        let late_us = at_us + if n % 2 == 0 { SECOND } else { 61 * SECOND };
+        let race = (0..48).map(|n| {
+            let (caller, charge) = (&caller, &charge);
+            async move {
+                match n % 2 {
+                    0 => caller.settle(charge, 130, late_us).await,
+                    _ => caller.refund(charge, late_us).await,
+                }
+            }
+        });
+        let said = futures::future::join_all(race).await;
+        let won: Vec<&Said> = said.iter().filter(|said| said.status == 200).collect();
+        assert_eq!(won.len(), 24, "all of one kind");
+        assert!(won.iter().all(|said| said.text == won[0].text));
+        assert_eq!(won.iter().filter(|said| !said.replayed).count(), 1);
+        assert!(said.iter().all(|said| said.status == 200 || said.problem() == (409, "charge-closed".into())));
+        if said[0].status == 200 {
+            total += 130;
+        }
+    }
+    caller.books_say(total).await;
+}
+
+/// Goal: what was closed stays closed, with its first answer, after the quota Redis has died.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_redis_forgets_no_reservation_and_no_settle() {
+    let world = World::cell();
+    world.bucket_tier("bucket", 1_000).await;
+    let caller = Caller::sign_up(&world, "killed@example.org", "bucket").await;
+    let (settled, open) = (caller.reserve(100, T0).await.charge(), caller.reserve(200, T0).await.charge());
+    let plain = caller.consume(50, T0).await.charge();
+    let first = caller.settle(&settled, 70, T0 + SECOND).await;
+    let refunded = caller.refund(&plain, T0 + SECOND).await;
+
+    cellar_devstack::Stack::open(world.cellctl.stack()).unwrap().kill9("redis-quota").await.unwrap();
+    world.cellctl.ok(&["restart", "redis-quota"]).unwrap();
+    let again = caller.settle(&settled, 70, T0 + 2 * SECOND).await;
+    assert_eq!((&again.text, again.replayed), (&first.text, true));
+    assert_eq!(caller.settle(&settled, 71, T0 + 2 * SECOND).await.problem(), (422, "key-reused".into()));
+    let again = caller.refund(&plain, T0 + 2 * SECOND).await;
+    assert_eq!((&again.text, again.replayed), (&refunded.text, true));
+    assert_eq!(caller.settle(&open, 20, T0 + 2 * SECOND).await.remaining(), 910);
+    caller.books_say(90).await;
+}

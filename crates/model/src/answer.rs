@@ -176,8 +176,8 @@ pub enum Refusal {
     RecordFull,
     /// The user's tier has no enforcing slot of this name.
     UnknownSlot(SlotName),
-    /// The ledger has to be asked about a charge, once it holds this commit of the user. The engine
-    /// asks; callers see it only when that takes longer than they wait.
+    /// The ledger has to be asked about a charge, and does not yet hold this commit of the user. For
+    /// whoever took the request: he asks again, for a drain takes some 50 ms.
     Undrained {
         fence: Fence,
         version: Version,

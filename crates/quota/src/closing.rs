@@ -19,7 +19,6 @@ use cellar_model::{
     BodyHash, ChargeId, Check, Effect, Fence, IdempotencyKey, KeyId, Micros, Operation, Refusal, TryAgain, Verdict,
     Version,
 };
-use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -30,8 +29,6 @@ const CHARGE_AGE_MAX_US: u64 = 40 * DAY_S as u64 * 1_000_000;
 pub(crate) const WINDOW_S: u32 = 41 * DAY_S;
 /// For how long Redis does, at least: far longer than any check is under way.
 const EXPIRY_MIN_S: u32 = 7_200;
-/// How often it is looked whether the ledger has caught up. A drain gathers for 50 ms.
-const POLL: Duration = Duration::from_millis(15);
 /// Look-ups that ask Postgres at once: they share its connections with the drains, which come first.
 const QUERIES_MAX: usize = 2;
 
@@ -82,8 +79,9 @@ impl LookUps {
         Self { clock, queries: Semaphore::new(QUERIES_MAX) }
     }
 
-    /// What the ledger has of the charge that `check` closes, once it holds the user's commit `as_of`;
-    /// or the verdict, where nothing is left to decide.
+    /// What the ledger has of the charge that `check` closes; or the verdict, where nothing is left to
+    /// decide. While the ledger does not hold the user's commit `as_of` there is nothing to be said: the
+    /// one who asks asks again. Nobody waits here, for other checks came in the same call.
     pub(crate) async fn find(
         &self,
         postgres: &PostgresStore,
@@ -99,7 +97,7 @@ impl LookUps {
                 tracing::warn!(error = &error as &dyn std::error::Error, "a charge cannot be looked up");
                 Err(Verdict::try_again(TryAgain::StoreDown))
             }
-            Err(_) => Err(Verdict::try_again(TryAgain::Undrained)),
+            Err(_) => Err(Verdict::try_again(TryAgain::Deadline)),
         }
     }
 
@@ -110,25 +108,22 @@ impl LookUps {
         charge: ChargeId,
         as_of: (Fence, Version),
     ) -> Result<Result<Box<LedgerCheck>, Verdict>, StoreError> {
-        while self.asking(postgres.drained_head(&check.user)).await? < Some(as_of) {
-            tokio::time::sleep(POLL).await;
+        // The semaphore is never closed.
+        let _place = self.queries.acquire().await.ok();
+        if postgres.drained_head(&check.user).await? < Some(as_of) {
+            let (fence, version) = as_of;
+            return Ok(Err(Verdict::Refused(Refusal::Undrained { fence, version })));
         }
         if let Some(key) = check.key
-            && let Some(first) = self.asking(postgres.find_keys(&[key.id])).await?.remove(&key.id)
+            && let Some(first) = postgres.find_keys(&[key.id]).await?.remove(&key.id)
         {
             let unreadable = || Verdict::try_again(TryAgain::NotReady);
             return Ok(Err(first.map_or_else(unreadable, |first| replay(&first, key.body))));
         }
         let now = check.at.unwrap_or_else(|| self.clock.now());
         let since = Micros(now.0.saturating_sub(CHARGE_AGE_MAX_US));
-        let found = self.asking(postgres.find_charge(&check.user, charge, since)).await?;
+        let found = postgres.find_charge(&check.user, charge, since).await?;
         Ok(found.map(Box::new).ok_or(Verdict::Refused(Refusal::UnknownCharge)))
-    }
-
-    async fn asking<T>(&self, query: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-        // The semaphore is never closed.
-        let _place = self.queries.acquire().await.ok();
-        query.await
     }
 }
 

@@ -13,18 +13,20 @@ use bytes::Bytes;
 use cellar_model::wire::{BATCH_CHECKS_MAX, BatchBody, ConsumeBody};
 use cellar_model::{
     ATTRIBUTES_MAX, BodyHash, Check, Cost, DeadlineMs, IDEMPOTENCY_KEY_MAX, IdempotencyKey, KeyId, KeyName, Micros,
-    Operation, Problem, ProblemType, Scope, SettingProblem, UserId, Verdict, header as ours,
+    Operation, Problem, ProblemType, Refusal, Scope, SettingProblem, TryAgain, UserId, Verdict, header as ours,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::Full;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+/// Between two questions about a charge that is not in the ledger yet: a drain gathers for 50 ms.
+const UNDRAINED_PAUSE: Duration = Duration::from_millis(20);
 /// The most bytes an attribute's name or value may have.
 const ATTRIBUTE_BYTES_MAX: usize = 64;
 
@@ -75,8 +77,7 @@ impl<D: Decider> QuotaApi<D> {
         let began = Instant::now();
         let mut response = match check {
             Ok(check) => {
-                let verdict = self.decider.decide(vec![check]).instrument(telemetry::request_span(headers)).await.pop();
-                let verdict = verdict.unwrap_or_else(|| Verdict::try_again(cellar_model::TryAgain::Unknown));
+                let verdict = self.decide_known(check).instrument(telemetry::request_span(headers)).await;
                 self.metrics.verdict(&verdict);
                 verdict_response(&verdict)
             }
@@ -98,6 +99,30 @@ impl<D: Decider> QuotaApi<D> {
             return Err(invalid("/idempotency_key", "stands in the header Idempotency-Key, but for batch items"));
         }
         check(body, "", key.as_deref(), &caller.name(), deadline)
+    }
+
+    /// A verdict that is not "not yet": what closes a charge may be asked before the ledger has it.
+    async fn decide_known(&self, mut check: Check) -> Verdict {
+        if check.operation.closes().is_none() {
+            return self.ask(check).await;
+        }
+        let until = tokio::time::Instant::now() + check.deadline.duration();
+        loop {
+            let verdict = self.ask(check.clone()).await;
+            if !matches!(verdict, Verdict::Refused(Refusal::Undrained { .. })) {
+                return verdict;
+            }
+            let left = until.saturating_duration_since(tokio::time::Instant::now());
+            if left <= UNDRAINED_PAUSE {
+                return Verdict::try_again(TryAgain::Undrained);
+            }
+            tokio::time::sleep(UNDRAINED_PAUSE).await;
+            check.deadline = DeadlineMs::new((left - UNDRAINED_PAUSE).as_millis() as u64);
+        }
+    }
+
+    async fn ask(&self, check: Check) -> Verdict {
+        self.decider.decide(vec![check]).await.pop().unwrap_or_else(|| Verdict::try_again(TryAgain::Unknown))
     }
 
     /// A check made by `read` of a body, as the one caller asks it who may.
@@ -354,7 +379,7 @@ fn unquote(inside: &str) -> Option<String> {
 }
 
 /// `Server-Timing: route;dur=…`, in milliseconds.
-pub fn server_timing(headers: &mut HeaderMap, elapsed: std::time::Duration) {
+pub fn server_timing(headers: &mut HeaderMap, elapsed: Duration) {
     let value = format!("route;dur={:.3}", elapsed.as_secs_f64() * 1e3);
     if let Ok(value) = HeaderValue::from_str(&value) {
         headers.insert(HeaderName::from_static("server-timing"), value);

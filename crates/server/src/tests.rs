@@ -201,6 +201,37 @@ async fn what_was_asked_reaches_the_decider() {
 }
 
 #[tokio::test]
+async fn every_operation_reaches_the_decider_as_what_it_is() {
+    let server = Server::start(true).await;
+    let charge = r#""charge_id":"c1-2-3-0""#;
+    let until = r#""until":"2030-01-01T00:00:00Z""#;
+    let quota = |operation: &str| format!("/v1/internal/quota/{operation}");
+    for (method, path, body, said) in [
+        (Method::POST, quota("reserve"), r#"{"user_id":"u","cost":7}"#.to_owned(), "Reserve { expires_in_s: 60 }"),
+        (
+            Method::POST,
+            quota("settle"),
+            format!(r#"{{"user_id":"u","cost":7,{charge}}}"#),
+            "Settle { charge: c1-2-3-0 }",
+        ),
+        (Method::POST, quota("refund"), format!(r#"{{"user_id":"u",{charge}}}"#), "Refund { charge: c1-2-3-0 }"),
+        (Method::POST, quota("grant"), format!(r#"{{"user_id":"u","slot":"m","amount":5,{until}}}"#), "Grant("),
+        (
+            Method::PUT,
+            "/v1/internal/users/u/override".to_owned(),
+            format!(r#"{{"slot":"m","settings":{{"limit":5}},{until}}}"#),
+            "Override(",
+        ),
+    ] {
+        let (status, _, answer) = server.send(server.request(method, &path, body)).await;
+        assert_eq!(status, 200, "{path}: {answer}");
+        let check = server.stub.asked.lock().unwrap().pop().unwrap();
+        assert_eq!(check.user.as_str(), "u");
+        assert!(format!("{:?}", check.operation).starts_with(said), "{:?}", check.operation);
+    }
+}
+
+#[tokio::test]
 async fn a_batch_answers_in_order_each_item_by_itself() {
     let server = Server::start(true).await;
     let body = r#"{"checks":[{"user_id":"a","cost":1},{"user_id":"nobody"},{"user_id":"a","cost":2,"idempotency_key":"own"}]}"#;

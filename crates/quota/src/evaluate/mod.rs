@@ -8,6 +8,8 @@ mod close;
 mod force;
 mod spend;
 mod terms;
+#[cfg(test)]
+mod tests;
 
 use crate::compiled::CompiledSettings;
 use crate::entry::{Act, LedgerCheck};

@@ -103,7 +103,8 @@ impl Deciding<'_> {
                 tracing::error!(user = ?user, error = &error as &dyn std::error::Error, "a record cannot be written");
                 unwritten = true;
                 for (_, verdict) in &mut decided {
-                    if matches!(verdict, Verdict::Admitted { .. }) {
+                    // Nor is it true that the ledger has to hold this commit before it is asked.
+                    if matches!(verdict, Verdict::Admitted { .. } | Verdict::Refused(Refusal::Undrained { .. })) {
                         *verdict = Verdict::try_again(TryAgain::NotReady);
                     }
                 }

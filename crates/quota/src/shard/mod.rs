@@ -4,6 +4,8 @@ mod batch;
 mod calls;
 mod drains;
 mod expiry;
+#[cfg(test)]
+mod histories;
 mod late;
 mod loads;
 mod serve;

@@ -1,6 +1,7 @@
 //! Where quota state lives: Redis takes the commits, Postgres keeps the books.
 
 mod audit;
+mod charges;
 pub(crate) mod postgres;
 pub(crate) mod redis;
 

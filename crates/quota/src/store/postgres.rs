@@ -10,7 +10,7 @@ use crate::protocol::{Finished, Mode};
 use crate::record::{Head, Record, RecordError};
 use crate::shard::ShardId;
 use crate::tail::{Months, TailBatch};
-use cellar_model::{CellName, ChargeId, Epoch, Fence, KeyId, Micros, Seq, TierName, UserId, Version};
+use cellar_model::{CellName, Epoch, Fence, KeyId, Seq, TierName, UserId};
 use sqlx::{PgPool, Row};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -112,19 +112,6 @@ const FIND_KEYS: &str = "
     join ledger l on (l.at_us, l.shard, l.fence, l.seq, l.n) = (k.at_us, k.shard, k.fence, k.seq, k.n)
     where k.key_id = any($1) and k.expires_at > now()";
 
-/// Up to which of the user's commits the ledger is complete.
-const DRAINED_HEAD: &str = "select fence, version from quota_state where user_id = $1";
-
-/// The commit of a charge, behind the time that a charge may be old.
-const FIND_CHARGE: &str = "
-    select checks from ledger
-    where user_id = $1 and at_us >= $2 and (epoch, fence, version) = ($3, $4, $5) limit 1";
-
-/// Users whose first reservation expires by now, those who wait longest first.
-const DUE_USERS: &str = "
-    select q.user_id from quota_state q join ownership o using (user_id)
-    where q.shard = $1 and q.expires_at_us <= $2 and o.state = 'OWNED' order by q.expires_at_us limit $3";
-
 const EXPIRE_KEYS: &str = "
     delete from ledger_keys where key_id in (
         select key_id from ledger_keys where expires_at < now() order by expires_at limit $1)";
@@ -154,9 +141,9 @@ pub const STATEMENTS: &[&str] = &[
     DRAIN,
     LOAD_USERS,
     FIND_KEYS,
-    DRAINED_HEAD,
-    FIND_CHARGE,
-    DUE_USERS,
+    super::charges::DRAINED_HEAD,
+    super::charges::FIND_CHARGE,
+    super::charges::DUE_USERS,
     EXPIRE_KEYS,
     MAKE_SHARDS,
     COUNT_SHARDS,
@@ -170,7 +157,7 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Clone)]
 pub(crate) struct PostgresStore {
-    pool: PgPool,
+    pub(super) pool: PgPool,
     shard: ShardId,
 }
 
@@ -220,7 +207,7 @@ impl PostgresStore {
         Self { pool, shard }
     }
 
-    fn shard(&self) -> i16 {
+    pub(super) fn shard(&self) -> i16 {
         self.shard.0 as i16
     }
 
@@ -415,44 +402,6 @@ impl PostgresStore {
         Ok(found)
     }
 
-    /// The head of the user's record as of the last drain; none before his first.
-    pub(crate) async fn drained_head(&self, user: &UserId) -> Result<Option<(Fence, Version)>, StoreError> {
-        let row = sqlx::query_as::<_, (i64, i64)>(DRAINED_HEAD).bind(user.as_str()).fetch_optional(&self.pool);
-        let row = bounded("drained head", row).await?;
-        Ok(row.map(|(fence, version)| (Fence::from_i64(fence), Version::from_i64(version))))
-    }
-
-    /// The check that became `charge`, if the ledger has it at or after `since`.
-    pub(crate) async fn find_charge(
-        &self,
-        user: &UserId,
-        charge: ChargeId,
-        since: Micros,
-    ) -> Result<Option<LedgerCheck>, StoreError> {
-        let find = sqlx::query_scalar::<_, Vec<u8>>(FIND_CHARGE)
-            .bind(user.as_str())
-            .bind(since.0 as i64)
-            .bind(charge.epoch.as_i64())
-            .bind(charge.fence.as_i64())
-            .bind(charge.version.as_i64())
-            .fetch_optional(&self.pool);
-        let Some(packed) = bounded("find charge", find).await? else { return Ok(None) };
-        let checks: Vec<LedgerCheck> = postcard::from_bytes(&packed)
-            .map_err(|cause| StoreError::Unreadable { store: "postgres", cause: RecordError::Body(cause) })?;
-        Ok(checks.into_iter().find(|check| check.charge == charge))
-    }
-
-    /// Users of this shard whose reservations are due at `now`.
-    pub(crate) async fn due_users(&self, now: Micros, max: usize) -> Result<Vec<UserId>, StoreError> {
-        let due = sqlx::query_scalar::<_, String>(DUE_USERS)
-            .bind(self.shard())
-            .bind(now.0 as i64)
-            .bind(max as i64)
-            .fetch_all(&self.pool);
-        let due = bounded("due users", due).await?;
-        Ok(due.iter().filter_map(|id| UserId::new(id).ok()).collect())
-    }
-
     /// Deletes keys past their window, a bounded number. Returns whether there may be more.
     pub(crate) async fn expire_keys(pool: &PgPool) -> Result<bool, StoreError> {
         let done = bounded("expire keys", sqlx::query(EXPIRE_KEYS).bind(EXPIRED_KEYS_MAX).execute(pool)).await?;
@@ -461,7 +410,7 @@ impl PostgresStore {
 }
 
 /// A statement with a bound on its wait. What is not answered in time may still be carried out.
-async fn bounded<T>(
+pub(super) async fn bounded<T>(
     call: &'static str,
     statement: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, StoreError> {
