@@ -5,6 +5,7 @@ mod admin;
 mod body;
 mod caller;
 pub mod config;
+pub mod disk;
 pub mod front;
 mod intent;
 mod keys;
