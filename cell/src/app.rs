@@ -3,7 +3,7 @@
 use crate::accounts::{self, Accounts, Dependencies};
 use crate::admin::{self, AdminState};
 use crate::catalog::CatalogFollower;
-use crate::config::{CellConfig, CellSecrets, ClockSetting};
+use crate::config::{CellConfig, CellSecrets};
 use crate::decide::{self, DecideState, Engine};
 use crate::lock::FolderLock;
 use crate::public::{self, Door, PublicSignUp};
@@ -14,7 +14,8 @@ use cellar_directory::{CellBeat, Documents, PostgresDirectory};
 use cellar_model::{Scope, Secret};
 use cellar_policy_host::{Host, HostLimits};
 use cellar_quota::{Clock, ClockMode, Quota, QuotaConfig, QuotaMetrics};
-use cellar_server::{HttpMetrics, Keys, QuotaApi};
+use cellar_server::config::ClockSetting;
+use cellar_server::{HttpMetrics, Keys, Plaintext, QuotaApi};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -89,7 +90,8 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
         public: config.public,
     };
     let readiness = readiness(&catalog);
-    let admin = cellar_server::admin_routes(registry, readiness).merge(admin::routes(admin_state));
+    let plaintext = Plaintext::of(&config.listeners());
+    let admin = cellar_server::admin_routes(registry, &plaintext, readiness).merge(admin::routes(admin_state));
     let admin = tokio::spawn(cellar_server::serve_plain(admin_listener, admin, background.clone()));
 
     let engine = Engine { quota: quota.clone(), public: config.public };

@@ -1,6 +1,6 @@
 //! The quota routes and the listener, asked over a real socket; a stub decides.
 
-use crate::{Decider, HttpMetrics, Keys, QuotaApi, admin_routes, bind, limits, serve, serve_plain};
+use crate::{Decider, HttpMetrics, Keys, Plaintext, QuotaApi, admin_routes, bind, limits, serve, serve_plain};
 use bytes::Bytes;
 use cellar_model::{
     Answer, ApiKey, Check, Effect, KeyDocument, KeyKind, KeyName, MacKey, MacKeys, Micros, Revision, Scope, SlotAnswer,
@@ -99,7 +99,11 @@ impl Server {
             came: Arc::default(),
         };
         let api = QuotaApi::new(stub.clone(), keys, HttpMetrics::register(&mut registry));
-        let rest = api.routes().split_for_parts().0.merge(admin_routes(registry, || vec!["still waking".to_owned()]));
+        let rest = api
+            .routes()
+            .split_for_parts()
+            .0
+            .merge(admin_routes(registry, &Plaintext::of(&[]), || vec!["still waking".to_owned()]));
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let (at, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
         let served = match hot {
@@ -259,4 +263,24 @@ async fn every_named_series_stands_at_zero_and_unreadiness_has_reasons() {
     assert_eq!((status.as_u16(), body.as_str()), (503, r#"{"reasons":["still waking"]}"#));
     let (status, _, _) = server.send(server.request(Method::GET, "/healthz", "")).await;
     assert_eq!(status, 200);
+}
+
+/// Goal: a listener beyond loopback is said wherever somebody may look, and stops nothing.
+#[tokio::test]
+async fn a_plaintext_listener_is_in_the_metrics_and_at_readyz() {
+    use tower::ServiceExt;
+    let listeners = ["127.0.0.1:8080", "0.0.0.0:8090"].map(|addr| addr.parse::<SocketAddr>().unwrap());
+    for (listeners, count, lines) in [(&listeners[..1], 0, 1), (&listeners[..], 1, 2)] {
+        let routes = admin_routes(Registry::default(), &Plaintext::of(listeners), Vec::new);
+        let get = async |path: &str| {
+            let request = Request::get(path).body(axum::body::Body::empty()).unwrap();
+            let (head, body) = routes.clone().oneshot(request).await.unwrap().into_parts();
+            (head.status, String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap())
+        };
+        let (_, metrics) = get("/metrics").await;
+        assert!(metrics.contains(&format!("cellar_plaintext_listeners {count}\n")), "{metrics}");
+        let (status, ready) = get("/readyz").await;
+        assert_eq!((status, ready.lines().count()), (StatusCode::OK, lines), "{ready}");
+        assert_eq!(ready.contains("0.0.0.0:8090"), count == 1, "{ready}");
+    }
 }
