@@ -164,8 +164,10 @@ async fn bad_input_gets_its_documented_problem() {
         (r#"{"user_id":"u","colour":"red"}"#, 422, r#""pointer":"/colour""#),
         (huge.as_str(), 413, "/problems/too-large"),
     ] {
-        let (got, answer) = server.post(CONSUME, body.to_owned()).await;
+        let (got, headers, answer) = server.send(server.request(Method::POST, CONSUME, body.to_owned())).await;
         assert_eq!(got.as_u16(), status, "{:.80}: {answer}", body);
+        // What is left of the body would be read as the next request.
+        assert_eq!(headers.get("connection").is_some(), status == 413, "{:.80}", body);
         assert!(answer.contains(said), "{:.80}: {answer}", body);
     }
     assert!(server.stub.asked.lock().unwrap().is_empty());
@@ -263,6 +265,23 @@ async fn every_named_series_stands_at_zero_and_unreadiness_has_reasons() {
     assert_eq!((status.as_u16(), body.as_str()), (503, r#"{"reasons":["still waking"]}"#));
     let (status, _, _) = server.send(server.request(Method::GET, "/healthz", "")).await;
     assert_eq!(status, 200);
+}
+
+/// Goal: the limit on headers is the number it is said to be.
+/// Method: a head of exactly so many bytes; and as many without an end, all of which the server reads.
+#[tokio::test]
+async fn headers_up_to_the_limit_are_read_and_longer_ones_are_431() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let server = Server::start(true).await;
+    let begin = "GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\npadding: ";
+    for (end, status) in [("\r\n\r\n", "HTTP/1.1 200"), ("", "HTTP/1.1 431")] {
+        let padding = "x".repeat(limits::HEADER_BYTES_MAX - begin.len() - end.len());
+        let mut stream = tokio::net::TcpStream::connect(server.at).await.unwrap();
+        stream.write_all(format!("{begin}{padding}{end}").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(status), "{answer}");
+    }
 }
 
 /// Goal: a listener beyond loopback is said wherever somebody may look, and stops nothing.
