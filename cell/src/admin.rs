@@ -70,7 +70,7 @@ async fn check_tier(
     State(state): State<AdminState>,
     JsonBody(document): JsonBody<TierDocument>,
 ) -> Result<StatusCode, HttpProblem> {
-    match state.catalog.check(&document) {
+    match state.catalog.check(&document).await {
         Ok(()) => Ok(StatusCode::NO_CONTENT),
         Err(errors) => Err(HttpProblem(Problem::new(ProblemType::Invalid).errors(errors))),
     }
@@ -105,7 +105,7 @@ async fn put_tier(
     }
     let held = catalog::read(&state.directory).await.map_err(|_| ProblemType::TryAgain)?;
     let before = held.tiers.into_iter().find(|tier| tier.document.name == name);
-    let problems = state.catalog.check(&document).err().unwrap_or_default();
+    let problems = state.catalog.check(&document).await.err().unwrap_or_default();
     if query.dry_run {
         let before = before.map(|tier| tier.document);
         return Ok(axum::Json(serde_json::json!({ "before": before, "after": document, "problems": problems }))

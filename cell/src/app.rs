@@ -3,18 +3,19 @@
 use crate::accounts::{self, Accounts, Dependencies};
 use crate::admin::{self, AdminState};
 use crate::catalog::CatalogFollower;
-use crate::config::{CellConfig, CellSecrets, ClockSetting};
+use crate::config::{CellConfig, CellSecrets};
 use crate::decide::{self, DecideState, Engine};
 use crate::lock::FolderLock;
-use crate::public::{self, PublicSignUp};
+use crate::public::{self, Door, PublicSignUp};
 use anyhow::Context;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::post;
 use cellar_directory::{CellBeat, Documents, PostgresDirectory};
-use cellar_model::Secret;
+use cellar_model::{Scope, Secret};
 use cellar_policy_host::{Host, HostLimits};
 use cellar_quota::{Clock, ClockMode, Quota, QuotaConfig, QuotaMetrics};
-use cellar_server::{HttpMetrics, Keys, QuotaApi};
+use cellar_server::config::ClockSetting;
+use cellar_server::{HttpMetrics, Keys, Plaintext, QuotaApi};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -89,7 +90,8 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
         public: config.public,
     };
     let readiness = readiness(&catalog);
-    let admin = cellar_server::admin_routes(registry, readiness).merge(admin::routes(admin_state));
+    let plaintext = Plaintext::of(&config.listeners());
+    let admin = cellar_server::admin_routes(registry, &plaintext, readiness).merge(admin::routes(admin_state));
     let admin = tokio::spawn(cellar_server::serve_plain(admin_listener, admin, background.clone()));
 
     let engine = Engine { quota: quota.clone(), public: config.public };
@@ -124,10 +126,11 @@ fn public_routes(config: &CellConfig, state: DecideState, accounts: Accounts, ke
     let sign_up = PublicSignUp { accounts: accounts.clone(), region: config.region.clone() };
     let sign_up = OpenApiRouter::new().routes(routes!(public::sign_up)).with_state(sign_up);
     let quota = OpenApiRouter::new().routes(routes!(decide::quota)).with_state(state);
-    let (routes, _openapi) = accounts::public_routes(accounts).merge(sign_up).merge(quota).split_for_parts();
-    routes
-        .layer(DefaultBodyLimit::max(cellar_server::limits::BODY_MAX))
-        .layer(axum::middleware::from_fn_with_state(keys, public::admit))
+    let door = |scopes| axum::middleware::from_fn_with_state(Door { keys: keys.clone(), scopes }, public::admit);
+    let users = accounts::public_routes(accounts).merge(sign_up).layer(door(&[Scope::Users]));
+    let quota = quota.layer(door(&[Scope::Quota, Scope::Users]));
+    let (routes, _openapi) = users.merge(quota).split_for_parts();
+    routes.layer(DefaultBodyLimit::max(cellar_server::limits::BODY_MAX))
 }
 
 fn pool(url: &Secret, max: u32) -> anyhow::Result<PgPool> {

@@ -7,25 +7,45 @@ use cellar_directory::catalog::{self, Catalog};
 use cellar_directory::{Digest, Documents, PolicyEntry};
 use cellar_model::{KeyDocument, Pin, PolicyRef, RevisedTier, Revision, SettingProblem, TierDocument};
 use cellar_policy_host::{Host, Policy};
-use cellar_quota::{Tier, TierSet};
-use std::collections::HashMap;
+use cellar_quota::{Tier, TierCompileError, TierSet};
+use cellar_server::disk;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 
 /// The catalog is read whole this often, changed or not.
 pub(crate) const POLL: Duration = Duration::from_secs(2);
+
+/// Artifacts by digest. None: the host does not let it in, which will not change.
+type Policies = HashMap<Digest, Option<Arc<Policy>>>;
 
 pub(crate) struct CatalogFollower<D> {
     directory: D,
     host: Host,
     folder: PathBuf,
-    /// Loaded artifacts, by digest. Bounded by what the catalog names.
-    policies: Mutex<HashMap<Digest, Arc<Policy>>>,
-    held: Mutex<Catalog>,
+    held: Mutex<Held>,
     tiers: watch::Sender<Arc<TierSet>>,
     keys: watch::Sender<Arc<Vec<KeyDocument>>>,
+}
+
+/// What is known of artifacts is bounded by what the catalog names.
+#[derive(Default)]
+struct Held {
+    in_force: Option<Arc<Catalog>>,
+    /// What the disk has: behind `in_force` while it cannot be written to.
+    on_disk: Option<Arc<Catalog>>,
+    policies: Policies,
+    /// Artifacts that could not be had yet, each poll tries them again; so that it is said once.
+    lacking: HashSet<Digest>,
+}
+
+/// Why an artifact is not there to decide by.
+enum Unloaded {
+    Refused(anyhow::Error),
+    Lacking(anyhow::Error),
 }
 
 impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
@@ -34,7 +54,6 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
             directory,
             host,
             folder,
-            policies: Mutex::default(),
             held: Mutex::default(),
             tiers: watch::Sender::new(Arc::default()),
             keys: watch::Sender::new(Arc::default()),
@@ -60,109 +79,174 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
         }
         let follower = self.clone();
         tokio::spawn(async move {
-            let mut failing = false;
+            let (mut unread, mut unwritten) = (false, false);
             loop {
+                say_once(&mut unwritten, follower.save().await, "the catalog is not on disk; trying again");
                 tokio::time::sleep(POLL).await;
-                match follower.poll().await {
-                    Ok(()) => failing = false,
-                    Err(error) if !failing => {
-                        failing = true;
-                        tracing::warn!(error = %format!("{error:#}"), "the catalog cannot be read; keeping the last one");
-                    }
-                    Err(_) => {}
-                }
+                say_once(&mut unread, follower.poll().await, "the catalog cannot be read; keeping the last one");
             }
         });
     }
 
     async fn poll(&self) -> anyhow::Result<()> {
         let catalog = catalog::read(&self.directory).await?;
-        if self.held.lock().is_ok_and(|held| *held == catalog) {
+        self.adopt(Arc::new(catalog)).await
+    }
+
+    /// Puts `catalog` in force. An artifact that does not load and a tier that cannot be made ready hold
+    /// up nothing else: a bad document must neither take users down nor keep a revoked key alive.
+    async fn adopt(&self, catalog: Arc<Catalog>) -> anyhow::Result<()> {
+        let changed = self.held().in_force.as_ref() != Some(&catalog);
+        if changed {
+            // First, and by themselves: a revocation waits for no compiler.
+            self.keys.send_replace(Arc::new(catalog.keys.clone()));
+        }
+        let came = self.load_missing(&catalog).await;
+        if !changed && !came {
             return Ok(());
         }
-        self.adopt(&catalog).await?;
-        self.to_disk(&catalog)?;
+        let (policies, before) = (self.held().policies.clone(), self.tiers.borrow().clone());
+        let compiled = catalog.clone();
+        let tiers = spawn_blocking(move || make_ready(&compiled, &policies, &before)).await?;
+        self.tiers.send_replace(Arc::new(tiers));
+        tracing::info!(revision = %catalog.revision, tiers = catalog.tiers.len(), "catalog in force");
+        self.held().in_force = Some(catalog);
         Ok(())
     }
 
-    /// Loads what `catalog` names and swaps it in. A tier that cannot be made ready keeps its
-    /// predecessor: a bad document must not take users down.
-    async fn adopt(&self, catalog: &Catalog) -> anyhow::Result<()> {
+    /// Loads what `catalog` names and is not known yet. Whether anything came.
+    async fn load_missing(&self, catalog: &Catalog) -> bool {
+        let mut came = false;
         for entry in &catalog.policies {
-            self.policy(entry).await?;
-        }
-        let before = self.tiers.borrow().clone();
-        let mut tiers = Vec::with_capacity(catalog.tiers.len());
-        for tier in &catalog.tiers {
-            match Tier::compile(tier, |policy| self.resolve(policy, &catalog.policies)) {
-                Ok(ready) => tiers.push(Arc::new(ready)),
-                Err(error) => {
-                    tracing::error!(tier = %tier.document.name, %error, "a tier is not fit; keeping its predecessor");
-                    tiers.extend(before.get(&tier.document.name).cloned());
+            let digest = entry.digest;
+            if self.held().policies.contains_key(&digest) {
+                continue;
+            }
+            let loaded = self.load(entry).await;
+            let mut held = self.held();
+            match loaded {
+                Ok(policy) => {
+                    held.policies.insert(digest, Some(policy));
+                    came = true;
+                }
+                Err(Unloaded::Refused(error)) => {
+                    held.policies.insert(digest, None);
+                    came = true;
+                    say_unloaded(entry, &error, "a policy's artifact is not let in");
+                }
+                Err(Unloaded::Lacking(error)) => {
+                    if held.lacking.insert(digest) {
+                        say_unloaded(entry, &error, "a policy's artifact cannot be had yet; trying again");
+                    }
                 }
             }
         }
-        self.tiers.send_replace(Arc::new(TierSet::new(catalog.revision, tiers)));
-        self.keys.send_replace(Arc::new(catalog.keys.clone()));
-        if let Ok(mut held) = self.held.lock() {
-            *held = catalog.clone();
+        came
+    }
+
+    /// One artifact, from disk or the directory, checked against its digest and compiled.
+    async fn load(&self, entry: &PolicyEntry) -> Result<Arc<Policy>, Unloaded> {
+        let bytes = self.artifact(entry).await.map_err(Unloaded::Lacking)?;
+        let host = self.host.clone();
+        // Some 20 ms of work: not on a thread that serves.
+        match spawn_blocking(move || host.load(&bytes)).await {
+            Ok(Ok(policy)) => Ok(policy),
+            Ok(Err(error)) => Err(Unloaded::Refused(error.into())),
+            Err(panicked) => Err(Unloaded::Refused(panicked.into())),
         }
-        tracing::info!(revision = %catalog.revision, tiers = catalog.tiers.len(), "catalog in force");
-        Ok(())
+    }
+
+    async fn artifact(&self, entry: &PolicyEntry) -> anyhow::Result<Vec<u8>> {
+        let digest = entry.digest;
+        let path = self.folder.join("artifacts").join(digest.to_string().replace(':', "-"));
+        let read = path.clone();
+        let kept = spawn_blocking(move || std::fs::read(read).ok().filter(|bytes| Digest::of(bytes) == digest));
+        if let Some(bytes) = kept.await? {
+            return Ok(bytes);
+        }
+        let bytes = catalog::artifact(&self.directory, &digest).await?.context("the directory does not have it")?;
+        let (bytes, written) = spawn_blocking(move || {
+            let written = disk::write_atomically(&path, &bytes);
+            (bytes, written)
+        })
+        .await?;
+        if let Err(error) = written {
+            // It decides all the same; a start without the directory will miss it.
+            tracing::warn!(policy = %entry.name, version = entry.version, %error, "an artifact is not on disk");
+        }
+        Ok(bytes)
     }
 
     /// Whether `document` could be put in force, with all that is wrong with it.
-    pub(crate) fn check(&self, document: &TierDocument) -> Result<(), Vec<SettingProblem>> {
+    pub(crate) async fn check(&self, document: &TierDocument) -> Result<(), Vec<SettingProblem>> {
         document.validate().map_err(|error| error.problems)?;
-        let policies = self.held.lock().map(|held| held.policies.clone()).unwrap_or_default();
-        let tier = RevisedTier { revision: Revision(0), document: document.clone() };
-        Tier::compile(&tier, |policy| self.resolve(policy, &policies)).map(|_| ()).map_err(|error| error.problems)
-    }
-
-    fn resolve(&self, policy: &PolicyRef, entries: &[PolicyEntry]) -> Option<Arc<Policy>> {
-        let named = entries.iter().filter(|entry| entry.name == policy.name);
-        let entry = match &policy.pin {
-            Pin::Digest(digest) => named.into_iter().find(|entry| entry.digest.0 == *digest),
-            Pin::Major(major) => named.filter(|entry| version(entry)[0] == *major).max_by_key(|entry| version(entry)),
-        }?;
-        self.policies.lock().ok()?.get(&entry.digest).cloned()
-    }
-
-    /// Loads an artifact once: from memory, disk, or the directory, checked against its digest.
-    async fn policy(&self, entry: &PolicyEntry) -> anyhow::Result<()> {
-        if self.policies.lock().is_ok_and(|held| held.contains_key(&entry.digest)) {
-            return Ok(());
-        }
-        let path = self.artifact_path(&entry.digest);
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) if Digest::of(&bytes) == entry.digest => bytes,
-            _ => {
-                let bytes = catalog::artifact(&self.directory, &entry.digest).await?;
-                let bytes =
-                    bytes.with_context(|| format!("the artifact of {}@{} is missing", entry.name, entry.version))?;
-                write_atomically(&path, &bytes)?;
-                bytes
-            }
+        let (catalog, policies) = {
+            let held = self.held();
+            (held.in_force.clone().unwrap_or_default(), held.policies.clone())
         };
-        let policy = self.host.load(&bytes).with_context(|| format!("policy {}@{}", entry.name, entry.version))?;
-        if let Ok(mut held) = self.policies.lock() {
-            held.insert(entry.digest, policy);
+        let tier = RevisedTier { revision: Revision(0), document: document.clone() };
+        let compiled = spawn_blocking(move || compile(&tier, &catalog.policies, &policies).map(|_| ()));
+        match compiled.await {
+            Ok(compiled) => compiled.map_err(|error| error.problems),
+            Err(_) => Err(vec![SettingProblem::new("", "a policy broke over these settings")]),
         }
+    }
+
+    /// Writes the catalog in force, unless the disk has it.
+    async fn save(&self) -> anyhow::Result<()> {
+        let (in_force, on_disk) = {
+            let held = self.held();
+            (held.in_force.clone(), held.on_disk.clone())
+        };
+        let Some(catalog) = in_force.filter(|catalog| on_disk.as_ref() != Some(catalog)) else { return Ok(()) };
+        let (written, path) = (catalog.clone(), self.folder.join("catalog.json"));
+        spawn_blocking(move || anyhow::Ok(disk::write_atomically(&path, &serde_json::to_vec(&*written)?)?)).await??;
+        self.held().on_disk = Some(catalog);
         Ok(())
-    }
-
-    fn artifact_path(&self, digest: &Digest) -> PathBuf {
-        self.folder.join("artifacts").join(digest.to_string().replace(':', "-"))
-    }
-
-    fn to_disk(&self, catalog: &Catalog) -> anyhow::Result<()> {
-        write_atomically(&self.folder.join("catalog.json"), &serde_json::to_vec(catalog)?)
     }
 
     async fn read_disk(&self) -> anyhow::Result<()> {
         let bytes = std::fs::read(self.folder.join("catalog.json"))?;
-        self.adopt(&serde_json::from_slice(&bytes)?).await
+        let catalog: Arc<Catalog> = Arc::new(serde_json::from_slice(&bytes)?);
+        self.held().on_disk = Some(catalog.clone());
+        self.adopt(catalog).await
     }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        // Nothing that holds it can panic half way.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All tiers of `catalog`. One that is not fit keeps its predecessor.
+fn make_ready(catalog: &Catalog, policies: &Policies, before: &TierSet) -> TierSet {
+    let mut tiers = Vec::with_capacity(catalog.tiers.len());
+    for tier in &catalog.tiers {
+        match compile(tier, &catalog.policies, policies) {
+            Ok(ready) => tiers.push(Arc::new(ready)),
+            Err(error) => {
+                tracing::error!(tier = %tier.document.name, %error, "a tier is not fit; keeping its predecessor");
+                tiers.extend(before.get(&tier.document.name).cloned());
+            }
+        }
+    }
+    TierSet::new(catalog.revision, tiers)
+}
+
+fn compile(tier: &RevisedTier, entries: &[PolicyEntry], policies: &Policies) -> Result<Tier, TierCompileError> {
+    Tier::compile(tier, |policy| resolve(policy, entries, policies))
+}
+
+/// What a tier's reference means: the newest version of its major that the host lets in. So a cell that
+/// starts beside a bad version decides by the same as one that was running when it came.
+fn resolve(policy: &PolicyRef, entries: &[PolicyEntry], policies: &Policies) -> Option<Arc<Policy>> {
+    let refused = |entry: &PolicyEntry| matches!(policies.get(&entry.digest), Some(None));
+    let mut named = entries.iter().filter(|entry| entry.name == policy.name && !refused(entry));
+    let entry = match &policy.pin {
+        Pin::Digest(digest) => named.find(|entry| entry.digest.0 == *digest),
+        Pin::Major(major) => named.filter(|entry| version(entry)[0] == *major).max_by_key(|entry| version(entry)),
+    }?;
+    policies.get(&entry.digest)?.clone()
 }
 
 /// `a.b.c` as numbers; what is no number counts as 0.
@@ -171,15 +255,19 @@ fn version(entry: &PolicyEntry) -> [u64; 3] {
     std::array::from_fn(|_| parts.next().unwrap_or(0))
 }
 
-/// Written beside and renamed: a crash leaves the old file or the new one.
-fn write_atomically(path: &std::path::Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let write = || -> std::io::Result<()> {
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        let beside = path.with_extension("new");
-        std::fs::write(&beside, bytes)?;
-        std::fs::rename(&beside, path)
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
+fn say_unloaded(entry: &PolicyEntry, error: &anyhow::Error, what: &str) {
+    let error = format!("{error:#}");
+    tracing::error!(policy = %entry.name, version = entry.version, digest = %entry.digest, error, "{what}");
 }
+
+/// Logs the first of failures in a row.
+fn say_once(failing: &mut bool, outcome: anyhow::Result<()>, what: &str) {
+    match outcome {
+        Ok(()) => *failing = false,
+        Err(error) if !std::mem::replace(failing, true) => tracing::warn!(error = %format!("{error:#}"), "{what}"),
+        Err(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

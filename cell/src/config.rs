@@ -1,6 +1,7 @@
 //! `cell.toml`, as written by an operator. A key nobody reads is a typo, so unknown keys stop us.
 
 use cellar_model::{CellName, Incarnation, RegionName, Secret};
+use cellar_server::config::{ClockSetting, check_listeners};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -53,15 +54,6 @@ pub(crate) struct CellConfig {
     pub(crate) log_json: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum ClockSetting {
-    #[default]
-    Wall,
-    /// Takes `at_us` from callers. Loopback only: whoever sets the time sets the quota.
-    Virtual,
-}
-
 fn first() -> Incarnation {
     Incarnation(1)
 }
@@ -99,16 +91,12 @@ impl CellConfig {
     fn validate(&self) -> anyhow::Result<()> {
         anyhow::ensure!((1..=1024).contains(&self.shards), "shards must be 1 to 1024");
         anyhow::ensure!((1..=64).contains(&self.worker_threads), "worker_threads must be 1 to 64");
-        let loopback = self.listen.ip().is_loopback() && self.admin_listen.ip().is_loopback();
-        anyhow::ensure!(
-            loopback || self.allow_plaintext,
-            "a listener beyond loopback needs TLS, or allow_plaintext = true"
-        );
-        anyhow::ensure!(
-            self.clock == ClockSetting::Wall || loopback,
-            "clock = \"virtual\" is for loopback only: whoever sets the time sets the quota"
-        );
+        check_listeners(&self.listeners(), self.allow_plaintext, self.clock)?;
         Ok(())
+    }
+
+    pub(crate) fn listeners(&self) -> [SocketAddr; 2] {
+        [self.listen, self.admin_listen]
     }
 
     pub(crate) fn secrets(&self) -> anyhow::Result<CellSecrets> {

@@ -6,23 +6,29 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use cellar_model::wire::{PlacedSignUp, SignUpBody};
 use cellar_model::{DeadlineMs, KeyName, Problem, ProblemType, RegionName, Scope, UserId, header};
-use cellar_server::{HttpProblem, JsonBody, Keys, front, idempotency_key};
+use cellar_server::{HttpProblem, JsonBody, Keys, front, idempotency_key, sign_up_intent};
 use http::{HeaderMap, StatusCode};
-use sha2::{Digest, Sha256};
+
+/// What a request needs to come in.
+#[derive(Clone)]
+pub(crate) struct Door {
+    pub(crate) keys: Keys,
+    /// A key needs one of these; a session speaks for itself.
+    pub(crate) scopes: &'static [Scope],
+}
 
 /// Checks the credential and writes our headers; a log-in by password comes without one.
-pub(crate) async fn admit(State(keys): State<Keys>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn admit(State(door): State<Door>, mut request: Request, next: Next) -> Response {
     let log_in = request.uri().path() == "/v1/sessions" && request.method() == http::Method::POST;
     if log_in && !request.headers().contains_key(http::header::AUTHORIZATION) {
         front::strip(request.headers_mut());
         return next.run(request).await;
     }
-    match front::admit(&keys, request.headers_mut(), DeadlineMs::STANDARD) {
+    match front::admit(&door.keys, request.headers_mut(), DeadlineMs::STANDARD) {
         Ok(admitted) => {
-            if let cellar_server::Caller::Service { .. } | cellar_server::Caller::Operator { .. } = admitted.caller
-                && let Err(problem) = admitted.caller.require(Scope::Users)
-            {
-                return HttpProblem(problem).into_response();
+            let session = matches!(admitted.caller, cellar_server::Caller::Session { .. });
+            if !session && !door.scopes.iter().any(|scope| admitted.caller.require(*scope).is_ok()) {
+                return HttpProblem(Problem::new(ProblemType::Forbidden)).into_response();
             }
             next.run(request).await
         }
@@ -54,23 +60,15 @@ pub(crate) async fn sign_up(
             .detail(format!("this cell serves {} only", state.region))
             .into());
     }
-    let caller = headers.get(header::CALLER).and_then(|name| name.to_str().ok()?.parse().ok());
+    // The door has written it.
+    let by = headers.get(header::CALLER).and_then(|name| KeyName::new(name.to_str().ok()?).ok());
+    let by = by.ok_or(ProblemType::Unauthorized)?;
     let placed = PlacedSignUp {
         user_id: body.user_id.clone().unwrap_or_else(|| UserId::mint(&state.region, uuid::Uuid::now_v7().as_u128())),
         region: state.region.clone(),
-        intent: intent(caller.as_ref(), idempotency_key(&headers)?.as_deref()),
+        intent: sign_up_intent(&by, idempotency_key(&headers)?.as_deref()),
         body,
     };
     let signed_up = state.accounts.sign_up(placed).await?;
     Ok((StatusCode::CREATED, axum::Json(signed_up)).into_response())
-}
-
-/// The same for a repeat under the same key, random without one.
-fn intent(caller: Option<&KeyName>, key: Option<&str>) -> String {
-    let Some(key) = key else { return hex::encode(rand::random::<[u8; 16]>()) };
-    let mut hash = Sha256::new();
-    hash.update(caller.map_or("", KeyName::as_str));
-    hash.update([0]);
-    hash.update(key);
-    hex::encode(&hash.finalize()[..16])
 }

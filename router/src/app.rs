@@ -1,14 +1,15 @@
 //! The router put together: every dependency, every listener.
 
 use crate::admin::{self, AdminState};
-use crate::config::{ClockSetting, RouterConfig};
+use crate::config::RouterConfig;
 use crate::disk;
 use crate::follow::Follower;
 use crate::forward::{self, Forwarder, Front, Requests};
 use crate::metrics::RouterMetrics;
 use crate::route::Routing;
 use cellar_directory::PostgresDirectory;
-use cellar_server::{HttpMetrics, Keys, QuotaApi};
+use cellar_server::config::ClockSetting;
+use cellar_server::{HttpMetrics, Keys, Plaintext, QuotaApi};
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -37,7 +38,8 @@ pub(crate) async fn run(config: RouterConfig) -> anyhow::Result<()> {
 
     let admin_state = AdminState { directory, routing: routing.clone(), keys: keys.clone() };
     let readiness = move || follower.reasons();
-    let admin = cellar_server::admin_routes(registry, readiness).merge(admin::routes(admin_state));
+    let plaintext = Plaintext::of(&config.listeners());
+    let admin = cellar_server::admin_routes(registry, &plaintext, readiness).merge(admin::routes(admin_state));
     let admin = tokio::spawn(cellar_server::serve_plain(admin_listener, admin, background.clone()));
 
     let forwarder = Forwarder::new(routing.clone(), config.clock == ClockSetting::Virtual);

@@ -1,21 +1,7 @@
-//! Files of the data folder: read whole, written whole.
+//! The data folder, and files in it that are read whole.
 
 use anyhow::Context;
-use std::io::Write;
 use std::path::Path;
-
-/// Written beside and renamed: a crash leaves the old file or the new one.
-pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let write = || -> std::io::Result<()> {
-        let beside = path.with_extension("new");
-        let mut file = std::fs::File::create(&beside)?;
-        file.write_all(bytes)?;
-        // Else a machine that loses power may keep the new name and not the bytes.
-        file.sync_all()?;
-        std::fs::rename(&beside, path)
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
-}
 
 /// The file's bytes; none if there is no such file.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {

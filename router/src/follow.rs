@@ -9,6 +9,7 @@ use cellar_directory::catalog::{self, Catalog};
 use cellar_directory::{Documents, PostgresDirectory};
 use cellar_model::{Revision, Topology};
 use cellar_server::Keys;
+use cellar_server::disk::write_atomically;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -29,18 +30,31 @@ pub(crate) struct Follower {
     held: Mutex<Held>,
 }
 
+/// What is on disk is remembered apart from what is in force, which it is behind while the disk cannot
+/// be written to.
 struct Held {
-    catalog: Option<Catalog>,
+    catalog: Option<Arc<Catalog>>,
+    catalog_on_disk: Option<Arc<Catalog>>,
+    topology_on_disk: Option<Revision>,
     /// When both were last read.
     read_at: Instant,
     /// The last topology that was not taken, so that it is said once.
     refused: Option<Revision>,
-    failing: bool,
+    unread: bool,
+    unwritten: bool,
 }
 
 impl Follower {
     pub(crate) fn new(directory: PostgresDirectory, routing: Arc<Routing>, keys: Keys, folder: PathBuf) -> Arc<Self> {
-        let held = Held { catalog: None, read_at: Instant::now(), refused: None, failing: false };
+        let held = Held {
+            catalog: None,
+            catalog_on_disk: None,
+            topology_on_disk: None,
+            read_at: Instant::now(),
+            refused: None,
+            unread: false,
+            unwritten: false,
+        };
         Arc::new(Self { directory, routing, keys, folder, held: Mutex::new(held) })
     }
 
@@ -88,65 +102,96 @@ impl Follower {
 
     async fn poll(&self) {
         let read = self.read().await;
+        let written = self.save().await;
         let mut held = self.held();
-        match read {
-            Ok(()) => {
-                held.read_at = Instant::now();
-                held.failing = false;
-            }
+        if read.is_ok() {
+            held.read_at = Instant::now();
+        }
+        say_once(&mut held.unread, read, "the directory cannot be followed; keeping what is held");
+        say_once(&mut held.unwritten, written, "what is in force is not on disk; trying again");
+    }
+
+    async fn read(&self) -> anyhow::Result<()> {
+        let topology = self.directory.read_topology().await?.context("the directory has no topology yet")?;
+        self.take_topology(topology);
+        let catalog = Arc::new(catalog::read(&self.directory).await?);
+        if self.held().catalog.as_ref() != Some(&catalog) {
+            self.take_catalog(catalog);
+        }
+        Ok(())
+    }
+
+    /// One that may not follow the held one is refused, loudly, and the held one kept: that is no
+    /// reason not to read the catalog.
+    fn take_topology(&self, topology: Topology) {
+        let before = self.routing.map();
+        if before.as_ref().is_some_and(|before| before.topology == topology) {
+            return;
+        }
+        let revision = topology.revision;
+        match self.routing.adopt(topology) {
+            Ok(()) => tracing::info!(%revision, "topology in force"),
             Err(error) => {
-                if !std::mem::replace(&mut held.failing, true) {
-                    tracing::warn!(
-                        error = format!("{error:#}"),
-                        "the directory cannot be followed; keeping what is held"
-                    );
+                if self.held().refused.replace(revision) != Some(revision) {
+                    tracing::error!(%revision, %error, "a topology is refused; routing by the one held");
                 }
             }
         }
     }
 
-    async fn read(&self) -> anyhow::Result<()> {
-        let topology = self.directory.read_topology().await?.context("the directory has no topology yet")?;
-        self.take_topology(topology)?;
-        let catalog = catalog::read(&self.directory).await?;
-        if self.held().catalog.as_ref() == Some(&catalog) {
-            return Ok(());
-        }
-        let bytes = serde_json::to_vec(&catalog)?;
-        self.take_catalog(catalog);
-        disk::write_atomically(&self.folder.join("catalog.json"), &bytes)
-    }
-
-    /// One that may not follow the held one is refused, loudly, and the held one kept: that is no
-    /// reason not to read the catalog.
-    fn take_topology(&self, topology: Topology) -> anyhow::Result<()> {
-        let before = self.routing.map();
-        if before.as_ref().is_some_and(|before| before.topology == topology) {
-            return Ok(());
-        }
-        let (revision, bytes) = (topology.revision, serde_json::to_vec(&topology)?);
-        if let Err(error) = self.routing.adopt(topology) {
-            if self.held().refused.replace(revision) != Some(revision) {
-                tracing::error!(%revision, %error, "a topology is refused; routing by the one held");
-            }
-            return Ok(());
-        }
-        tracing::info!(%revision, "topology in force");
-        disk::write_atomically(&self.folder.join("topology.json"), &bytes)
-    }
-
-    fn take_catalog(&self, catalog: Catalog) {
+    fn take_catalog(&self, catalog: Arc<Catalog>) {
         self.keys.replace(&catalog.keys);
         tracing::info!(revision = %catalog.revision, keys = catalog.keys.len(), "catalog in force");
         self.held().catalog = Some(catalog);
     }
 
+    /// Writes what is in force, unless the disk has it.
+    async fn save(&self) -> anyhow::Result<()> {
+        // One of them that cannot be written keeps the other from nothing.
+        let topology = self.save_topology().await;
+        self.save_catalog().await.and(topology)
+    }
+
+    async fn save_topology(&self) -> anyhow::Result<()> {
+        let Some(map) = self.routing.map() else { return Ok(()) };
+        // A router never holds two topologies of one revision.
+        let revision = map.topology.revision;
+        if self.held().topology_on_disk == Some(revision) {
+            return Ok(());
+        }
+        self.write("topology.json", serde_json::to_vec(&map.topology)?).await?;
+        self.held().topology_on_disk = Some(revision);
+        Ok(())
+    }
+
+    async fn save_catalog(&self) -> anyhow::Result<()> {
+        let (in_force, on_disk) = {
+            let held = self.held();
+            (held.catalog.clone(), held.catalog_on_disk.clone())
+        };
+        let Some(catalog) = in_force.filter(|catalog| on_disk.as_ref() != Some(catalog)) else { return Ok(()) };
+        self.write("catalog.json", serde_json::to_vec(&*catalog)?).await?;
+        self.held().catalog_on_disk = Some(catalog);
+        Ok(())
+    }
+
+    async fn write(&self, name: &str, bytes: Vec<u8>) -> anyhow::Result<()> {
+        let path = self.folder.join(name);
+        // A disk takes its time: not on a thread that serves.
+        Ok(tokio::task::spawn_blocking(move || write_atomically(&path, &bytes)).await??)
+    }
+
     fn read_disk(&self) -> anyhow::Result<()> {
         if let Some(bytes) = disk::read(&self.folder.join("topology.json"))? {
-            self.routing.adopt(serde_json::from_slice(&bytes).context("topology.json")?)?;
+            let topology: Topology = serde_json::from_slice(&bytes).context("topology.json")?;
+            let revision = topology.revision;
+            self.routing.adopt(topology)?;
+            self.held().topology_on_disk = Some(revision);
         }
         if let Some(bytes) = disk::read(&self.folder.join("catalog.json"))? {
-            self.take_catalog(serde_json::from_slice(&bytes).context("catalog.json")?);
+            let catalog: Arc<Catalog> = Arc::new(serde_json::from_slice(&bytes).context("catalog.json")?);
+            self.take_catalog(catalog.clone());
+            self.held().catalog_on_disk = Some(catalog);
         }
         Ok(())
     }
@@ -154,6 +199,15 @@ impl Follower {
     fn held(&self) -> MutexGuard<'_, Held> {
         // Nothing that holds it can panic half way.
         self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// Logs the first of failures in a row.
+fn say_once(failing: &mut bool, outcome: anyhow::Result<()>, what: &str) {
+    match outcome {
+        Ok(()) => *failing = false,
+        Err(error) if !std::mem::replace(failing, true) => tracing::warn!(error = format!("{error:#}"), "{what}"),
+        Err(_) => {}
     }
 }
 
@@ -181,30 +235,54 @@ mod tests {
         Follower::new(directory, routing, keys, folder.to_owned())
     }
 
+    fn topology(revision: u64) -> Topology {
+        Topology { revision: Revision(revision), ..stub::topology(&[("eu-1", "http://127.0.0.1:1".into())]) }
+    }
+
     #[tokio::test]
     async fn a_router_starts_from_disk_when_the_directory_is_away() {
         let folder = tempfile::tempdir().unwrap();
         let follower = follower(folder.path());
         assert_eq!(follower.reasons().len(), 2);
-        follower.take_topology(stub::topology(&[("eu-1", "http://127.0.0.1:1".into())])).unwrap();
-        let catalog = serde_json::to_vec(&Catalog::default()).unwrap();
-        std::fs::write(folder.path().join("catalog.json"), catalog).unwrap();
+        follower.take_topology(topology(1));
+        follower.take_catalog(Arc::default());
+        follower.save().await.unwrap();
 
         let again = self::follower(folder.path());
         again.start(CancellationToken::new()).await;
         assert!(again.reasons().is_empty(), "{:?}", again.reasons());
     }
 
+    /// Goal: what is in force and not on disk gets there once the disk takes it.
+    #[tokio::test]
+    async fn what_failed_to_reach_the_disk_is_written_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let follower = follower(folder.path());
+        follower.take_topology(topology(1));
+        follower.take_catalog(Arc::default());
+        // No file can take the place of a folder.
+        let in_the_way = ["topology.json", "catalog.json"].map(|name| folder.path().join(name));
+        in_the_way.iter().for_each(|path| std::fs::create_dir(path).unwrap());
+        assert!(follower.save().await.is_err());
+        in_the_way.iter().for_each(|path| std::fs::remove_dir(path).unwrap());
+        follower.save().await.unwrap();
+        assert!(in_the_way.iter().all(|path| path.is_file()));
+
+        // And one that is there is not written again.
+        in_the_way.iter().for_each(|path| std::fs::remove_file(path).unwrap());
+        follower.save().await.unwrap();
+        assert!(!in_the_way.iter().any(|path| path.exists()));
+        follower.take_topology(topology(2));
+        follower.save().await.unwrap();
+        assert!(in_the_way[0].is_file() && !in_the_way[1].exists());
+    }
+
     #[tokio::test]
     async fn a_topology_that_goes_back_is_refused_and_the_held_one_kept() {
         let folder = tempfile::tempdir().unwrap();
         let follower = follower(folder.path());
-        let mut held = stub::topology(&[("eu-1", "http://127.0.0.1:1".into())]);
-        held.revision = Revision(5);
-        follower.take_topology(held.clone()).unwrap();
-        let mut older = held.clone();
-        older.revision = Revision(4);
-        follower.take_topology(older).unwrap();
-        assert_eq!(follower.routing.map().unwrap().topology, held);
+        follower.take_topology(topology(5));
+        follower.take_topology(topology(4));
+        assert_eq!(follower.routing.map().unwrap().topology, topology(5));
     }
 }

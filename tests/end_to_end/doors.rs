@@ -1,34 +1,158 @@
 //! Credentials and verdict-to-HTTP stand once: a router and a public cell answer the same.
 
 use crate::support::{T0, World};
-use serde_json::json;
+use cellar_devstack::Stack;
+use cellar_directory::{PostgresDirectory, catalog};
+use cellar_model::wire::SignUpBody;
+use cellar_model::{ApiKey, KeyDocument, KeyKind, KeyName, Scope, Secret, UserId};
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What of an answer is compared: its status, its headers but for times and connection, its body.
+type Given = (u16, [Option<String>; 7], String);
+
+const COMPARED: [&str; 7] = [
+    "content-type",
+    "ratelimit",
+    "ratelimit-policy",
+    "retry-after",
+    "x-should-retry",
+    "idempotency-replayed",
+    "cellar-degraded",
+];
+
+async fn given(request: RequestBuilder) -> Given {
+    let response = request.send().await.unwrap();
+    let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+    (response.status().as_u16(), COMPARED.map(header), response.text().await.unwrap())
+}
+
+/// A world with two users and a key that may ask about quotas, and nothing else.
+struct Doors {
+    world: World,
+    quota_key: String,
+    http: reqwest::Client,
+}
+
+impl Doors {
+    async fn open(arguments: &[&str]) -> Doors {
+        // Admissions of such a Redis say what they are worth: one more header to compare.
+        let world = World::up(&[arguments, &["--clock", "virtual", "--fsync", "everysec"]].concat());
+        let quota_key = put_quota_key(&world).await;
+        // A catalog is read whole: where this tier is in force, so is the key.
+        world.bucket_tier("bucket", 1_000).await;
+        for (user, tier) in [("same", "free"), ("other", "bucket")] {
+            let body = SignUpBody {
+                email: format!("{user}@example.org"),
+                name: None,
+                password: None,
+                tier: tier.parse().unwrap(),
+                region: None,
+                user_id: Some(UserId::new(user).unwrap()),
+            };
+            world.client.sign_up(&body, None).await.unwrap();
+        }
+        let doors = Doors { world, quota_key, http: reqwest::Client::new() };
+        // A router reads it in its own time.
+        let until = Instant::now() + Duration::from_secs(20);
+        while doors.quota(&doors.quota_key, Some("other")).await.0 == 401 {
+            assert!(Instant::now() < until, "the key does not come into force");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        doors
+    }
+
+    async fn get(&self, path: &str, key: &str, user: Option<&str>) -> Given {
+        let request = self.http.get(format!("{}{path}", self.world.urls[0])).bearer_auth(key);
+        given(match user {
+            Some(user) => request.header("cellar-user", user),
+            None => request,
+        })
+        .await
+    }
+
+    /// What is left, in wall time: only that there is a `RateLimit` can be compared.
+    async fn quota(&self, key: &str, user: Option<&str>) -> Given {
+        let (status, mut headers, body) = self.get("/v1/user/quota", key, user).await;
+        headers[1] = headers[1].take().map(|_| "in wall time".to_owned());
+        (status, headers, body)
+    }
+
+    async fn post(&self, what: &str, idempotency_key: Option<&str>, body: Value) -> Given {
+        let url = format!("{}/v1/internal/quota/{what}", self.world.urls[0]);
+        let request = self.http.request(Method::POST, url).bearer_auth(&self.world.service_key).body(body.to_string());
+        given(match idempotency_key {
+            Some(key) => request.header("idempotency-key", key),
+            None => request,
+        })
+        .await
+    }
+}
+
+async fn put_quota_key(world: &World) -> String {
+    let stack = Stack::open(world.cellctl.stack()).unwrap();
+    let directory = PostgresDirectory::connect(&Secret::new(stack.state().directory_url.clone()), 1).await.unwrap();
+    let key = ApiKey::generate(KeyKind::Service, &mut rand::rng());
+    let document = KeyDocument {
+        name: KeyName::new("gateway").unwrap(),
+        kind: KeyKind::Service,
+        hash: key.hash(),
+        scopes: vec![Scope::Quota],
+        auto_enrol: None,
+        revoked: false,
+    };
+    catalog::put_key(&directory, &document).await.unwrap();
+    key.reveal().to_owned()
+}
 
 /// Goal: the same questions get the same answers, byte for byte, with and without a router.
-/// Method: a fresh stack of each kind, a fresh user in each, the same requests in the same virtual time.
+/// Method: a fresh stack of each kind, the same users in each, the same requests in the same virtual time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_router_and_a_public_cell_give_the_same_answers_byte_for_byte() {
-    let worlds = [World::cell(), World::up(&["up", "--regions", "1", "--cells", "1", "--clock", "virtual"])];
     let mut answers = Vec::new();
-    for world in &worlds {
-        let user = world.user("same@example.org", "free").await;
-        let http = reqwest::Client::new();
-        let url = format!("{}/v1/internal/quota/consume", world.urls[0]);
-        let mut given = Vec::new();
-        for body in [
-            json!({"user_id": user, "cost": 20_000, "at_us": T0}),
-            json!({"user_id": user, "cost": 1, "at_us": T0}),
-            json!({"user_id": user, "cost": {"apples": 1}, "at_us": T0}),
-            json!({"user_id": user, "cost": 20_001, "at_us": T0}),
-            json!({"user_id": "nobody", "cost": 1, "at_us": T0}),
-            json!({"user_id": user, "cost": -1}),
-        ] {
-            let response = http.post(&url).bearer_auth(&world.service_key).body(body.to_string()).send().await.unwrap();
-            let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
-            let fields = ["content-type", "ratelimit", "ratelimit-policy", "retry-after", "x-should-retry"].map(header);
-            given.push((response.status().as_u16(), fields, response.text().await.unwrap()));
-        }
-        answers.push(given);
+    for kind in [&["cell", "up"][..], &["up", "--regions", "1", "--cells", "1"]] {
+        let doors = Doors::open(kind).await;
+        let consume = async |key: Option<&str>, cost: Value| {
+            doors.post("consume", key, json!({"user_id": "same", "cost": cost, "at_us": T0})).await
+        };
+        let batch = json!({"checks": [
+            {"user_id": "other", "cost": 3, "at_us": T0},
+            {"user_id": "nobody", "cost": 1, "at_us": T0},
+            {"user_id": "other", "cost": {"apples": 1}, "at_us": T0},
+            {"user_id": "same", "cost": 1, "at_us": T0},
+        ]});
+        let key = &doors.quota_key;
+        answers.push([
+            consume(Some("k"), json!(5)).await,
+            consume(Some("k"), json!(5)).await,
+            consume(Some("k"), json!(6)).await,
+            consume(None, json!(19_995)).await,
+            consume(None, json!(1)).await,
+            consume(None, json!({"apples": 1})).await,
+            consume(None, json!(20_001)).await,
+            doors.post("consume", None, json!({"user_id": "nobody", "cost": 1, "at_us": T0})).await,
+            doors.post("consume", None, json!({"user_id": "same", "cost": -1})).await,
+            doors.post("batch", Some("b"), batch.clone()).await,
+            doors.post("batch", Some("b"), batch).await,
+            doors.quota(key, Some("other")).await,
+            doors.quota(key, Some("nobody")).await,
+            doors.quota(key, None).await,
+            doors.get("/v1/user/profile", key, Some("other")).await,
+            doors.quota("csk_junk", Some("other")).await,
+        ]);
     }
-    assert_eq!(answers[0].iter().map(|answer| answer.0).collect::<Vec<_>>(), [200, 429, 422, 422, 404, 422]);
-    assert_eq!(answers[0], answers[1]);
+    let [cell, router] = [&answers[0], &answers[1]];
+    for (n, (cell, router)) in cell.iter().zip(router).enumerate() {
+        assert_eq!(cell, router, "request {n}");
+    }
+    let statuses = cell.each_ref().map(|answer| answer.0);
+    assert_eq!(statuses, [200, 200, 422, 200, 429, 422, 422, 404, 422, 200, 200, 200, 404, 422, 403, 401]);
+    let [first, again] = [&cell[0], &cell[1]];
+    assert_eq!((&first.1[5], again.1[5].as_deref(), &first.2), (&None, Some("true"), &again.2));
+    assert_eq!(first.1[6].as_deref(), Some("unsafe-ack"));
+    let results: Value = serde_json::from_str(&cell[10].2).unwrap();
+    let statuses: Vec<&Value> = results["results"].as_array().unwrap().iter().map(|item| &item["status"]).collect();
+    assert_eq!(statuses, [200, 404, 422, 429]);
 }

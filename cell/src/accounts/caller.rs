@@ -69,13 +69,7 @@ fn presented(headers: &HeaderMap) -> Result<PresentedSession, AccountsError> {
     let wrong = || malformed(header::SESSION);
     let (id, digits) = text(headers, header::SESSION)?.and_then(|value| value.split_once(' ')).ok_or_else(wrong)?;
     let mut hash = [0; 32];
-    if digits.len() != 64 {
-        return Err(wrong());
-    }
-    for (byte, pair) in hash.iter_mut().zip(digits.as_bytes().chunks(2)) {
-        let pair = std::str::from_utf8(pair).map_err(|_| wrong())?;
-        *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
-    }
+    hex::decode_to_slice(digits, &mut hash).map_err(|_| wrong())?;
     let id = SessionId::new(id).map_err(|_| wrong())?;
     Ok(PresentedSession { id, hash })
 }

@@ -1,6 +1,7 @@
 //! Log-in: who they are, then a session of theirs.
 
 use super::caller::Caller;
+use super::change::to_the_end;
 use super::passwords::PASSWORD_BYTES_MAX;
 use super::{Accounts, AccountsError, statements};
 use cellar_directory::{ClaimState, Claims, Email};
@@ -118,11 +119,17 @@ impl Accounts {
             session: SessionId::mint(rand::random()),
             secret: SessionSecret::generate(&mut rand::rng()),
         };
-        let (expires_at, made_room) = self.insert_session(&token, &verified, device).await?;
-        if made_room {
-            // One of those that went may have been in force.
-            self.changed(&token.user).await;
-        }
+        let (accounts, device) = (self.clone(), device.clone());
+        let opened = to_the_end(async move {
+            let inserted = accounts.insert_session(&token, &verified, &device).await;
+            // One of those that made room may have been in force; without an answer they may be gone.
+            if matches!(inserted, Ok((_, true)) | Err(AccountsError::Postgres(_))) {
+                accounts.changed(&token.user).await;
+            }
+            let (expires_at, _) = inserted?;
+            Ok((token, expires_at))
+        });
+        let (token, expires_at) = opened.await?;
         Ok(LoggedIn {
             session_token: token.sign(&self.0.given.mac_keys),
             session_id: token.session.as_str().to_owned(),

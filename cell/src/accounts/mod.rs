@@ -7,6 +7,7 @@
 mod activity;
 mod cache;
 mod caller;
+mod change;
 mod error;
 mod etag;
 mod generations;

@@ -22,13 +22,16 @@ impl Accounts {
         // Owned here, and not blocked.
         self.person(user).await?;
         check(&patch)?;
-        let written = self.merge(user, patch, wanted).await;
-        // Whatever the end: a commit without an answer may be there.
-        self.changed(user).await;
-        written
+        let (accounts, id, wanted) = (self.clone(), user.clone(), wanted.clone());
+        self.change(user, async move { accounts.merge(&id, patch, &wanted).await }).await
     }
 
-    async fn merge(&self, user: &UserId, patch: Map<String, Value>, wanted: &IfMatch) -> Result<(), AccountsError> {
+    pub(super) async fn merge(
+        &self,
+        user: &UserId,
+        patch: Map<String, Value>,
+        wanted: &IfMatch,
+    ) -> Result<(), AccountsError> {
         let mut transaction = self.0.given.pool.begin().await?;
         let held: Option<(i64,)> =
             sqlx::query_as(statements::HOLD_OWNED).bind(user.as_str()).fetch_optional(&mut *transaction).await?;

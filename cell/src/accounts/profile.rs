@@ -61,15 +61,17 @@ impl Accounts {
         }
         // The cached person may be behind by a write of this moment; the row itself decides.
         let expected = wanted.is_given().then_some(person.version);
-        let renamed: Result<Option<(i64,)>, sqlx::Error> = sqlx::query_as(statements::RENAME)
-            .bind(user.as_str())
-            .bind(&name)
-            .bind(expected)
-            .fetch_optional(&self.0.given.pool)
-            .await;
-        // Before the error is looked at: an unanswered write may be there.
-        self.changed(user).await;
-        if renamed?.is_none() {
+        let (accounts, id) = (self.clone(), user.clone());
+        let renamed = self.change(user, async move {
+            let renamed: Option<(i64,)> = sqlx::query_as(statements::RENAME)
+                .bind(id.as_str())
+                .bind(&name)
+                .bind(expected)
+                .fetch_optional(&accounts.0.given.pool)
+                .await?;
+            Ok(renamed)
+        });
+        if renamed.await?.is_none() {
             // Still here and not blocked, else this says so: then it was the version.
             self.person(user).await?;
             return Err(ProblemType::PreconditionFailed.into());

@@ -20,7 +20,7 @@ impl Accounts {
     /// The user a request is about, owned here; with a session token, the session is in force.
     pub(crate) async fn authorize(&self, caller: &Caller) -> Result<UserId, AccountsError> {
         let user = caller.user.clone().ok_or_else(|| {
-            AccountsError::from(Problem::new(ProblemType::Invalid).detail("the request names no user"))
+            AccountsError::from(Problem::new(ProblemType::Invalid).detail("name the user in the header Cellar-User"))
         })?;
         match &caller.by {
             CallerKind::Key => {
@@ -38,7 +38,7 @@ impl Accounts {
     async fn check_session(&self, user: &UserId, session: &PresentedSession) -> Result<(), AccountsError> {
         let generation = self.0.generations.current(user);
         let key = self.0.cache.key("session", session.id.as_str());
-        let given = hex(&session.hash);
+        let given = hex::encode(session.hash);
         if let Some([then, whose, hash]) = self.0.cache.read(&key, FIELDS).await
             && then == generation.to_text()
         {
@@ -83,14 +83,4 @@ impl Accounts {
         }
         Ok(())
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        // Writing to a String does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }

@@ -51,14 +51,17 @@ impl Accounts {
 
     /// In force for every request that starts after this returned.
     pub(super) async fn revoke_session(&self, user: &UserId, session: &SessionId) -> Result<(), AccountsError> {
-        let done: Result<(bool, bool), sqlx::Error> = sqlx::query_as(statements::REVOKE_SESSION)
-            .bind(user.as_str())
-            .bind(session.as_str())
-            .fetch_one(&self.0.given.pool)
-            .await;
-        self.forget(user);
-        self.0.cache.remove(&self.0.cache.key("session", session.as_str())).await;
-        match done? {
+        let (accounts, id, session) = (self.clone(), user.clone(), session.clone());
+        let revoked = self.change(user, async move {
+            let revoked: Result<(bool, bool), sqlx::Error> = sqlx::query_as(statements::REVOKE_SESSION)
+                .bind(id.as_str())
+                .bind(session.as_str())
+                .fetch_one(&accounts.0.given.pool)
+                .await;
+            accounts.0.cache.remove(&accounts.0.cache.key("session", session.as_str())).await;
+            Ok(revoked?)
+        });
+        match revoked.await? {
             (false, _) => Err(self.left(user)),
             (true, false) => Err(ProblemType::NotFound.into()),
             (true, true) => Ok(()),
@@ -67,13 +70,16 @@ impl Accounts {
 
     /// Logs out everywhere, but for the kept session.
     pub(super) async fn revoke_all(&self, user: &UserId, keep: Option<&PresentedSession>) -> Result<(), AccountsError> {
-        let raised: Result<Option<(i64,)>, sqlx::Error> = sqlx::query_as(statements::REVOKE_ALL)
-            .bind(user.as_str())
-            .bind(keep.map(|kept| kept.id.as_str()))
-            .fetch_optional(&self.0.given.pool)
-            .await;
-        self.forget(user);
-        raised?.ok_or_else(|| self.left(user))?;
+        let (accounts, id, kept) = (self.clone(), user.clone(), keep.map(|kept| kept.id.clone()));
+        let raised = self.change(user, async move {
+            let raised: Option<(i64,)> = sqlx::query_as(statements::REVOKE_ALL)
+                .bind(id.as_str())
+                .bind(kept.as_ref().map(SessionId::as_str))
+                .fetch_optional(&accounts.0.given.pool)
+                .await?;
+            Ok(raised)
+        });
+        raised.await?.ok_or_else(|| self.left(user))?;
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! Accounts on a real Postgres, Redis and directory, asked through their routes.
 
+use super::etag::IfMatch;
 use super::{Accounts, Dependencies, routes, statements};
 use axum::Router;
 use axum::body::Body;
@@ -103,7 +104,7 @@ impl World {
     async fn user(&self, id: &str) {
         let email = format!("{id}@example.org");
         let body = json!({"email": email, "password": "correct horse", "tier": "pro"});
-        let intent = id.bytes().map(|b| format!("{b:02x}")).collect::<String>();
+        let intent = hex::encode(id);
         let reply = self.sign_up(id, &intent, body).await;
         assert_eq!(reply.status, StatusCode::CREATED, "{}", reply.body);
     }
@@ -114,7 +115,7 @@ impl World {
         assert_eq!(reply.status, StatusCode::CREATED, "{}", reply.body);
         let token = reply.body["session_token"].as_str().unwrap();
         let token = SessionToken::verify(token, &mac_keys()).unwrap();
-        let hash: String = token.secret.hash().iter().map(|b| format!("{b:02x}")).collect();
+        let hash = hex::encode(token.secret.hash());
         [
             (header::USER, user.to_owned()),
             (header::CALLER, "session".to_owned()),
@@ -272,6 +273,55 @@ async fn a_revocation_is_in_force_at_once_with_and_without_the_cache() {
         assert_eq!(all.status, StatusCode::NO_CONTENT);
         assert_eq!(world.profile_status(&two).await, StatusCode::UNAUTHORIZED);
     }
+}
+
+/// Goal: a change that has begun goes to its end, in Postgres and in memory, though nobody waits for it.
+/// Method: each future is polled once and dropped; what it was to change shows through the routes soon.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_whose_caller_goes_away_is_made_and_known_all_the_same() {
+    let world = World::start().await;
+    world.user("ada").await;
+    let ada = UserId::new("ada").unwrap();
+    let (one, two) = (world.session("ada").await, world.session("ada").await);
+    let accounts = &world.accounts;
+    let cached = async || {
+        for session in [&one, &two] {
+            world.profile_status(session).await;
+        }
+    };
+
+    cached().await;
+    let id = cellar_model::SessionId::new(&session_id(&one)).unwrap();
+    begin_and_drop(accounts.revoke_session(&ada, &id)).await;
+    until(async || world.profile_status(&one).await == StatusCode::UNAUTHORIZED).await;
+    assert_eq!(world.profile_status(&two).await, StatusCode::OK);
+
+    cached().await;
+    begin_and_drop(accounts.revoke_all(&ada, None)).await;
+    until(async || world.profile_status(&two).await == StatusCode::UNAUTHORIZED).await;
+
+    // These look at the person first, so they are asked for what comes after.
+    let profile = async || world.ask("GET", "/v1/user/profile", &by_key("ada"), Value::Null).await.body;
+    assert_eq!(profile().await["name"], Value::Null);
+    let (writing, wanted) = (accounts.clone(), IfMatch::of(&HeaderMap::new()).unwrap());
+    let patch = json!({"theme": "dark"}).as_object().unwrap().clone();
+    let user = ada.clone();
+    begin_and_drop(accounts.change(&ada, async move { writing.merge(&user, patch, &wanted).await })).await;
+    until(async || profile().await["preferences"] == json!({"theme": "dark"})).await;
+}
+
+async fn begin_and_drop<T>(change: impl Future<Output = T>) {
+    let mut change = Box::pin(change);
+    assert!(futures::poll!(&mut change).is_pending(), "it was to be given up half way");
+}
+
+async fn until(mut seen: impl AsyncFnMut() -> bool) {
+    let asking = async {
+        while !seen().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), asking).await.expect("it does not come");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,9 +1,7 @@
 //! The catalog: tiers, policies and keys, read whole and written document by document.
 
-use crate::{
-    ARTIFACT_BYTES_MAX, CatalogKind, CatalogRow, DOCUMENT_BYTES_MAX, Digest, DirectoryError, Documents, Written,
-};
-use cellar_model::{KeyDocument, PolicyName, RevisedTier, Revision, TierDocument};
+use crate::{CatalogKind, CatalogRow, DOCUMENT_BYTES_MAX, Digest, DirectoryError, Documents, Written};
+use cellar_model::{ARTIFACT_BYTES_MAX, KeyDocument, PolicyName, RevisedTier, Revision, TierDocument};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Attempts at one write before the row counts as undecided: each follows a serial read.

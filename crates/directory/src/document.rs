@@ -8,8 +8,6 @@ use std::future::Future;
 
 /// The largest document: a topology of some thousand cells.
 pub const DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
-/// The largest artifact, a WebAssembly component. Policies are tens of kilobytes.
-pub const ARTIFACT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// SHA-256 of a document or an artifact.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -16,7 +16,7 @@ mod written;
 
 pub use catalog::{Catalog, PolicyEntry};
 pub use claim::{Claim, ClaimState, Claims};
-pub use document::{ARTIFACT_BYTES_MAX, CatalogKind, CatalogRow, CellBeat, DOCUMENT_BYTES_MAX, Digest, Documents};
+pub use document::{CatalogKind, CatalogRow, CellBeat, DOCUMENT_BYTES_MAX, Digest, Documents};
 pub use email::{EMAIL_BYTES_MAX, Email, EmailError, EmailHash, Pepper, PepperError};
 pub use error::{DirectoryError, ErrorKind};
 pub use home::{HomeCursor, HomePage, HomeState, Homes, PAGE_MAX, UserHome};

@@ -34,8 +34,8 @@ pub use ring::{Ring, RingError};
 pub use secret::Secret;
 pub use session::{MacKey, MacKeys, SessionId, SessionSecret, SessionToken, TokenError};
 pub use tier::{
-    Ack, OnExpiry, OnFault, OnUnavailable, POLICIES_MAX, Pin, PolicyMode, PolicyRef, RevisedTier, TierDocument,
-    TierError, TierPolicy,
+    ARTIFACT_BYTES_MAX, Ack, OnExpiry, OnFault, OnUnavailable, POLICIES_MAX, Pin, PolicyMode, PolicyRef, RevisedTier,
+    TierDocument, TierError, TierPolicy,
 };
 pub use time::Micros;
 pub use topology::{CellEntry, CellState, RegionEntry, Topology, TopologyError};

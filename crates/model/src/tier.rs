@@ -6,6 +6,9 @@ use std::fmt;
 
 /// The most policies a tier may name: what bounds the work of one check and the size of a record.
 pub const POLICIES_MAX: usize = 8;
+/// The largest artifact of a policy: what a host lets in, and so what a catalog takes. A policy in Rust
+/// with its settings schema has about 150 KiB.
+pub const ARTIFACT_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// A named, revised document. Written as TOML by operators, kept as JSON in the catalog.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,9 +1,11 @@
 //! The maxima of everything a policy may take.
 
+use cellar_model::ARTIFACT_BYTES_MAX;
+
 /// What one host grants. The defaults serve; tests and benches make them smaller.
 #[derive(Clone, Copy, Debug)]
 pub struct HostLimits {
-    /// Bytes of a component. A policy in Rust with its settings schema has about 150 KiB.
+    /// Bytes of a component.
     pub component_max_bytes: usize,
     /// Linear memory of one instance, declared and grown.
     pub memory_max_bytes: usize,
@@ -34,7 +36,7 @@ pub struct HostLimits {
 impl Default for HostLimits {
     fn default() -> Self {
         Self {
-            component_max_bytes: 2 << 20,
+            component_max_bytes: ARTIFACT_BYTES_MAX,
             memory_max_bytes: 1 << 20,
             table_max_elements: 10_000,
             stack_max_bytes: 256 << 10,

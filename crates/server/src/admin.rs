@@ -1,5 +1,6 @@
 //! What every admin listener answers: metrics and health.
 
+use crate::plaintext::Plaintext;
 use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -9,19 +10,31 @@ use prometheus_client::registry::Registry;
 use std::sync::Arc;
 
 /// `/metrics`, `/healthz` (the process runs) and `/readyz` (it can serve; else 503 with the reasons).
-pub fn admin_routes(registry: Registry, ready: impl Fn() -> Vec<String> + Clone + Send + Sync + 'static) -> Router {
+/// What is in `plaintext` is said by all of them, and is no reason not to be ready.
+pub fn admin_routes(
+    mut registry: Registry,
+    plaintext: &Plaintext,
+    ready: impl Fn() -> Vec<String> + Clone + Send + Sync + 'static,
+) -> Router {
+    plaintext.announce(&mut registry);
+    let remarks = plaintext.remarks();
     Router::new()
         .route("/metrics", get(metrics))
         .with_state(Arc::new(registry))
         .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(move || async move { readiness(ready()) }))
+        .route("/readyz", get(move || async move { readiness(ready(), &remarks) }))
 }
 
-fn readiness(reasons: Vec<String>) -> Response {
+fn readiness(reasons: Vec<String>, remarks: &[String]) -> Response {
     if reasons.is_empty() {
-        return "ready\n".into_response();
+        let lines = remarks.iter().map(|remark| format!("but {remark}\n"));
+        return format!("ready\n{}", lines.collect::<String>()).into_response();
     }
-    (StatusCode::SERVICE_UNAVAILABLE, axum::Json(serde_json::json!({ "reasons": reasons }))).into_response()
+    let mut body = serde_json::json!({ "reasons": reasons });
+    if !remarks.is_empty() {
+        body["remarks"] = remarks.into();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, axum::Json(body)).into_response()
 }
 
 async fn metrics(State(registry): State<Arc<Registry>>) -> Response {

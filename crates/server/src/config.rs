@@ -1,9 +1,12 @@
 //! Configuration files: TOML, overridden by the environment, secrets in files of their own.
 
+use crate::plaintext::Plaintext;
 use cellar_model::Secret;
 use figment::Figment;
 use figment::providers::{Env, Format, Toml};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +21,36 @@ pub enum ConfigError {
         #[source]
         cause: std::io::Error,
     },
+    #[error("a listener beyond loopback needs TLS, or allow_plaintext = true")]
+    Plaintext,
+    #[error("clock = \"virtual\" is for loopback only: whoever sets the time sets the quota")]
+    VirtualClock,
+}
+
+/// Whose time a process decides by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClockSetting {
+    #[default]
+    Wall,
+    /// Takes `at_us` from callers. Loopback only: whoever sets the time sets the quota.
+    Virtual,
+}
+
+/// Whether a process may serve on `listeners`. Asked before the first of them opens.
+pub fn check_listeners(
+    listeners: &[SocketAddr],
+    allow_plaintext: bool,
+    clock: ClockSetting,
+) -> Result<(), ConfigError> {
+    let loopback = Plaintext::of(listeners).is_none();
+    if !loopback && !allow_plaintext {
+        return Err(ConfigError::Plaintext);
+    }
+    if !loopback && clock == ClockSetting::Virtual {
+        return Err(ConfigError::VirtualClock);
+    }
+    Ok(())
 }
 
 /// Reads `path`, then `<env_prefix>LISTEN=…` from the environment (nested by `__`).

@@ -4,10 +4,7 @@
 
 use crate::caller::Caller;
 use crate::keys::Keys;
-use crate::problem::HttpProblem;
-use axum::extract::FromRequestParts;
-use cellar_model::{DeadlineMs, KeyName, Problem, ProblemType, SessionId, UserId, header};
-use http::request::Parts;
+use cellar_model::{DeadlineMs, Problem, ProblemType, UserId, header};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Who came in, and for whom.
@@ -73,51 +70,12 @@ pub fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// What the cell reads back.
-#[derive(Clone, Debug)]
-pub struct Inner {
-    pub caller: KeyName,
-    pub user: Option<UserId>,
-    pub session: Option<(SessionId, [u8; 32])>,
-}
-
-impl Inner {
-    pub fn from_headers(headers: &HeaderMap) -> Result<Self, Problem> {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        let missing = || Problem::new(ProblemType::Unauthorized).detail("this listener serves routers");
-        let caller = text(header::CALLER).and_then(|name| KeyName::new(name).ok()).ok_or_else(missing)?;
-        let user = text(header::USER).map(|user| UserId::new(user).map_err(|_| missing())).transpose()?;
-        let session = text(header::SESSION).map(|value| session(value).ok_or_else(missing)).transpose()?;
-        Ok(Self { caller, user, session })
-    }
-
-    /// The user this is about; a service key has to name one.
-    pub fn user(&self) -> Result<&UserId, Problem> {
-        self.user
-            .as_ref()
-            .ok_or_else(|| Problem::new(ProblemType::Invalid).detail("name the user in the header Cellar-User"))
-    }
-}
-
-fn session(value: &str) -> Option<(SessionId, [u8; 32])> {
-    let (id, hash) = value.split_once(' ')?;
-    let mut secret_hash = [0; 32];
-    hex::decode_to_slice(hash, &mut secret_hash).ok()?;
-    Some((SessionId::new(id).ok()?, secret_hash))
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for Inner {
-    type Rejection = HttpProblem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, HttpProblem> {
-        Ok(Self::from_headers(&parts.headers)?)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cellar_model::{ApiKey, KeyDocument, KeyKind, MacKey, MacKeys, Scope, SessionSecret, SessionToken};
+    use cellar_model::{
+        ApiKey, KeyDocument, KeyKind, KeyName, MacKey, MacKeys, Scope, SessionId, SessionSecret, SessionToken,
+    };
 
     fn keys() -> (Keys, String) {
         let key = ApiKey::generate(KeyKind::Service, &mut rand::rng());
@@ -168,8 +126,8 @@ mod tests {
         let text = format!("Bearer {}", token.sign(keys.mac()));
         let mut incoming = headers(&[("authorization", &text), ("cellar-user", "alice")]);
         admit(&keys, &mut incoming, DeadlineMs::STANDARD).ok().unwrap();
-        let inner = Inner::from_headers(&incoming).unwrap();
-        assert_eq!(inner.user, UserId::new("bob").ok());
-        assert_eq!(inner.session, Some((token.session, token.secret.hash())));
+        assert_eq!(incoming["cellar-user"], "bob");
+        let session = format!("{} {}", token.session.as_str(), hex::encode(token.secret.hash()));
+        assert_eq!(incoming["cellar-session"], session.as_str());
     }
 }

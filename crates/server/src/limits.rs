@@ -4,8 +4,11 @@ use std::time::Duration;
 
 /// A batch of 1,000 checks with attributes is about 300 KiB.
 pub const BODY_MAX: usize = 1024 * 1024;
-/// All headers of a request: tokens and trace context are a few hundred bytes.
+/// A request's first line and all its headers: tokens and trace context are a few hundred bytes. More
+/// is 431.
 pub const HEADER_BYTES_MAX: usize = 16 * 1024;
+/// What is read of a connection ahead of its parsing: bodies come in pieces of up to this.
+pub const READ_BYTES_MAX: usize = 64 * 1024;
 pub const HEADERS_MAX: usize = 64;
 /// From a connection's first byte to the end of the headers: what a slow sender may hold a place for.
 pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);

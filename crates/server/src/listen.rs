@@ -115,8 +115,11 @@ async fn connection<D: Decider>(stream: tokio::net::TcpStream, app: Arc<App<D>>,
     http.timer(TokioTimer::new())
         .header_read_timeout(limits::HEADER_READ_TIMEOUT)
         .max_headers(limits::HEADERS_MAX)
-        .max_buf_size(limits::HEADER_BYTES_MAX.max(64 * 1024))
-        .pipeline_flush(true);
+        .max_header_size(limits::HEADER_BYTES_MAX)
+        .max_buf_size(limits::READ_BYTES_MAX)
+        // Head and body leave in one buffer. Flushing is not put off while requests wait in line: what
+        // cannot be parsed waits there too, and would never be answered.
+        .writev(false);
     let connection = http.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     // A connection that breaks is the caller's loss and nobody's fault: what had been decided stands.

@@ -43,6 +43,11 @@ impl HttpProblem {
         if let Some(seconds) = retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
+        if problem.kind == ProblemType::TooLarge {
+            // The rest of the body is not read, so the connection ends here: the next request must not
+            // be sent on it.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         response
     }
 }

@@ -1,6 +1,6 @@
 //! The quota routes and the listener, asked over a real socket; a stub decides.
 
-use crate::{Decider, HttpMetrics, Keys, QuotaApi, admin_routes, bind, limits, serve, serve_plain};
+use crate::{Decider, HttpMetrics, Keys, Plaintext, QuotaApi, admin_routes, bind, limits, serve, serve_plain};
 use bytes::Bytes;
 use cellar_model::{
     Answer, ApiKey, Check, Effect, KeyDocument, KeyKind, KeyName, MacKey, MacKeys, Micros, Revision, Scope, SlotAnswer,
@@ -99,7 +99,11 @@ impl Server {
             came: Arc::default(),
         };
         let api = QuotaApi::new(stub.clone(), keys, HttpMetrics::register(&mut registry));
-        let rest = api.routes().split_for_parts().0.merge(admin_routes(registry, || vec!["still waking".to_owned()]));
+        let rest = api
+            .routes()
+            .split_for_parts()
+            .0
+            .merge(admin_routes(registry, &Plaintext::of(&[]), || vec!["still waking".to_owned()]));
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let (at, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
         let served = match hot {
@@ -160,8 +164,10 @@ async fn bad_input_gets_its_documented_problem() {
         (r#"{"user_id":"u","colour":"red"}"#, 422, r#""pointer":"/colour""#),
         (huge.as_str(), 413, "/problems/too-large"),
     ] {
-        let (got, answer) = server.post(CONSUME, body.to_owned()).await;
+        let (got, headers, answer) = server.send(server.request(Method::POST, CONSUME, body.to_owned())).await;
         assert_eq!(got.as_u16(), status, "{:.80}: {answer}", body);
+        // What is left of the body would be read as the next request.
+        assert_eq!(headers.get("connection").is_some(), status == 413, "{:.80}", body);
         assert!(answer.contains(said), "{:.80}: {answer}", body);
     }
     assert!(server.stub.asked.lock().unwrap().is_empty());
@@ -290,4 +296,41 @@ async fn every_named_series_stands_at_zero_and_unreadiness_has_reasons() {
     assert_eq!((status.as_u16(), body.as_str()), (503, r#"{"reasons":["still waking"]}"#));
     let (status, _, _) = server.send(server.request(Method::GET, "/healthz", "")).await;
     assert_eq!(status, 200);
+}
+
+/// Goal: the limit on headers is the number it is said to be.
+/// Method: a head of exactly so many bytes; and as many without an end, all of which the server reads.
+#[tokio::test]
+async fn headers_up_to_the_limit_are_read_and_longer_ones_are_431() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let server = Server::start(true).await;
+    let begin = "GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\npadding: ";
+    for (end, status) in [("\r\n\r\n", "HTTP/1.1 200"), ("", "HTTP/1.1 431")] {
+        let padding = "x".repeat(limits::HEADER_BYTES_MAX - begin.len() - end.len());
+        let mut stream = tokio::net::TcpStream::connect(server.at).await.unwrap();
+        stream.write_all(format!("{begin}{padding}{end}").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(status), "{answer}");
+    }
+}
+
+/// Goal: a listener beyond loopback is said wherever somebody may look, and stops nothing.
+#[tokio::test]
+async fn a_plaintext_listener_is_in_the_metrics_and_at_readyz() {
+    use tower::ServiceExt;
+    let listeners = ["127.0.0.1:8080", "0.0.0.0:8090"].map(|addr| addr.parse::<SocketAddr>().unwrap());
+    for (listeners, count, lines) in [(&listeners[..1], 0, 1), (&listeners[..], 1, 2)] {
+        let routes = admin_routes(Registry::default(), &Plaintext::of(listeners), Vec::new);
+        let get = async |path: &str| {
+            let request = Request::get(path).body(axum::body::Body::empty()).unwrap();
+            let (head, body) = routes.clone().oneshot(request).await.unwrap().into_parts();
+            (head.status, String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap())
+        };
+        let (_, metrics) = get("/metrics").await;
+        assert!(metrics.contains(&format!("cellar_plaintext_listeners {count}\n")), "{metrics}");
+        let (status, ready) = get("/readyz").await;
+        assert_eq!((status, ready.lines().count()), (StatusCode::OK, lines), "{ready}");
+        assert_eq!(ready.contains("0.0.0.0:8090"), count == 1, "{ready}");
+    }
 }

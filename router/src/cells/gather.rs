@@ -7,6 +7,7 @@ use super::lane::Lane;
 use super::{Fault, breaker::Breaker};
 use bytes::Bytes;
 use cellar_model::{Check, Verdict};
+use cellar_server::limits::BODY_MAX;
 use http::uri::Authority;
 use prometheus_client::metrics::histogram::Histogram;
 use std::collections::VecDeque;
@@ -20,7 +21,12 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// only make the calls smaller.
 const LANES: usize = 2;
 /// Checks in one call: what the cell accepts.
-pub(crate) const CALL_CHECKS_MAX: usize = 1_000;
+const CALL_CHECKS_MAX: usize = 1_000;
+/// The length that a list begins with, in postcard.
+const LIST_HEAD_BYTES_MAX: usize = 10;
+/// Bytes of a call's checks: what the cell accepts. 1,000 checks with a model each have some 100 KB; with
+/// every attribute as long as it may be, 1.2 MB.
+const CALL_BYTES_MAX: usize = BODY_MAX - LIST_HEAD_BYTES_MAX;
 /// Checks that may wait. At 30,000 a second they have waited half a second, the default deadline.
 const QUEUE_CHECKS_MAX: usize = 16_000;
 
@@ -52,23 +58,58 @@ impl Gather {
         Self { queue, _stop: stop.drop_guard() }
     }
 
-    /// Has `checks`, at most `CALL_CHECKS_MAX`, decided: a verdict each, in order.
-    pub(crate) async fn ask(&self, checks: &[&Check], until: Instant) -> Result<Vec<Verdict>, Fault> {
-        debug_assert!(checks.len() <= CALL_CHECKS_MAX);
-        let mut bytes = Vec::with_capacity(160 * checks.len());
-        for check in checks {
-            // Plain data into memory: this cannot fail.
-            bytes = postcard::to_extend(check, bytes).map_err(|_| Fault::Silent)?;
+    /// Has `checks` decided: of each its verdict, in order, or why there is none.
+    pub(crate) async fn ask(&self, checks: &[&Check], until: Instant) -> Vec<Result<Verdict, Fault>> {
+        // All of them wait before the first is waited for.
+        let pieces = write_down(checks).into_iter().map(|piece| (piece.checks, self.queue.ask(piece, until)));
+        let pieces: Vec<_> = pieces.collect();
+        let mut said = Vec::with_capacity(checks.len());
+        for (checks, asked) in pieces {
+            let answer = match asked {
+                Ok(verdicts) => match tokio::time::timeout_at(until, verdicts).await {
+                    Ok(Ok(answer)) => answer,
+                    // The call may be under way still.
+                    Ok(Err(_)) | Err(_) => Err(Fault::Silent),
+                },
+                Err(fault) => Err(fault),
+            };
+            match answer {
+                Ok(verdicts) => said.extend(verdicts.into_iter().map(Ok)),
+                Err(fault) => said.extend(std::iter::repeat_n(Err(fault), checks)),
+            }
         }
-        let (reply, verdicts) = oneshot::channel();
-        let span = tracing::Span::current();
-        self.queue.push(Job { bytes, checks: checks.len(), until, span, reply })?;
-        match tokio::time::timeout_at(until, verdicts).await {
-            Ok(Ok(answer)) => answer,
-            // The call may be under way still.
-            Ok(Err(_)) | Err(_) => Err(Fault::Silent),
-        }
+        said
     }
+
+    /// Checks that wait for a lane.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.queue.waiting().checks
+    }
+}
+
+/// Checks of one caller that fit into one call.
+struct Piece {
+    bytes: Vec<u8>,
+    checks: usize,
+}
+
+/// Writes checks down, in as many pieces as calls take them.
+fn write_down(checks: &[&Check]) -> Vec<Piece> {
+    let mut pieces = Vec::with_capacity(1);
+    let mut piece = Piece { bytes: Vec::with_capacity(160 * checks.len()), checks: 0 };
+    for check in checks {
+        let before = piece.bytes.len();
+        // Plain data into memory: this cannot fail.
+        piece.bytes = postcard::to_extend(check, piece.bytes).expect("a check can be written down");
+        if piece.checks == CALL_CHECKS_MAX || (piece.bytes.len() > CALL_BYTES_MAX && piece.checks > 0) {
+            let bytes = piece.bytes.split_off(before);
+            pieces.push(std::mem::replace(&mut piece, Piece { bytes, checks: 0 }));
+        }
+        piece.checks += 1;
+    }
+    pieces.push(piece);
+    pieces
 }
 
 /// What waits for a lane.
@@ -86,7 +127,16 @@ struct Waiting {
     woken: bool,
 }
 
+type Verdicts = oneshot::Receiver<Result<Vec<Verdict>, Fault>>;
+
 impl Queue {
+    fn ask(&self, piece: Piece, until: Instant) -> Result<Verdicts, Fault> {
+        let (reply, verdicts) = oneshot::channel();
+        let Piece { bytes, checks } = piece;
+        self.push(Job { bytes, checks, until, span: tracing::Span::current(), reply })?;
+        Ok(verdicts)
+    }
+
     fn push(&self, job: Job) -> Result<(), Fault> {
         let mut waiting = self.waiting();
         if waiting.checks + job.checks > QUEUE_CHECKS_MAX {
@@ -121,9 +171,11 @@ impl Queue {
     fn take(&self) -> Vec<Job> {
         let mut waiting = self.waiting();
         waiting.woken = false;
-        let (mut jobs, mut checks) = (Vec::with_capacity(waiting.jobs.len().min(CALL_CHECKS_MAX)), 0);
+        let mut jobs = Vec::with_capacity(waiting.jobs.len().min(CALL_CHECKS_MAX));
+        let (mut checks, mut bytes) = (0, 0);
         while let Some(job) = waiting.jobs.front() {
-            if checks + job.checks > CALL_CHECKS_MAX && checks > 0 {
+            let fits = checks + job.checks <= CALL_CHECKS_MAX && bytes + job.bytes.len() <= CALL_BYTES_MAX;
+            if !fits && checks > 0 {
                 // The rest is for the other lane.
                 waiting.woken = true;
                 self.wake.notify_one();
@@ -134,6 +186,7 @@ impl Queue {
             // Whose caller has gone is not asked for.
             if !job.reply.is_closed() {
                 checks += job.checks;
+                bytes += job.bytes.len();
                 jobs.push(job);
             }
         }
@@ -151,7 +204,7 @@ pub(crate) fn body(jobs: &[Job]) -> Bytes {
     let checks: usize = jobs.iter().map(|job| job.checks).sum();
     let bytes = jobs.iter().map(|job| job.bytes.len()).sum::<usize>();
     // A list is its length and its items. A length into memory cannot fail.
-    let mut body = postcard::to_extend(&checks, Vec::with_capacity(bytes + 10)).unwrap_or_default();
+    let mut body = postcard::to_extend(&checks, Vec::with_capacity(bytes + LIST_HEAD_BYTES_MAX)).unwrap_or_default();
     for job in jobs {
         body.extend_from_slice(&job.bytes);
     }
@@ -166,4 +219,37 @@ pub(crate) fn until(jobs: &[Job]) -> Instant {
     let now = Instant::now();
     let patience = jobs.iter().map(|job| job.until).max().unwrap_or(now);
     patience.clamp(now + super::SLOW, now + CALL_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cellar_model::{ATTRIBUTES_MAX, Attribute, Cost, DeadlineMs, Operation, UserId};
+
+    #[test]
+    fn a_piece_is_at_most_a_call_and_nothing_is_lost_between_them() {
+        let mut check = Check {
+            user: UserId::new("u").unwrap(),
+            operation: Operation::Consume,
+            cost: Cost::one_request(),
+            attributes: Vec::new(),
+            key: None,
+            at: None,
+            deadline: DeadlineMs::QUOTA,
+        };
+        let counts = |check: &Check, n: usize| -> Vec<usize> {
+            let pieces = write_down(&vec![check; n]);
+            for piece in &pieces {
+                assert!(piece.checks <= CALL_CHECKS_MAX && piece.bytes.len() <= CALL_BYTES_MAX);
+                assert_eq!(piece.bytes.len(), piece.checks * postcard::to_allocvec(check).unwrap().len());
+            }
+            pieces.iter().map(|piece| piece.checks).collect()
+        };
+        assert_eq!(counts(&check, 1), [1]);
+        assert_eq!(counts(&check, 2_500), [1_000, 1_000, 500]);
+        let long = "x".repeat(64);
+        check.attributes = vec![Attribute { name: long.as_str().into(), value: long.as_str().into() }; ATTRIBUTES_MAX];
+        let counts = counts(&check, 1_000);
+        assert_eq!((counts.len(), counts.iter().sum::<usize>()), (2, 1_000));
+    }
 }

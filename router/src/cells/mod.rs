@@ -4,8 +4,6 @@ mod breaker;
 mod gather;
 mod lane;
 
-pub(crate) use gather::CALL_CHECKS_MAX;
-
 use crate::metrics::RouterMetrics;
 use axum::body::Body;
 use breaker::Breaker;
@@ -95,17 +93,22 @@ impl Cell {
         &self.entry.name
     }
 
-    /// Has checks decided, a verdict each.
-    pub(crate) async fn decide(&self, checks: &[&Check], until: Instant) -> Result<Vec<Verdict>, Fault> {
-        let gather = self.gather.as_ref().ok_or(Fault::Down)?;
-        if !self.breaker.allows() {
-            return Err(Fault::Down);
-        }
-        let answer = gather.ask(checks, until).await;
-        if answer.is_err() {
+    /// Has checks decided: of each its verdict, in order, or why there is none.
+    pub(crate) async fn decide(&self, checks: &[&Check], until: Instant) -> Vec<Result<Verdict, Fault>> {
+        let Some(gather) = self.gather.as_ref().filter(|_| self.breaker.allows()) else {
+            return vec![Err(Fault::Down); checks.len()];
+        };
+        let said = gather.ask(checks, until).await;
+        if said.iter().any(Result::is_err) {
             self.failures.inc();
         }
-        answer
+        said
+    }
+
+    /// Checks that wait for a lane.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.gather.as_ref().map_or(0, Gather::waiting)
     }
 
     /// Sends a request to the cell's data listener; its URI is a path.

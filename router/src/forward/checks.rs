@@ -1,6 +1,6 @@
 //! Checks on their way: to the cells of their users, and on to others when they have moved.
 
-use crate::cells::{CALL_CHECKS_MAX, Fault};
+use crate::cells::Fault;
 use crate::route::{Journey, Map, Onward, Routing};
 use cellar_model::{CellName, Check, Refusal, TryAgain, Verdict};
 use cellar_server::Decider;
@@ -55,7 +55,7 @@ impl Forwarder {
             return refusal;
         }
         let traveller = self.depart(map, check);
-        let said = said(ask(map, &traveller.journey.cell, &[&traveller.check], traveller.until).await);
+        let said = ask_one(map, &traveller).await;
         self.arrive(map, traveller, said).await
     }
 
@@ -69,23 +69,20 @@ impl Forwarder {
                 by_cell.entry(&traveller.journey.cell).or_default().push(n);
             }
         }
-        let pieces = by_cell.iter().flat_map(|(cell, places)| places.chunks(CALL_CHECKS_MAX).map(move |c| (*cell, c)));
-        let answers = join_all(pieces.map(|(cell, places)| {
+        let answers = join_all(by_cell.into_iter().map(|(cell, places)| {
             let travellers = &travellers;
             async move {
                 let checks: Vec<&Check> = places.iter().map(|n| &travellers[*n].check).collect();
                 let until = places.iter().map(|n| travellers[*n].until).max();
                 let until = until.unwrap_or_else(Instant::now);
-                (places.to_vec(), ask(map, cell, &checks, until).await)
+                let answers = ask(map, cell, &checks, until).await;
+                places.into_iter().zip(answers)
             }
         }))
         .await;
         let mut said: Vec<Option<Said>> = travellers.iter().map(|_| None).collect();
-        for (places, answer) in answers {
-            match answer {
-                Ok(answer) => places.into_iter().zip(answer).for_each(|(n, verdict)| said[n] = Some(Ok(verdict))),
-                Err(fault) => places.into_iter().for_each(|n| said[n] = Some(Err(fault))),
-            }
+        for (n, answer) in answers.into_iter().flatten() {
+            said[n] = Some(answer);
         }
         let mut going_on = Vec::new();
         for (n, (traveller, said)) in travellers.into_iter().zip(said).enumerate() {
@@ -143,18 +140,22 @@ impl Forwarder {
             }
             let Some(left) = super::left(until) else { return Verdict::try_again(TryAgain::Deadline) };
             traveller.check.deadline = left;
-            said = self::said(ask(map, &traveller.journey.cell, &[&traveller.check], until).await);
+            said = ask_one(map, &traveller).await;
         }
     }
 }
 
-async fn ask(map: &Map, cell: &CellName, checks: &[&Check], until: Instant) -> Result<Vec<Verdict>, Fault> {
-    // A cell that the topology does not name cannot be reached.
-    map.cell(cell).ok_or(Fault::Down)?.decide(checks, until).await
+async fn ask(map: &Map, cell: &CellName, checks: &[&Check], until: Instant) -> Vec<Said> {
+    match map.cell(cell) {
+        Some(cell) => cell.decide(checks, until).await,
+        // A cell that the topology does not name cannot be reached.
+        None => vec![Err(Fault::Down); checks.len()],
+    }
 }
 
-fn said(answer: Result<Vec<Verdict>, Fault>) -> Said {
-    answer.and_then(|mut verdicts| verdicts.pop().ok_or(Fault::Silent))
+async fn ask_one(map: &Map, traveller: &Traveller) -> Said {
+    let said = ask(map, &traveller.journey.cell, &[&traveller.check], traveller.until).await.pop();
+    said.unwrap_or(Err(Fault::Silent))
 }
 
 fn is_final(verdict: &Verdict) -> bool {

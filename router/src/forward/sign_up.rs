@@ -8,15 +8,12 @@ use crate::route::Map;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
-use cellar_directory::Intent;
 use cellar_model::wire::{PlacedSignUp, SignUpBody};
 use cellar_model::{
-    CellName, DeadlineMs, KeyName, Problem, ProblemType, RegionName, Scope, SettingProblem, TryAgain, UserId,
-    header as ours,
+    CellName, DeadlineMs, Problem, ProblemType, RegionName, Scope, SettingProblem, TryAgain, UserId, header as ours,
 };
-use cellar_server::{front, idempotency_key, parse_json};
+use cellar_server::{front, idempotency_key, parse_json, sign_up_intent};
 use http::{HeaderValue, StatusCode, Uri, header};
-use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 /// Ids drawn until one falls on an open cell. With a twentieth of the ring open, one sign-up in
@@ -38,7 +35,7 @@ impl Front {
         };
         let (user_id, region) = place(&map, &body, &self.region)?;
         let cell = map.ring_owner(&user_id).clone();
-        let intent = intent(&admitted.caller.name(), key.as_deref());
+        let intent = sign_up_intent(&admitted.caller.name(), key.as_deref());
         let placed = PlacedSignUp { user_id, region, intent, body };
         // Plain data with string keys: nothing in it can fail to serialize.
         let placed = Bytes::from(serde_json::to_vec(&placed).unwrap_or_default());
@@ -99,31 +96,6 @@ fn place(map: &Map, body: &SignUpBody, own: &RegionName) -> Result<(UserId, Regi
     Err(Problem::new(ProblemType::TryAgain).detail("no cell of this region takes new users now"))
 }
 
-/// The same for a repeat under the same key of the same caller; random without a key.
-fn intent(caller: &KeyName, key: Option<&str>) -> String {
-    let Some(key) = key else { return Intent::random().as_str().to_owned() };
-    let mut hash = Sha256::new();
-    hash.update(caller.as_str());
-    // No name has it: ("a", "bc") is not ("ab", "c").
-    hash.update([0]);
-    hash.update(key);
-    hex::encode(&hash.finalize()[..16])
-}
-
 fn invalid(pointer: &str, message: &str) -> Problem {
     Problem::new(ProblemType::Invalid).errors(vec![SettingProblem::new(pointer, message)])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_intent_is_of_caller_and_key_and_random_without() {
-        let name = |name: &str| KeyName::new(name).unwrap();
-        assert_eq!(intent(&name("app"), Some("k")), intent(&name("app"), Some("k")));
-        assert_ne!(intent(&name("app"), Some("k")), intent(&name("ap"), Some("pk")));
-        assert_ne!(intent(&name("app"), None), intent(&name("app"), None));
-        assert!(Intent::new(&intent(&name("app"), Some("k"))).is_ok());
-    }
 }

@@ -85,7 +85,7 @@ where
             self.entries().iter().rev().map(|(key, value)| (key.clone(), value.clone())).collect();
         let written = postcard::to_allocvec(&entries)
             .context("a snapshot cannot be written down")
-            .and_then(|bytes| disk::write_atomically(&self.file, &bytes));
+            .and_then(|bytes| Ok(cellar_server::disk::write_atomically(&self.file, &bytes)?));
         if written.is_err() {
             self.changed.store(true, Ordering::Relaxed);
         }

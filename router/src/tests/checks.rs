@@ -49,9 +49,7 @@ async fn checks_that_wait_for_a_lane_leave_together() {
         cell.state.came.notified().await;
     }
     asked.extend((2..32).map(ask));
-    // The rest can only be waiting: wait until the router has read all of them, which shows by nothing
-    // more reaching the cell for a while.
-    tokio::time::timeout(Duration::from_millis(200), cell.state.came.notified()).await.unwrap_err();
+    until_waiting(&router, 30).await;
     assert_eq!(cell.calls(), [1, 1]);
     cell.state.gate.add_permits(Semaphore::MAX_PERMITS / 2);
     for asked in asked {
@@ -60,6 +58,52 @@ async fn checks_that_wait_for_a_lane_leave_together() {
     let calls = cell.calls();
     assert_eq!(calls.iter().sum::<usize>(), 32);
     assert!(calls.len() <= 5, "{calls:?}");
+}
+
+/// Goal: no call is longer than what a cell reads, however long the checks are.
+/// Method: both lanes are taken; two batches of the longest checks wait together, more than one body.
+#[tokio::test]
+async fn the_longest_checks_leave_in_calls_that_a_cell_reads() {
+    let cell = StubCell::good().await;
+    cell.state.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let router = std::sync::Arc::new(StubRouter::before(&[("eu-1", &cell)]).await);
+    let send = |path: &'static str, body: String| {
+        let router = router.clone();
+        tokio::spawn(async move { router.send(http::Method::POST, path, "x", &body).await })
+    };
+    let mut asked = Vec::new();
+    for n in 0..2 {
+        asked.push(send("/v1/internal/quota/consume", format!(r#"{{"user_id":"user-{n}"}}"#)));
+        cell.state.came.notified().await;
+    }
+    let attribute = |n: usize| format!(r#""{n}{}":"{}""#, "n".repeat(63), "v".repeat(64));
+    let attributes = (0..8).map(attribute).collect::<Vec<_>>().join(",");
+    let checks = vec![format!(r#"{{"user_id":"user","attributes":{{{attributes}}}}}"#); 500].join(",");
+    let batch = format!(r#"{{"checks":[{checks}]}}"#);
+    let batches = [(); 2].map(|()| send("/v1/internal/quota/batch", batch.clone()));
+    until_waiting(&router, 1_000).await;
+    cell.state.gate.add_permits(Semaphore::MAX_PERMITS / 2);
+    for asked in asked {
+        assert_eq!(asked.await.unwrap().status, 200);
+    }
+    for batch in batches {
+        let answer: serde_json::Value = serde_json::from_str(&batch.await.unwrap().body).unwrap();
+        let results = answer["results"].as_array().unwrap();
+        assert_eq!((results.len(), results.iter().filter(|item| item["status"] == 200).count()), (500, 500));
+    }
+    assert_eq!(cell.calls(), [1, 1, 500, 500]);
+}
+
+/// Waits until so many checks wait for a lane to the one cell.
+async fn until_waiting(router: &StubRouter, checks: usize) {
+    let map = router.routing.map().unwrap();
+    let cell = map.cell(&name("eu-1")).unwrap();
+    let waiting = async {
+        while cell.waiting() < checks {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), waiting).await.expect("they do not come");
 }
 
 #[tokio::test]

@@ -154,6 +154,7 @@ impl StubCell {
         let rest = axum::routing::any(any_route);
         let routes =
             axum::Router::new().route("/cell/v1/decide", decide).route("/{*rest}", rest).with_state(state.clone());
+        let routes = routes.layer(axum::extract::DefaultBodyLimit::max(cellar_server::limits::BODY_MAX));
         tokio::spawn(async move { axum_serve(listener, routes).await });
         Self { url, state }
     }

@@ -43,7 +43,8 @@ impl Shard {
         }));
     }
 
-    pub(super) fn finish_load(&mut self, serving: &mut Serving, done: LoadDone) {
+    /// `Some`: a turn is due. A connection that fails a load is no better for a commit.
+    pub(super) fn finish_load(&mut self, serving: &mut Serving, done: LoadDone) -> Option<&'static str> {
         let mut fetched = match done.result {
             Ok(fetched) => fetched,
             Err(error) => {
@@ -53,7 +54,11 @@ impl Shard {
                         ask.answer(Verdict::try_again(TryAgain::StoreDown));
                     }
                 }
-                return;
+                let on_redis = matches!(
+                    error,
+                    StoreError::Unknown { store: "redis", .. } | StoreError::Refused { store: "redis", .. }
+                );
+                return on_redis.then_some("redis");
             }
         };
         for user in &done.users {
@@ -86,6 +91,7 @@ impl Shard {
                 }
             }
         }
+        None
     }
 }
 

@@ -78,7 +78,7 @@ impl Shard {
             let cause = tokio::select! {
                 biased;
                 Some(done) = serving.calls.next() => self.finish_call(&mut serving, done),
-                Some(done) = serving.loads.next() => { self.finish_load(&mut serving, done); None }
+                Some(done) = serving.loads.next() => self.finish_load(&mut serving, done),
                 done = async { serving.drain.as_mut().expect("guarded").await }, if serving.drain.is_some() => {
                     self.finish_drain(&mut serving, done)
                 }
