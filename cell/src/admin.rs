@@ -77,12 +77,12 @@ async fn check_tier(
 }
 
 async fn tiers(State(state): State<AdminState>) -> Result<Response, HttpProblem> {
-    let catalog = catalog::read(&state.directory).await.map_err(|_| ProblemType::TryAgain)?;
+    let catalog = catalog::read(&state.directory).await.map_err(|_| directory_down())?;
     Ok(axum::Json(catalog.tiers).into_response())
 }
 
 async fn tier(State(state): State<AdminState>, Path(name): Path<TierName>) -> Result<Response, HttpProblem> {
-    let catalog = catalog::read(&state.directory).await.map_err(|_| ProblemType::TryAgain)?;
+    let catalog = catalog::read(&state.directory).await.map_err(|_| directory_down())?;
     let tier = catalog.tiers.into_iter().find(|tier| tier.document.name == name);
     Ok(axum::Json(tier.ok_or(ProblemType::NotFound)?).into_response())
 }
@@ -103,7 +103,7 @@ async fn put_tier(
     if document.name != name {
         return Err(HttpProblem(Problem::new(ProblemType::Invalid).detail("the document names another tier")));
     }
-    let held = catalog::read(&state.directory).await.map_err(|_| ProblemType::TryAgain)?;
+    let held = catalog::read(&state.directory).await.map_err(|_| directory_down())?;
     let before = held.tiers.into_iter().find(|tier| tier.document.name == name);
     let problems = state.catalog.check(&document).await.err().unwrap_or_default();
     if query.dry_run {
@@ -121,6 +121,10 @@ async fn put_tier(
         Ok(catalog::Put::Stale(_)) => {
             Err(HttpProblem(Problem::new(ProblemType::Conflict).detail("the tier has changed meanwhile")))
         }
-        Err(_) => Err(ProblemType::TryAgain.into()),
+        Err(_) => Err(directory_down()),
     }
+}
+
+fn directory_down() -> HttpProblem {
+    HttpProblem(Problem::new(ProblemType::TryAgain).detail("the directory does not answer"))
 }

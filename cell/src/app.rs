@@ -28,8 +28,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 /// A statement or a lock longer than this has gone wrong; idle transactions hold up turns.
-const POSTGRES_LIMITS: [(&str, &str); 3] =
-    [("statement_timeout", "5s"), ("lock_timeout", "2s"), ("idle_in_transaction_session_timeout", "2s")];
+const POSTGRES_LIMITS: [(&str, &str); 4] = [
+    ("statement_timeout", "5s"),
+    ("lock_timeout", "2s"),
+    ("idle_in_transaction_session_timeout", "2s"),
+    // "It exists already" is what we asked for.
+    ("client_min_messages", "warning"),
+];
 /// For a connection of the pool: longer than this and the caller's deadline has passed.
 const ACQUIRE_MAX: Duration = Duration::from_secs(2);
 /// Connections to the directory: sign-ups and the catalog's polls.
@@ -89,7 +94,7 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
         keys: keys.clone(),
         public: config.public,
     };
-    let readiness = readiness(&catalog);
+    let readiness = readiness(&catalog, quota.clone());
     let plaintext = Plaintext::of(&config.listeners());
     let admin = cellar_server::admin_routes(registry, &plaintext, readiness).merge(admin::routes(admin_state));
     let admin = tokio::spawn(cellar_server::serve_plain(admin_listener, admin, background.clone()));
@@ -188,12 +193,17 @@ fn follow_keys(catalog: &Arc<CatalogFollower<PostgresDirectory>>, secrets: &Cell
 
 fn readiness(
     catalog: &Arc<CatalogFollower<PostgresDirectory>>,
+    quota: Quota,
 ) -> impl Fn() -> Vec<String> + Clone + Send + Sync + use<> {
     let tiers = catalog.tiers();
     move || {
         let mut reasons = Vec::new();
         if tiers.borrow().names().next().is_none() {
             reasons.push("no tiers: the catalog has not come yet".to_owned());
+        }
+        let closed = quota.closed_shards();
+        if closed > 0 {
+            reasons.push(format!("{closed} shards are closed: neither store takes their commits, or a turn is under way"));
         }
         reasons
     }

@@ -7,7 +7,14 @@ use std::process::ExitCode;
 
 pub(crate) async fn run(folder: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let target = Target::find(folder)?;
-    let users = books::read(&target).await?;
+    let users = match books::read(&target).await {
+        Ok(users) => users,
+        Err(error) => {
+            // Not "they differ": nobody has compared them.
+            eprintln!("cellctl: the books could not be compared: {error:#}");
+            return Ok(ExitCode::from(2));
+        }
+    };
     let mismatches: Vec<_> = users
         .iter()
         .filter_map(|(cell, user)| {

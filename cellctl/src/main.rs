@@ -8,6 +8,7 @@ mod tier;
 mod trace;
 mod user;
 
+use cellar_client::ClientError;
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -80,6 +81,9 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("cellctl: {error:#}");
+            if error.chain().any(|cause| matches!(cause.downcast_ref(), Some(ClientError::NoAnswer { .. }))) {
+                eprintln!("`cellctl status` says what runs; `cellctl up` or `cellctl restart NAME` starts what does not");
+            }
             ExitCode::FAILURE
         }
     }

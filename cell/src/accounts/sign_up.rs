@@ -186,7 +186,8 @@ impl Accounts {
             return Err(AccountsError::invalid("/password", message));
         }
         if !(self.0.given.tier_exists)(&body.tier) {
-            return Err(ProblemType::UnknownTier.into());
+            let detail = format!("there is no tier {}", body.tier);
+            return Err(Problem::new(ProblemType::UnknownTier).detail(detail).into());
         }
         Ok(email)
     }

@@ -53,6 +53,9 @@ pub(crate) async fn run(folder: &Path, arguments: RunArguments) -> anyhow::Resul
         return played;
     }
     let code = played?;
+    if arguments.once {
+        eprintln!("the stack was up before, so it stays: `cellctl down --stack {}` ends it", folder.display());
+    }
     if !arguments.json {
         how_to_go_on(&stack);
     }
@@ -70,7 +73,7 @@ fn how_to_go_on(stack: &Stack) {
     println!("\nTry:");
     println!("  KEY={key}");
     println!(
-        "  U=$(curl -s {url}/v1/users -H \"Authorization: Bearer $KEY\" -H 'Content-Type: application/json' -d '{{\"email\":\"me@example.org\",\"tier\":\"free\"}}' | sed 's/.*\"user_id\":\"\\([^\"]*\\)\".*/\\1/')"
+        "  U=$(curl -s {url}/v1/users -H \"Authorization: Bearer $KEY\" -d \"{{\\\"email\\\":\\\"me-$RANDOM@example.org\\\",\\\"tier\\\":\\\"free\\\"}}\" | sed 's/.*\"user_id\":\"\\([^\"]*\\)\".*/\\1/')"
     );
     println!(
         "  curl -si {url}/v1/internal/quota/consume -H \"Authorization: Bearer $KEY\" -d '{{\"user_id\":\"'$U'\",\"cost\":1280}}'"

@@ -21,11 +21,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Args, Clone)]
 pub(crate) struct UpArguments {
-    #[arg(long, default_value_t = 2)]
-    pub(crate) regions: usize,
-    /// Of each region
-    #[arg(long, default_value_t = 2)]
-    pub(crate) cells: usize,
+    /// 2, or as many as the stack in the folder has
+    #[arg(long)]
+    pub(crate) regions: Option<usize>,
+    /// Of each region; 2, or as many as the stack in the folder has
+    #[arg(long)]
+    pub(crate) cells: Option<usize>,
     #[command(flatten)]
     pub(crate) how: HowArguments,
 }
@@ -36,12 +37,14 @@ pub(crate) struct HowArguments {
     /// Return once everything is ready, and leave it running
     #[arg(long)]
     pub(crate) detach: bool,
-    /// Whose time policies decide by: the machine's, or the callers' (at_us)
-    #[arg(long, value_enum, default_value = "wall")]
-    pub(crate) clock: ClockArgument,
-    /// How the quota Redis flushes; everysec allows an answer that the machine may forget
-    #[arg(long, value_enum, default_value = "always")]
-    pub(crate) fsync: FsyncArgument,
+    /// Whose time policies decide by: the machine's (unless the stack in the folder has another), or the
+    /// callers' (at_us)
+    #[arg(long, value_enum)]
+    pub(crate) clock: Option<ClockArgument>,
+    /// How the quota Redis flushes: always (unless the stack in the folder has another), or everysec,
+    /// which allows an answer that the machine may forget
+    #[arg(long, value_enum)]
+    pub(crate) fsync: Option<FsyncArgument>,
     /// Print the status document when up
     #[arg(long)]
     pub(crate) json: bool,
@@ -66,28 +69,38 @@ pub(crate) enum CellCommand {
 }
 
 impl HowArguments {
+    /// `world` with what is said here; what is not stays as it is.
     fn shape(&self, world: World) -> World {
         let clock = match self.clock {
-            ClockArgument::Wall => Clock::Wall,
-            ClockArgument::Virtual => Clock::Virtual,
+            Some(ClockArgument::Wall) => Clock::Wall,
+            Some(ClockArgument::Virtual) => Clock::Virtual,
+            None => world.clock,
         };
         let fsync = match self.fsync {
-            FsyncArgument::Always => Fsync::Always,
-            FsyncArgument::Everysec => Fsync::Everysec,
+            Some(FsyncArgument::Always) => Fsync::Always,
+            Some(FsyncArgument::Everysec) => Fsync::Everysec,
+            None => world.fsync,
         };
         World { clock, fsync, ..world }
     }
 }
 
 pub(crate) async fn up(folder: &Path, arguments: UpArguments) -> anyhow::Result<()> {
-    let world = arguments.how.shape(World::of(arguments.regions, arguments.cells));
+    let held = held_world(folder).filter(|world| !world.single).unwrap_or_else(|| World::of(2, 2));
+    let (regions, cells) = (arguments.regions.unwrap_or(held.regions), arguments.cells.unwrap_or(held.cells));
+    let world = arguments.how.shape(World { regions, cells, ..held });
     start(folder, world, &arguments.how).await
 }
 
 pub(crate) async fn cell(folder: &Path, command: CellCommand) -> anyhow::Result<()> {
     let CellCommand::Up(how) = command;
-    let world = how.shape(World::single_cell());
-    start(folder, world, &how).await
+    let held = held_world(folder).filter(|world| world.single).unwrap_or_else(World::single_cell);
+    start(folder, how.shape(held), &how).await
+}
+
+/// What the stack in `folder` consists of, if there is one.
+fn held_world(folder: &Path) -> Option<World> {
+    Stack::open(folder).ok().map(|stack| stack.state().world.clone())
 }
 
 async fn start(folder: &Path, world: World, how: &HowArguments) -> anyhow::Result<()> {
@@ -205,7 +218,8 @@ pub(crate) async fn down(folder: &Path, delete: bool) -> anyhow::Result<()> {
         println!("the stack is down and deleted");
     } else {
         stack.down().await?;
-        println!("the stack is down; its data stays (`cellctl up` starts it again, `down --delete` deletes it)");
+        let stack = folder.display();
+        println!("the stack is down; its data stays: `cellctl up --stack {stack}` starts it again (`cell up`, if it is one cell), `cellctl down --delete --stack {stack}` deletes it");
     }
     Ok(())
 }

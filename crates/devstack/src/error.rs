@@ -15,7 +15,7 @@ pub enum StackError {
     #[error("another command is at work on the stack in {}: try again when it is done", .folder.display())]
     Busy { folder: PathBuf },
     #[error(
-        "the stack in {} has another shape ({held}): `cellctl down --delete --stack {}` removes it with its data, or give another --stack",
+        "the stack in {} has another shape ({held}): `cellctl down --delete --stack {}` removes it with its data; or give another --stack, or none of these options to start it as it is",
         .folder.display(), .folder.display()
     )]
     OtherShape { folder: PathBuf, held: String },

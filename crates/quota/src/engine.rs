@@ -33,6 +33,7 @@ struct Inner {
     undrained: Vec<Arc<AtomicU64>>,
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
     stop: CancellationToken,
+    metrics: QuotaMetrics,
     audit: Audit,
     /// By shard.
     postgres: Vec<PostgresStore>,
@@ -81,7 +82,7 @@ impl Quota {
             counts.push(undrained);
         }
         tasks.push(tokio::spawn(expire_keys(pool, stop.clone())));
-        let inner = Inner { shards, undrained: counts, tasks: tasks.into(), stop, audit, postgres, look_ups };
+        let inner = Inner { shards, undrained: counts, tasks: tasks.into(), stop, metrics, audit, postgres, look_ups };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -146,6 +147,12 @@ impl Quota {
             }
             Err(verdict) => verdict,
         }
+    }
+
+    /// Shards that take no commits now.
+    pub fn closed_shards(&self) -> usize {
+        let shards = 0..self.inner.shards.len() as u16;
+        shards.filter(|shard| self.inner.metrics.shard(ShardId(*shard)).open.get() == 0).count()
     }
 
     /// Ledger entries that Postgres does not hold yet.

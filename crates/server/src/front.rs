@@ -43,7 +43,7 @@ pub fn admit(keys: &Keys, headers: &mut HeaderMap, default_deadline: DeadlineMs)
     Ok(Admitted { caller, user, deadline })
 }
 
-fn named_user(headers: &HeaderMap) -> Result<Option<UserId>, Problem> {
+pub(crate) fn named_user(headers: &HeaderMap) -> Result<Option<UserId>, Problem> {
     let Some(value) = headers.get(header::USER) else { return Ok(None) };
     let user = value.to_str().ok().and_then(|text| UserId::new(text).ok());
     user.map(Some).ok_or_else(|| Problem::new(ProblemType::Invalid).detail("Cellar-User is not a user id"))

@@ -43,6 +43,10 @@ impl HttpProblem {
         if let Some(seconds) = retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
+        if problem.kind == ProblemType::Unauthorized {
+            // RFC 9110, 11.6.1: a 401 names the scheme it wants.
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if problem.kind == ProblemType::TooLarge {
             // The rest of the body is not read, so the connection ends here: the next request must not
             // be sent on it.

@@ -94,7 +94,10 @@ impl<D: Decider> QuotaApi<D> {
         caller.require(Scope::Quota)?;
         let key = idempotency_key(headers)?;
         let deadline = front::deadline(headers, DeadlineMs::QUOTA)?;
-        let body: ConsumeBody = parse_json(body)?;
+        let mut body: ConsumeBody = parse_json(body)?;
+        if body.user_id.is_none() {
+            body.user_id = front::named_user(headers)?;
+        }
         if body.idempotency_key.is_some() {
             return Err(invalid("/idempotency_key", "stands in the header Idempotency-Key, but for batch items"));
         }

@@ -126,6 +126,8 @@ impl Shard {
 
     /// Once a second: what an idle shard would otherwise never notice.
     fn tick(&mut self, serving: &mut Serving) {
+        // Beyond autonomy it takes nothing more, until Postgres answers.
+        self.gauges.open.set(i64::from(self.is_autonomous(serving)));
         self.gauges.users.set(serving.users.in_memory() as i64);
         self.drop_late_acks();
         self.start_expiry(serving);
