@@ -10,6 +10,7 @@ mod keys;
 pub mod limits;
 mod listen;
 mod metrics;
+mod operate;
 mod operations;
 mod problem;
 mod quota;
