@@ -3,8 +3,10 @@
 use crate::support::{World, known, status_of, tokens};
 use cellar_client::{ClientError, Decision};
 use cellar_devstack::Stack;
+use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio::time::Instant;
 
 async fn kill9(world: &World, name: &str) {
     Stack::open(world.cellctl.stack()).unwrap().kill9(name).await.unwrap();
@@ -54,17 +56,89 @@ async fn postgres_killed_and_restarted_loses_and_doubles_nothing() {
     a_store_dies_and_comes_back("postgres").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn with_redis_away_a_check_is_503_with_a_wait() {
-    let world = World::cell();
-    let user = world.user("away@example.org", "free").await;
-    kill9(&world, "redis-quota").await;
+/// One check over HTTP: status and `Cellar-Degraded`.
+async fn ask(world: &World, user: &cellar_model::UserId, key: &str, tokens: u64) -> (u16, Option<String>) {
     let url = format!("{}/v1/internal/quota/consume", world.urls[0]);
-    let body = serde_json::json!({"user_id": user, "cost": 1, "at_us": 1_700_000_000_000_000u64});
-    let request = reqwest::Client::new().post(url).bearer_auth(&world.service_key).body(body.to_string());
-    let response = request.send().await.unwrap();
-    assert_eq!(response.status(), 503);
-    assert!(response.headers().contains_key("retry-after"));
+    let body = serde_json::json!({"user_id": user, "cost": {"requests": 0, "tokens": tokens}});
+    let request = reqwest::Client::new().post(url).bearer_auth(&world.service_key).header("idempotency-key", key);
+    let response = request.body(body.to_string()).send().await.unwrap();
+    if response.status() == 503 {
+        assert!(response.headers().contains_key("retry-after"));
+    }
+    let degraded = response.headers().get("cellar-degraded").map(|value| value.to_str().unwrap().to_owned());
+    (response.status().as_u16(), degraded)
+}
+
+/// Waits until answers to a user say of their store what is expected; meanwhile they are right, or 503.
+async fn store_becomes(world: &World, user: &cellar_model::UserId, degraded: Option<&str>) {
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let (status, said) = ask(world, user, "only-asked", 0).await;
+        assert!(matches!(status, 200 | 503), "{status}");
+        if status == 200 && said.as_deref() == degraded {
+            return;
+        }
+        assert!(Instant::now() < until, "the store does not become {degraded:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Goal: Postgres takes the commits while Redis is away, says so, and gives them back by itself.
+/// Method: a limit spent in three parts, on Redis, on Postgres, and on Redis again; a repeat of any key is
+/// no charge; one more than the limit is denied.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_redis_away_postgres_takes_the_commits_exactly_and_says_so() {
+    let world = World::cell();
+    world.bucket_tier("bucket", 30).await;
+    let user = world.user("away@example.org", "bucket").await;
+    let spend = async |from: u32, degraded: Option<&str>| {
+        store_becomes(&world, &user, degraded).await;
+        for n in from..from + 10 {
+            let answer = ask(&world, &user, &format!("k{n}"), 1).await;
+            assert_eq!(answer, (200, degraded.map(str::to_owned)), "k{n}");
+        }
+    };
+    spend(0, None).await;
+    kill9(&world, "redis-quota").await;
+    spend(10, Some("postgres")).await;
+    world.cellctl.ok(&["restart", "redis-quota"]).unwrap();
+    spend(20, None).await;
+    for n in 0..30 {
+        assert_eq!(ask(&world, &user, &format!("k{n}"), 1).await.0, 200, "repeat of k{n}");
+    }
+    assert_eq!(ask(&world, &user, "one-more", 1).await.0, 429);
+    assert_eq!(world.books(None, &user, "tokens").await, (30, 30, 30));
+}
+
+/// Empties the quota Redis under its writer's feet.
+fn flush(world: &World) {
+    let status = world.cellctl.status().unwrap();
+    let processes = status["processes"].as_array().unwrap();
+    let redis = processes.iter().find(|process| process["role"] == "redis-quota").unwrap();
+    let address = redis["url"].as_str().unwrap().trim_start_matches("redis://").trim_end_matches('/').to_owned();
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.write_all(b"FLUSHALL\r\n").unwrap();
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"+OK\r\n");
+}
+
+/// Goal: a Redis that comes back empty costs nobody anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_emptied_while_it_serves_is_noticed_and_nothing_is_forgotten() {
+    let world = World::cell();
+    world.bucket_tier("bucket", 20).await;
+    let user = world.user("emptied@example.org", "bucket").await;
+    for n in 0..10 {
+        assert_eq!(ask(&world, &user, &format!("k{n}"), 1).await.0, 200);
+    }
+    flush(&world);
+    store_becomes(&world, &user, None).await;
+    for n in 0..20 {
+        assert_eq!(ask(&world, &user, &format!("k{n}"), 1).await.0, 200, "k{n}");
+    }
+    assert_eq!(ask(&world, &user, "one-more", 1).await.0, 429);
+    assert_eq!(world.books(None, &user, "tokens").await, (20, 20, 20));
 }
 
 /// Goal: a cell killed under load forgets nothing it acknowledged.

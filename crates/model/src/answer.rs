@@ -20,7 +20,10 @@ pub enum Verdict {
         degraded: Option<Degraded>,
     },
     /// What `Peek` found.
-    Seen(Answer),
+    Seen {
+        answer: Answer,
+        degraded: Option<Degraded>,
+    },
     Refused(Refusal),
 }
 
@@ -123,6 +126,8 @@ impl fmt::Debug for ChargeId {
 pub enum Degraded {
     /// A policy faulted and the tier's `on_fault` answered.
     PolicyFault,
+    /// Redis is away, and Postgres takes the commits.
+    Postgres,
     /// `appendfsync` is not `always`, and the operator allowed that.
     UnsafeAck,
 }
@@ -131,6 +136,7 @@ impl Degraded {
     pub fn label(self) -> &'static str {
         match self {
             Degraded::PolicyFault => "policy-fault",
+            Degraded::Postgres => "postgres",
             Degraded::UnsafeAck => "unsafe-ack",
         }
     }

@@ -352,7 +352,7 @@ pub struct AuditedUser {
     /// By unit: the sum of the ledger's charges, less what it says was given back. Signed, so that
     /// books which give back more than they took do not pass for empty ones.
     pub ledger: BTreeMap<SmolStr, i64>,
-    /// By unit: the total the Redis record counts.
+    /// By unit: the total the Redis record counts. Empty where Redis has none that is believed.
     pub record: BTreeMap<SmolStr, i64>,
     /// By unit: the total the copy of the record in Postgres counts.
     pub copy: BTreeMap<SmolStr, i64>,
@@ -368,4 +368,6 @@ pub struct AuditPage {
     pub next: Option<UserId>,
     /// Entries not yet in the ledger when the page was made: sums compare only at 0.
     pub undrained: u64,
+    /// What was compared: `ledger`, `postgres` (the copy), and `redis` unless all its shards go without.
+    pub stores: Vec<SmolStr>,
 }

@@ -39,6 +39,8 @@ pub struct QuotaConfig {
     pub tail_max: usize,
     /// For so long after Postgres last confirmed the fence may the shard go on without it.
     pub autonomy: Duration,
+    /// Between returns to Redis: one that comes and goes must not close the shard again and again.
+    pub return_pause: Duration,
 }
 
 impl QuotaConfig {
@@ -62,6 +64,7 @@ impl QuotaConfig {
             undrained_age_max: Duration::from_millis(250),
             tail_max: 200_000,
             autonomy: Duration::from_secs(120),
+            return_pause: Duration::from_secs(60),
         }
     }
 }

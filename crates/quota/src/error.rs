@@ -11,8 +11,8 @@ pub enum QuotaError {
     Postgres(#[source] sqlx::Error),
     #[error("the cell was made with {made} shards and is configured for {configured}")]
     ShardCount { made: i64, configured: u16 },
-    #[error("another owner of this shard may still live")]
-    OwnerMayLive,
+    #[error("the catalog has not brought the tier of a user who is owed a late charge")]
+    NoTier,
     #[error("the ownership table names a user id of another form")]
     OddUserId,
     #[error(transparent)]

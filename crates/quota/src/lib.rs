@@ -13,6 +13,7 @@ mod error;
 mod evaluate;
 mod metrics;
 mod outcome;
+pub mod protocol;
 mod record;
 mod shard;
 mod store;

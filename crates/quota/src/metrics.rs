@@ -25,7 +25,7 @@ pub(crate) struct CauseLabel {
 }
 
 /// Why a shard took a turn.
-pub(crate) const TURN_CAUSES: [&str; 4] = ["start", "unanswered", "fenced", "redis"];
+pub(crate) const TURN_CAUSES: [&str; 6] = ["start", "unanswered", "fenced", "redis", "back", "late"];
 
 /// Cheap to clone: all clones count together.
 #[derive(Clone)]
@@ -33,10 +33,12 @@ pub struct QuotaMetrics {
     undrained: Family<ShardLabel, Gauge>,
     fence: Family<ShardLabel, Gauge>,
     open: Family<ShardLabel, Gauge>,
+    on_postgres: Family<ShardLabel, Gauge>,
     users: Family<ShardLabel, Gauge>,
     pub(crate) turns: Family<CauseLabel, Counter>,
     pub(crate) faults: Family<FaultLabels, Counter>,
     pub(crate) replays: Counter,
+    pub(crate) late: Counter,
     pub(crate) batch_checks: Histogram,
     pub(crate) commit_seconds: Histogram,
     pub(crate) drain_seconds: Histogram,
@@ -55,17 +57,19 @@ impl QuotaMetrics {
             undrained: Family::default(),
             fence: Family::default(),
             open: Family::default(),
+            on_postgres: Family::default(),
             users: Family::default(),
             turns: Family::default(),
             faults: Family::default(),
             replays: Counter::default(),
+            late: Counter::default(),
             batch_checks: Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(1.0, 2.0, 10)),
             commit_seconds: seconds(),
             drain_seconds: seconds(),
             drain_failures: Counter::default(),
         };
         for shard in 0..shards {
-            for family in [&metrics.undrained, &metrics.fence, &metrics.open, &metrics.users] {
+            for family in [&metrics.undrained, &metrics.fence, &metrics.open, &metrics.on_postgres, &metrics.users] {
                 let _ = family.get_or_create(&ShardLabel { shard: u32::from(shard) });
             }
         }
@@ -80,6 +84,12 @@ impl QuotaMetrics {
         );
         registry.register("cellar_quota_fence", "Turns of the shard", m.fence);
         registry.register("cellar_quota_shard_open", "1 while the shard serves", m.open);
+        registry.register(
+            "cellar_quota_on_postgres",
+            "1 while Redis is away and Postgres takes the shard's commits",
+            m.on_postgres,
+        );
+        registry.register("cellar_quota_late_charges", "Charges of older fences, charged by a turn", m.late);
         registry.register("cellar_quota_users_in_memory", "Records the shard keeps in memory", m.users);
         registry.register("cellar_quota_turns", "Turns taken, by cause", m.turns);
         registry.register("cellar_policy_faults", "Policies that trapped, looped or lied", m.faults);
@@ -105,6 +115,7 @@ impl QuotaMetrics {
             undrained: Self::of(&self.undrained, shard),
             fence: Self::of(&self.fence, shard),
             open: Self::of(&self.open, shard),
+            on_postgres: Self::of(&self.on_postgres, shard),
             users: Self::of(&self.users, shard),
         }
     }
@@ -116,5 +127,6 @@ pub(crate) struct ShardMetrics {
     pub(crate) undrained: Gauge,
     pub(crate) fence: Gauge,
     pub(crate) open: Gauge,
+    pub(crate) on_postgres: Gauge,
     pub(crate) users: Gauge,
 }

@@ -66,16 +66,36 @@ impl Tail {
 
     /// The batches to drain next: consecutive from the watermark, at most `max` entries of several.
     pub(crate) fn front(&self, max: usize) -> Vec<Arc<TailBatch>> {
-        let (mut expected, mut count, mut front) = (self.next(), 0, Vec::new());
-        for (seq, (batch, _)) in &self.batches {
+        let mut expected = self.next();
+        let consecutive = self.batches.iter().take_while(|(seq, _)| {
+            let next = **seq == expected;
+            expected = expected.next();
+            next
+        });
+        Self::bounded(consecutive.map(|(_, (batch, _))| batch), max)
+    }
+
+    /// The same over gaps, for a turn: its fence is over, so no answer that is missing will come.
+    pub(crate) fn rest(&self, max: usize) -> Vec<Arc<TailBatch>> {
+        Self::bounded(self.batches.values().map(|(batch, _)| batch), max)
+    }
+
+    fn bounded<'b>(batches: impl Iterator<Item = &'b Arc<TailBatch>>, max: usize) -> Vec<Arc<TailBatch>> {
+        let (mut count, mut front) = (0, Vec::new());
+        for batch in batches {
             count += batch.entries.len();
-            if *seq != expected || (count > max && !front.is_empty()) {
+            if count > max && !front.is_empty() {
                 break;
             }
             front.push(batch.clone());
-            expected = expected.next();
         }
         front
+    }
+
+    /// What is held, entry by entry, without what it left: for another fence's turn.
+    pub(crate) fn into_entries(self) -> Vec<(Seq, LedgerEntry)> {
+        let batches = self.batches.into_iter();
+        batches.flat_map(|(seq, (batch, _))| batch.entries.clone().into_iter().map(move |entry| (seq, entry))).collect()
     }
 
     /// Postgres holds everything up to `last`.

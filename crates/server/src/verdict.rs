@@ -26,9 +26,10 @@ pub fn verdict_response(verdict: &Verdict) -> http::Response<Full<Bytes>> {
             response
         }
         Verdict::Denied { denial, degraded } => denied(denial, *degraded),
-        Verdict::Seen(answer) => {
+        Verdict::Seen { answer, degraded } => {
             let mut response = json(&ConsumeAnswer::new(true, answer));
             rate_limit_fields(response.headers_mut(), answer);
+            degraded_fields(response.headers_mut(), *degraded);
             response
         }
         Verdict::Refused(refusal) => refused(refusal),
@@ -38,9 +39,10 @@ pub fn verdict_response(verdict: &Verdict) -> http::Response<Full<Bytes>> {
 /// The answer to `GET /v1/user/quota`.
 pub fn quota_response(user: &UserId, verdict: &Verdict) -> http::Response<Full<Bytes>> {
     match verdict {
-        Verdict::Seen(answer) | Verdict::Admitted { answer, .. } => {
+        Verdict::Seen { answer, degraded } | Verdict::Admitted { answer, degraded, .. } => {
             let mut response = json(&QuotaBody::new(user, answer));
             rate_limit_fields(response.headers_mut(), answer);
+            degraded_fields(response.headers_mut(), *degraded);
             response
         }
         other => verdict_response(other),
@@ -58,7 +60,7 @@ pub(crate) fn batch_item(verdict: &Verdict) -> serde_json::Value {
         serde_json::Value::Object(item)
     };
     match verdict {
-        Verdict::Admitted { answer, .. } | Verdict::Seen(answer) => {
+        Verdict::Admitted { answer, .. } | Verdict::Seen { answer, .. } => {
             with_status(200, serde_json::to_value(ConsumeAnswer::new(true, answer)).unwrap_or_default())
         }
         Verdict::Denied { denial, .. } => {
@@ -77,7 +79,7 @@ pub(crate) fn label(verdict: &Verdict) -> &'static str {
         Verdict::Admitted { replayed: true, .. } => "replayed",
         Verdict::Admitted { .. } => "allowed",
         Verdict::Denied { .. } => "denied",
-        Verdict::Seen(_) => "seen",
+        Verdict::Seen { .. } => "seen",
         Verdict::Refused(Refusal::TryAgain { .. }) => "unknown",
         Verdict::Refused(_) => "refused",
     }

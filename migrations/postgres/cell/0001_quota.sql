@@ -26,7 +26,8 @@ create table users (
 
 -- `fence` and `taker` say who is turning; everything from `opened` on describes the last finished
 -- turn and is written by a turn's last step only (`drained_seq`: by the ledger). The shard is closed
--- while fence > opened.
+-- while fence > opened. `late` is the fence of the turn that last charged late entries: above `opened`,
+-- that turn did not finish, and what it charged may stand in Redis's stream as well.
 create table shard (
     shard       smallint primary key,
     fence       bigint not null,
@@ -38,7 +39,8 @@ create table shard (
     fence_key   text,
     valid_from  bigint not null default 0,
     valid_at    timestamptz,
-    drained_seq bigint not null default -1
+    drained_seq bigint not null default -1,
+    late        bigint not null default 0
 );
 
 -- The watermark of each earlier fence.
@@ -61,12 +63,13 @@ create table stopped (
     primary key (shard, fence)
 );
 
+-- Charges of ended fences that no turn has charged yet; `fence` is that of who put them here.
 create table late (
-    shard     smallint not null,
-    fence     bigint not null,
-    n         bigint not null,
-    charge_id text not null,
-    entry     bytea not null,
+    shard   smallint not null,
+    fence   bigint not null,
+    n       bigint not null,
+    user_id text not null,
+    entry   bytea not null,
     primary key (shard, fence, n)
 );
 

@@ -1,10 +1,11 @@
 //! One check on one record: what the tier's policies say, and what the record becomes. No I/O.
 //!
 //! `spend` is consume, reserve and peek; `close` is settle, refund and expiry; `terms` is what an
-//! operator grants; `ask` is one question to one policy.
+//! operator grants; `force` is a charge that is true already; `ask` is one question to one policy.
 
 mod ask;
 mod close;
+mod force;
 mod spend;
 mod terms;
 #[cfg(test)]

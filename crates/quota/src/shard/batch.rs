@@ -20,8 +20,8 @@ pub(super) struct Deciding<'a> {
     pub(super) tiers: &'a TierSet,
     pub(super) clock: &'a Clock,
     pub(super) fence: Fence,
-    /// The append-only file is not flushed at every write: every admission says so.
-    pub(super) unsafe_ack: bool,
+    /// What every answer of this opening has to say of its store.
+    pub(super) degraded: Option<Degraded>,
     pub(super) fault_seen: &'a mut dyn FnMut(&TierSlot, &Fault),
 }
 
@@ -152,15 +152,15 @@ impl Deciding<'_> {
 
     /// The verdict, once a store has confirmed it, and what it writes into the ledger.
     fn verdict(&self, decision: Decision) -> (Verdict, Option<Charged>) {
-        let unsafe_ack = self.unsafe_ack.then_some(Degraded::UnsafeAck);
+        let store = self.degraded;
         let verdict = match decision {
             Decision::Admit { answer, charged, degraded } => {
-                let degraded = degraded.or(unsafe_ack);
+                let degraded = degraded.or(store);
                 return (Verdict::Admitted { answer, replayed: false, degraded }, Some(charged));
             }
-            Decision::Deny { denial, degraded } => Verdict::Denied { denial, degraded },
-            Decision::Look(answer) => Verdict::Seen(answer),
-            Decision::Free(answer) => Verdict::Admitted { answer, replayed: false, degraded: None },
+            Decision::Deny { denial, degraded } => Verdict::Denied { denial, degraded: degraded.or(store) },
+            Decision::Look(answer) => Verdict::Seen { answer, degraded: store },
+            Decision::Free(answer) => Verdict::Admitted { answer, replayed: false, degraded: store },
             Decision::Refuse(refusal) => Verdict::Refused(refusal),
         };
         (verdict, None)

@@ -3,16 +3,24 @@
 use super::batch::{Decided, Deciding};
 use super::drains::PendingAck;
 use super::serve::Serving;
+use super::turn::OpenStore;
 use super::{Ask, Shard};
+use crate::clock::boot_clock;
+use crate::entry::LedgerEntry;
 use crate::error::StoreError;
 use crate::metrics::FaultLabels;
 use crate::outcome::Outcome;
-use crate::record::Record;
-use crate::store::Fsync;
+use crate::record::{Head, Record};
 use crate::store::redis::{Committed, Group};
-use crate::tail::TailBatch;
-use cellar_model::{Ack, BodyHash, Seq, TryAgain, UserId, Verdict};
+use crate::tail::{Months, Tail, TailBatch};
+use crate::tiers::TierSlot;
+use cellar_model::{Ack, BodyHash, Fence, Seq, TryAgain, UserId, Verdict};
+use cellar_policy_host::Fault;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Loads in flight, each of a batch's users: above it checks wait in line, where their number is bounded.
@@ -25,21 +33,31 @@ struct Answered {
     asks: Vec<(Ask, Verdict)>,
 }
 
-pub(super) struct CallDone {
+/// A call on its way to the store.
+pub(super) struct InFlight {
     decided: Vec<Decided>,
-    /// What was sent of each.
+    sent: Instant,
+    /// When it was sent: Postgres' answer confirms the fence as of then.
+    asked: Duration,
+}
+
+pub(super) struct CallDone {
+    number: u64,
+    /// What was sent of each user.
     groups: Vec<Group>,
     result: Result<Committed, StoreError>,
-    sent: Instant,
+    months: Option<Months>,
 }
 
 impl Shard {
     /// Builds batches of what is ready and sends them, as long as calls may leave.
     pub(super) fn start_calls(&mut self, serving: &mut Serving) {
-        while serving.calls.len() < self.parts.config.calls_max
-            && serving.loads.len() < LOADS_MAX
-            && !self.ready.is_empty()
-        {
+        let calls_max = match serving.open.store {
+            OpenStore::Redis { .. } => self.parts.config.calls_max,
+            // Each moves the watermark from where the one before left it.
+            OpenStore::Postgres => 1,
+        };
+        while serving.calls.len() < calls_max && serving.loads.len() < LOADS_MAX && !self.ready.is_empty() {
             self.start_call(serving);
         }
     }
@@ -58,20 +76,63 @@ impl Shard {
         }
         let (decided, groups) = self.decide(serving, groups);
         self.parts.metrics.batch_checks.observe(decided.iter().map(|d| d.asks.len()).sum::<usize>() as f64);
-        let (mut redis, key, valid_from) =
-            (serving.open.redis.clone(), serving.open.key.clone(), serving.open.valid_from);
-        serving.calls.push(Box::pin(async move {
-            let sent = Instant::now();
-            let result = redis.commit(&key, valid_from, &groups).await;
-            CallDone { decided, groups, result, sent }
-        }));
+        let number = serving.next_call;
+        serving.next_call += 1;
+        let call = match &serving.open.store {
+            OpenStore::Redis { redis, key, valid_from } => {
+                let (mut redis, key, valid_from) = (redis.clone(), key.clone(), *valid_from);
+                async move {
+                    let result = redis.commit(&key, valid_from, &groups).await;
+                    CallDone { number, groups, result, months: None }
+                }
+                .boxed()
+            }
+            OpenStore::Postgres => {
+                let entries: Vec<LedgerEntry> = decided.iter().filter_map(|d| d.entry.clone()).collect();
+                self.commit_to_postgres(serving.open.fence, number, entries, groups)
+            }
+        };
+        serving.calls.push(call);
+        serving.in_flight.insert(number, InFlight { decided, sent: Instant::now(), asked: boot_clock() });
+    }
+
+    /// One transaction for the batch: the same conditional update as a drain's, then all of it.
+    fn commit_to_postgres(
+        &mut self,
+        fence: Fence,
+        number: u64,
+        entries: Vec<LedgerEntry>,
+        groups: Vec<Group>,
+    ) -> BoxFuture<'static, CallDone> {
+        let postgres = self.parts.postgres.clone();
+        let after = self.tail.as_ref().and_then(|(_, tail)| tail.drained());
+        let mut months = std::mem::take(&mut self.months);
+        async move {
+            if entries.is_empty() {
+                let result = match postgres.confirm_fence(fence).await {
+                    Ok(standing) if standing.mine => Ok(Committed { seq: None, replayed: Vec::new() }),
+                    Ok(_) => Err(StoreError::Fenced),
+                    Err(error) => Err(error),
+                };
+                return CallDone { number, groups, result, months: Some(months) };
+            }
+            let seq = after.map_or(Seq(0), Seq::next);
+            let heads = groups.iter().filter_map(|group| Some((&group.user, &group.write.as_ref()?.0)));
+            let records =
+                heads.filter_map(|(user, bytes)| Some((user.clone(), Head::from_bytes(bytes)?, bytes.clone())));
+            let batch = Arc::new(TailBatch { seq, entries, records: records.collect() });
+            let result = postgres.drain(fence, fence, (after, Some(seq)), &[batch], &mut months).await;
+            let result = result.map(|()| Committed { seq: Some(seq), replayed: Vec::new() });
+            CallDone { number, groups, result, months: Some(months) }
+        }
+        .boxed()
     }
 
     /// Takes a batch from what is ready: by user, with records at hand. Users whose record or keys
     /// must be fetched first are sent for.
     fn group(&mut self, serving: &mut Serving) -> Vec<(UserId, Record, Vec<Ask>)> {
         let now = Instant::now();
-        let must_look_up = serving.open.keys_from.is_some_and(|until| now < until);
+        let must_look_up = serving.open.asks_ledger(now);
         let mut places: HashMap<UserId, usize> = HashMap::new();
         let mut groups: Vec<(UserId, Record, Vec<Ask>)> = Vec::new();
         let (mut missing, mut keys) = (Vec::new(), Vec::new());
@@ -123,30 +184,46 @@ impl Shard {
 
     fn decide(&mut self, serving: &Serving, groups: Vec<(UserId, Record, Vec<Ask>)>) -> (Vec<Decided>, Vec<Group>) {
         let tiers = self.parts.tiers.borrow().clone();
-        let faults = self.parts.metrics.faults.clone();
-        let mut fault_seen = |slot: &crate::tiers::TierSlot, fault: &cellar_policy_host::Fault| {
-            let labels = FaultLabels { policy: slot.policy.description().name.to_string(), kind: fault.kind() };
-            faults.get_or_create(&labels).inc();
-            tracing::warn!(policy = %labels.policy, slot = %slot.slot, kind = labels.kind, "policy fault");
-        };
+        let mut fault_seen = self.fault_counter();
         let mut deciding = Deciding {
             stores: &mut self.stores,
             compiled: &mut self.compiled,
             tiers: &tiers,
             clock: &self.parts.config.clock,
-            fence: serving.open.key.fence,
-            unsafe_ack: serving.open.redis.fsync == Fsync::Everysec,
+            fence: serving.open.fence,
+            degraded: serving.open.degraded(),
             fault_seen: &mut fault_seen,
         };
         groups.into_iter().map(|(user, record, asks)| deciding.decide(user, record, asks)).unzip()
     }
 
+    /// Counts and reports faults of policies.
+    pub(super) fn fault_counter(&self) -> impl FnMut(&TierSlot, &Fault) + use<> {
+        let faults = self.parts.metrics.faults.clone();
+        move |slot, fault| {
+            let labels = FaultLabels { policy: slot.policy.description().name.to_string(), kind: fault.kind() };
+            faults.get_or_create(&labels).inc();
+            tracing::warn!(policy = %labels.policy, slot = %slot.slot, kind = labels.kind, "policy fault");
+        }
+    }
+
     /// What a call's answer means. `Some`: a turn is due.
     pub(super) fn finish_call(&mut self, serving: &mut Serving, done: CallDone) -> Option<&'static str> {
-        self.parts.metrics.commit_seconds.observe(done.sent.elapsed().as_secs_f64());
+        let Some(call) = serving.in_flight.remove(&done.number) else { return None };
+        if let Some(months) = done.months {
+            self.months = months;
+        }
+        self.parts.metrics.commit_seconds.observe(call.sent.elapsed().as_secs_f64());
+        let on_postgres = matches!(serving.open.store, OpenStore::Postgres);
         let error = match done.result {
             Ok(committed) => {
-                self.committed(serving, done.decided.into_iter().zip(done.groups), committed);
+                if on_postgres {
+                    serving.open.confirmed = call.asked;
+                    if let (Some(seq), Some((_, tail))) = (committed.seq, &mut self.tail) {
+                        tail.drained_to(seq);
+                    }
+                }
+                self.committed(serving, call.decided.into_iter().zip(done.groups), committed);
                 return None;
             }
             Err(error) => error,
@@ -154,11 +231,17 @@ impl Shard {
         let (reason, cause) = match &error {
             StoreError::OutOfMemory => (TryAgain::OutOfMemory, None),
             StoreError::Fenced => (TryAgain::ShardClosed, Some("fenced")),
+            // Postgres's own word that nothing was written: nothing to clear up.
+            StoreError::Refused { .. } if on_postgres => (TryAgain::StoreDown, None),
             StoreError::Refused { .. } => (TryAgain::StoreDown, Some("redis")),
             StoreError::Unknown { .. } | StoreError::Unreadable { .. } => (TryAgain::Unknown, Some("unanswered")),
         };
         tracing::warn!(shard = %self.parts.id, error = &error as &dyn std::error::Error, "commit failed");
-        for decided in done.decided {
+        let unknown = matches!(error, StoreError::Unknown { .. } | StoreError::Unreadable { .. });
+        for decided in call.decided {
+            if unknown && !on_postgres {
+                self.unanswered.extend(decided.entry.map(|entry| (serving.open.fence, entry)));
+            }
             // The record in memory has changed and its commit has not happened, or nobody knows:
             // it goes, and is read again.
             self.ready.extend(serving.users.release(&decided.user, None));
@@ -189,7 +272,7 @@ impl Shard {
             answers.push(Answered { charged, ack: decided.ack, asks: decided.asks });
         }
         let seq = committed.seq.unwrap_or_default();
-        if !entries.is_empty() {
+        if !entries.is_empty() && matches!(serving.open.store, OpenStore::Redis { .. }) {
             self.push_tail(serving, TailBatch { seq, entries, records });
         }
         self.answer(serving, seq, answers);
@@ -205,10 +288,25 @@ impl Shard {
                 let admitted = charged && matches!(verdict, Verdict::Admitted { .. });
                 if !autonomous {
                     ask.answer(Verdict::try_again(TryAgain::Unknown));
-                } else if admitted && (ack == Ack::Postgres || over) {
+                } else if admitted && (ack == Ack::Postgres || over) && seq_waits(&self.tail, seq) {
                     self.acks.push_back(PendingAck { seq, by_tier: ack == Ack::Postgres, ask, verdict });
                 } else {
                     ask.answer(verdict);
+                }
+            }
+        }
+    }
+
+    /// Calls that will not be answered any more, for the turn that is due.
+    pub(super) fn abandon_calls(&mut self, serving: &mut Serving) {
+        let on_redis = matches!(serving.open.store, OpenStore::Redis { .. });
+        for (_, call) in serving.in_flight.drain() {
+            for decided in call.decided {
+                if on_redis {
+                    self.unanswered.extend(decided.entry.map(|entry| (serving.open.fence, entry)));
+                }
+                for (ask, _) in decided.asks {
+                    ask.answer(Verdict::try_again(TryAgain::Unknown));
                 }
             }
         }
@@ -248,6 +346,11 @@ impl Shard {
         }
         self.ready.extend(waiting);
     }
+}
+
+/// Whether Postgres does not hold `seq` yet.
+fn seq_waits(tail: &Option<(Fence, Tail)>, seq: Seq) -> bool {
+    tail.as_ref().is_some_and(|(_, tail)| tail.drained() < Some(seq))
 }
 
 /// The first answer again, or the refusal of another body under its key.

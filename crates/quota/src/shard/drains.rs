@@ -4,6 +4,7 @@ use super::serve::Serving;
 use super::{Ask, Shard};
 use crate::clock::boot_clock;
 use crate::error::StoreError;
+use crate::protocol;
 use crate::tail::{Months, Tail, TailBatch};
 use cellar_model::{Seq, TryAgain, Verdict};
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub(super) struct PendingAck {
 pub(super) struct DrainDone {
     /// The batches that Postgres now holds; none: it was asked for the fence only.
     result: Result<Vec<Arc<TailBatch>>, StoreError>,
+    /// Charges of older fences wait for a turn.
+    late: bool,
     months: Option<Months>,
     /// Boot time at which the question was sent.
     asked: Duration,
@@ -77,8 +80,9 @@ impl Shard {
         serving.asked_postgres = Some(Instant::now());
         serving.drain = Some(Box::pin(async move {
             let (asked, sent) = (boot_clock(), Instant::now());
-            let result = postgres.drain(fence, fence, after, &front, &mut months).await;
-            DrainDone { result: result.map(|()| front), months: Some(months), asked, sent }
+            let last = front.last().map(|batch| batch.seq);
+            let result = postgres.drain(fence, fence, (after, last), &front, &mut months).await;
+            DrainDone { result: result.map(|()| front), late: false, months: Some(months), asked, sent }
         }));
     }
 
@@ -87,16 +91,16 @@ impl Shard {
         if serving.drain.is_some() || serving.drain_at.is_some() {
             return;
         }
-        let (postgres, fence) = (self.parts.postgres.clone(), serving.open.key.fence);
+        let (postgres, fence) = (self.parts.postgres.clone(), serving.open.fence);
         serving.asked_postgres = Some(Instant::now());
         serving.drain = Some(Box::pin(async move {
             let (asked, sent) = (boot_clock(), Instant::now());
-            let result = match postgres.confirm_fence(fence).await {
-                Ok(true) => Ok(Vec::new()),
-                Ok(false) => Err(StoreError::Fenced),
-                Err(error) => Err(error),
+            let (result, late) = match postgres.confirm_fence(fence).await {
+                Ok(standing) if standing.mine => (Ok(Vec::new()), standing.late),
+                Ok(_) => (Err(StoreError::Fenced), false),
+                Err(error) => (Err(error), false),
             };
-            DrainDone { result, months: None, asked, sent }
+            DrainDone { result, late, months: None, asked, sent }
         }));
     }
 
@@ -122,7 +126,7 @@ impl Shard {
                     self.mark_drained(serving, &batches);
                 }
                 self.count_undrained();
-                None
+                done.late.then_some("late")
             }
             // Another's turn, or one's own earlier statement that was not answered: the turn reads
             // the watermark and goes on from there.
@@ -140,7 +144,7 @@ impl Shard {
     /// Whether what a store says now may be acknowledged: handled later than autonomy allows after
     /// Postgres last confirmed the fence, it is unknown, and its charge an entry all the same.
     pub(super) fn is_autonomous(&self, serving: &Serving) -> bool {
-        boot_clock().saturating_sub(serving.open.confirmed) <= self.parts.config.autonomy
+        protocol::is_autonomous(boot_clock(), serving.open.confirmed, self.parts.config.autonomy)
     }
 
     /// When Postgres counts as silent, if it has been asked and is not known to be.

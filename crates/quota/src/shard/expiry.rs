@@ -4,7 +4,7 @@
 
 use super::Shard;
 use super::serve::Serving;
-use super::turn::Open;
+use super::turn::OpenStore;
 use crate::error::StoreError;
 use crate::record::Head;
 use crate::tail::TailBatch;
@@ -65,9 +65,9 @@ impl Shard {
         if serving.expiring.heads.is_empty() || serving.expiry.is_some() {
             return;
         }
-        let (heads, drained) = serving.expiring.take();
-        let Open { redis, key, .. } = &serving.open;
+        let OpenStore::Redis { redis, key, .. } = &serving.open.store else { return };
         let (mut redis, key) = (redis.clone(), key.clone());
+        let (heads, drained) = serving.expiring.take();
         serving.expiry = Some(Box::pin(async move {
             let mut calls = heads.chunks(CALL_RECORDS).peekable();
             while let Some(heads) = calls.next() {

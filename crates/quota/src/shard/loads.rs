@@ -3,6 +3,7 @@
 use super::Shard;
 use super::calls::replay;
 use super::serve::Serving;
+use super::turn::OpenStore;
 use crate::error::StoreError;
 use crate::outcome::Outcome;
 use crate::record::{Head, Record, RecordBody, RecordError};
@@ -26,13 +27,16 @@ struct Fetched {
 impl Shard {
     /// Fetches records (those given are at hand already) and the ledger's answers to `keys`.
     pub(super) fn start_load(&mut self, serving: &mut Serving, users: Vec<(UserId, Option<Record>)>, keys: Vec<KeyId>) {
-        let (mut redis, postgres) = (serving.open.redis.clone(), self.parts.postgres.clone());
-        let valid_from = serving.open.valid_from;
+        let postgres = self.parts.postgres.clone();
+        let redis = match &serving.open.store {
+            OpenStore::Redis { redis, valid_from, .. } => Some((redis.clone(), *valid_from)),
+            OpenStore::Postgres => None,
+        };
         serving.loads.push(Box::pin(async move {
             let names = users.iter().map(|(user, _)| user.clone()).collect();
             let result = async {
                 let known = if keys.is_empty() { HashMap::new() } else { postgres.find_keys(&keys).await? };
-                let records = fetch(&mut redis, &postgres, valid_from, users).await?;
+                let records = fetch(redis, &postgres, users).await?;
                 Ok(Fetched { records, known })
             };
             LoadDone { users: names, keys: keys.iter().copied().collect(), result: result.await }
@@ -85,11 +89,11 @@ impl Shard {
     }
 }
 
-/// Records in memory already, else from Redis, else from Postgres with the ownership.
+/// Records in memory already, else from Redis (where they count since a fence), else from Postgres with
+/// the ownership.
 async fn fetch(
-    redis: &mut RedisStore,
+    redis: Option<(RedisStore, Fence)>,
     postgres: &PostgresStore,
-    valid_from: Fence,
     users: Vec<(UserId, Option<Record>)>,
 ) -> Result<HashMap<UserId, Result<Record, Refusal>>, StoreError> {
     let mut records = HashMap::with_capacity(users.len());
@@ -102,8 +106,12 @@ async fn fetch(
             None => missing.push(user),
         }
     }
+    let (held, valid_from) = match redis {
+        Some((mut redis, valid_from)) => (redis.records(&missing).await?, valid_from),
+        None => (vec![None; missing.len()], Fence(0)),
+    };
     let mut absent = Vec::new();
-    for (user, bytes) in missing.iter().zip(redis.records(&missing).await?) {
+    for (user, bytes) in missing.iter().zip(held) {
         let record = match bytes.map(|bytes| Record::decode(&bytes)).transpose() {
             Ok(record) => record,
             Err(error) => {

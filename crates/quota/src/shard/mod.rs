@@ -6,6 +6,7 @@ mod drains;
 mod expiry;
 #[cfg(test)]
 mod histories;
+mod late;
 mod loads;
 mod serve;
 mod sweep;
@@ -15,6 +16,7 @@ mod users;
 use crate::compiled::CompiledSettings;
 use crate::config::QuotaConfig;
 use crate::entry::LedgerCheck;
+use crate::entry::LedgerEntry;
 use crate::metrics::{QuotaMetrics, ShardMetrics};
 use crate::store::postgres::PostgresStore;
 use crate::tail::{Months, Tail};
@@ -88,6 +90,12 @@ pub(crate) struct Shard {
     ready: VecDeque<Ask>,
     /// What the fence last served under has not seen drained.
     tail: Option<(Fence, Tail)>,
+    /// Calls to Redis that were not answered, by the fence they were sent under, for the next turn.
+    unanswered: Vec<(Fence, LedgerEntry)>,
+    /// Turns in a row that broke on Redis: one that answers now and then is as good as none.
+    redis_broke: u32,
+    /// When the shard last went back to Redis.
+    returned: Option<Instant>,
     /// Admissions that wait for Postgres.
     acks: VecDeque<PendingAck>,
     months: Months,
@@ -106,6 +114,9 @@ impl Shard {
             sweep: None,
             ready: VecDeque::new(),
             tail: None,
+            unanswered: Vec::new(),
+            redis_broke: 0,
+            returned: None,
             acks: VecDeque::new(),
             months: Months::default(),
         }

@@ -1,7 +1,7 @@
 //! The serving loop of an open shard: checks in, batches out, the tail drained behind.
 
 use super::Shard;
-use super::calls::CallDone;
+use super::calls::{CallDone, InFlight};
 use super::drains::DrainDone;
 use super::expiry::Expiring;
 use super::loads::LoadDone;
@@ -11,6 +11,7 @@ use crate::error::StoreError;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -24,6 +25,9 @@ pub(super) struct Serving {
     pub(super) open: Open,
     pub(super) users: Users,
     pub(super) calls: FuturesUnordered<BoxFuture<'static, CallDone>>,
+    /// What is in them, by their number.
+    pub(super) in_flight: HashMap<u64, InFlight>,
+    pub(super) next_call: u64,
     pub(super) loads: FuturesUnordered<BoxFuture<'static, LoadDone>>,
     pub(super) drain: Option<BoxFuture<'static, DrainDone>>,
     pub(super) expiring: Expiring,
@@ -34,6 +38,8 @@ pub(super) struct Serving {
     pub(super) asked_postgres: Option<Instant>,
     /// Whether Postgres answered the last time it was asked.
     pub(super) postgres_answers: bool,
+    /// Whether Redis can be gone back to.
+    pub(super) probe: Option<BoxFuture<'static, bool>>,
     stopping: Option<Instant>,
 }
 
@@ -43,6 +49,9 @@ impl Shard {
         let mut serving = Serving {
             users: Users::new(self.parts.config.users_max),
             calls: FuturesUnordered::new(),
+            in_flight: HashMap::new(),
+            next_call: 0,
+            probe: None,
             loads: FuturesUnordered::new(),
             drain: None,
             expiring: std::mem::take(&mut open.expiring),
@@ -76,6 +85,10 @@ impl Shard {
                 done = async { serving.expiry.as_mut().expect("guarded").await }, if serving.expiry.is_some() => {
                     self.finish_expiry(&mut serving, done)
                 }
+                back = async { serving.probe.as_mut().expect("guarded").await }, if serving.probe.is_some() => {
+                    serving.probe = None;
+                    back.then_some("back")
+                }
                 ask = self.inbox.recv(), if self.ready.len() < self.parts.config.batch_max => match ask {
                     Some(ask) => { self.ready.push_back(ask); None }
                     None => { serving.stopping.get_or_insert_with(Instant::now); None }
@@ -92,6 +105,7 @@ impl Shard {
                 _ = tick.tick() => { self.tick(&mut serving); None }
             };
             if cause.is_some() {
+                self.abandon_calls(&mut serving);
                 return cause;
             }
             self.gather().await;
@@ -116,6 +130,7 @@ impl Shard {
         self.drop_late_acks();
         self.start_expiry(serving);
         self.sweep();
+        self.start_probe(serving);
         self.confirm_fence(serving);
     }
 }

@@ -1,18 +1,23 @@
 //! The turn: the only way a shard changes writer or store, whatever the cause.
 //!
-//! Steps 2 to 4 belong to one Redis connection; if it breaks, the turn starts over with a new fence,
-//! which is always allowed.
+//! What it does next and what it believes, [`protocol`] says. Steps 2 to 4 belong to one Redis
+//! connection; if that breaks, the turn starts over with a new fence, which is always allowed.
 
 use super::expiry::Expiring;
+use super::serve::Serving;
 use super::{Shard, ShardId};
+use crate::clock::boot_clock;
 use crate::entry::LedgerEntry;
 use crate::error::{QuotaError, StoreError};
 use crate::metrics::CauseLabel;
+use crate::protocol::{self, Fate, Next, Progress, Redis};
 use crate::record::{Head, RecordError};
-use crate::store::postgres::TurnRow;
+use crate::store::Fsync;
+use crate::store::postgres::{RedisContent, TurnRow};
 use crate::store::redis::{FenceKey, RedisStore, StreamBatch, nonce};
 use crate::tail::{Tail, TailBatch};
-use cellar_model::{Fence, Seq, TryAgain, UserId, Verdict};
+use cellar_model::{Degraded, Fence, Seq, TryAgain, UserId, Verdict};
+use futures::FutureExt;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -23,38 +28,61 @@ const RETRY_MAX: Duration = Duration::from_secs(1);
 /// For so long may checks wait for a turn before they are refused: a turn among healthy stores takes
 /// milliseconds.
 const HOLD: Duration = Duration::from_millis(250);
+/// A Redis that does not answer a turn within this time is silent: what it may have is found when it is
+/// back.
+const REDIS_PATIENCE: Duration = Duration::from_millis(500);
+/// Turns in a row that may break on Redis before one does without it.
+const REDIS_BREAKS_MAX: u32 = 3;
+/// How often a waiting turn looks whether the last owner has stopped.
+const WAIT_POLL: Duration = Duration::from_millis(200);
+/// Late entries taken from their table at once.
+const LATE_PAGE: i64 = 500;
 
 /// A shard that may serve.
 pub(super) struct Open {
-    pub(super) redis: RedisStore,
-    pub(super) key: FenceKey,
-    pub(super) valid_from: Fence,
+    pub(super) fence: Fence,
+    pub(super) store: OpenStore,
     /// Until then an idempotency key may be known to the ledger only. None: Redis has them all.
-    pub(super) keys_from: Option<Instant>,
+    keys_from: Option<Instant>,
     /// Boot time at which the question was sent that Postgres last answered with this fence.
     pub(super) confirmed: Duration,
     /// What earlier fences left to be tidied away.
     pub(super) expiring: Expiring,
 }
 
-/// Whether what Redis holds is what the last finished turn left there: it replaced exactly that
-/// turn's key, in the same life of the server. A flush changes neither `run_id` nor replication ids,
-/// so only the key tells.
-pub(super) fn content_is_certain(row: &TurnRow, replaced: Option<&str>, run_id: &str) -> bool {
-    row.mode_redis
-        && row.fence_key.is_some()
-        && row.fence_key.as_deref() == replaced
-        && row.run_id.as_deref() == Some(run_id)
+/// What takes the commits.
+pub(super) enum OpenStore {
+    Redis { redis: RedisStore, key: FenceKey, valid_from: Fence },
+    Postgres,
 }
 
-/// Whether the last owner may still hold acknowledged charges that neither store shows.
-pub(super) fn must_wait(row: &TurnRow, me: &str, certain: bool, owner_is_dead: bool) -> bool {
-    row.mode_redis && row.owner.as_deref() != Some(me) && !certain && !owner_is_dead
+impl Open {
+    /// Whether keys are looked up in the ledger before anything is decided.
+    pub(super) fn asks_ledger(&self, now: Instant) -> bool {
+        matches!(self.store, OpenStore::Postgres) || self.keys_from.is_some_and(|until| now < until)
+    }
+
+    /// What every answer of this opening has to say.
+    pub(super) fn degraded(&self) -> Option<Degraded> {
+        match &self.store {
+            OpenStore::Postgres => Some(Degraded::Postgres),
+            OpenStore::Redis { redis, .. } => (redis.fsync == Fsync::Everysec).then_some(Degraded::UnsafeAck),
+        }
+    }
 }
 
-/// Since which fence records and outcomes in Redis count. Older ones are misses: no scan is needed.
-pub(super) fn valid_from(row: &TurnRow, certain: bool) -> Fence {
-    if certain { row.valid_from } else { row.fence }
+/// A Redis that this turn has fenced.
+struct Fenced {
+    redis: RedisStore,
+    key: FenceKey,
+}
+
+/// What the drain of a turn left.
+#[derive(Default)]
+struct DrainedAll {
+    /// Heads of the stream's users, whose records have no expiry yet.
+    heads: HashMap<UserId, Head>,
+    late_charged: bool,
 }
 
 impl Shard {
@@ -88,8 +116,9 @@ impl Shard {
             match result {
                 Ok(open) => {
                     self.gauges.open.set(1);
-                    self.gauges.fence.set(open.key.fence.0 as i64);
-                    tracing::info!(shard = %id, fence = %open.key.fence, cause, "shard open");
+                    self.gauges.fence.set(open.fence.0 as i64);
+                    self.gauges.on_postgres.set(i64::from(matches!(open.store, OpenStore::Postgres)));
+                    tracing::info!(shard = %id, fence = %open.fence, cause, "shard open");
                     return Some(open);
                 }
                 Err(error) if !logged => {
@@ -121,115 +150,291 @@ impl Shard {
     }
 
     async fn turn(&mut self) -> Result<Open, QuotaError> {
-        let (config, postgres) = (self.parts.config.clone(), self.parts.postgres.clone());
-        let confirmed = crate::clock::boot_clock();
-        let row = postgres.begin_turn(&self.parts.owner).await?;
-        let mut redis = RedisStore::connect(
-            config.redis_url.reveal(),
-            self.parts.id,
-            config.store_timeout,
-            config.allow_unsafe_ack,
-        )
-        .await?;
-        let key = FenceKey { fence: row.fence, text: format!("{}:{}", row.fence, nonce()) };
-        let replaced = redis.fence(&key).await?;
-        let certain = content_is_certain(&row, replaced.as_deref(), &redis.run_id);
-        if must_wait(&row, &self.parts.owner, certain, config.sole_process) {
-            return Err(QuotaError::OwnerMayLive);
+        let (postgres, me) = (self.parts.postgres.clone(), self.parts.owner.to_string());
+        let confirmed = boot_clock();
+        let row = postgres.begin_turn(&me).await?;
+        let begun = boot_clock();
+        let finished = row.finished.as_ref();
+        let (mut progress, mut fenced, mut left) = (Progress::BEGUN, None, DrainedAll::default());
+        loop {
+            let certain = progress.redis == Redis::Fenced { certain: true };
+            let ended = self.parts.config.sole_process;
+            match progress.next(protocol::must_wait(finished, &me, certain, ended)) {
+                Next::AskRedis => {
+                    fenced = self.fence_redis(&row).await?;
+                    let certain =
+                        fenced.as_ref().map(|(_, replaced)| protocol::content_is_certain(finished, replaced.as_ref()));
+                    progress = Progress::BEGUN;
+                    progress.redis = certain.map_or(Redis::Silent, |certain| Redis::Fenced { certain });
+                }
+                Next::Wait => {
+                    self.wait(&row, begun).await?;
+                    progress.waited = true;
+                }
+                Next::Drain => {
+                    let redis = fenced.as_mut().map(|(fenced, _): &mut (Fenced, _)| &mut fenced.redis);
+                    let drained = self.drain_all(redis, &row).await;
+                    let drained = self.broke_on_redis(drained)?;
+                    left.heads = drained.heads;
+                    left.late_charged |= drained.late_charged;
+                    progress.drained = true;
+                    if let Some((fenced, _)) = &mut fenced {
+                        let stands = fenced.redis.fence_stands(&fenced.key).await.map_err(QuotaError::from);
+                        progress.key_stands = self.broke_on_redis(stands)?;
+                    }
+                }
+                Next::OpenOnRedis | Next::OpenOnPostgres => break,
+            }
         }
-        let heads = match row.opened {
-            Some(opened) => self.drain_all(&mut redis, &row, opened).await?,
-            None => HashMap::new(),
-        };
-        if !redis.fence_stands(&key).await? {
-            return Err(StoreError::Fenced.into());
-        }
-        let valid_from = valid_from(&row, certain);
-        let valid_for = postgres.open_turn(row.fence, &self.parts.owner, &redis.run_id, &key.text, valid_from).await?;
+        let certain = progress.redis == Redis::Fenced { certain: true };
+        let valid_from = protocol::valid_from(finished, row.fence, certain, left.late_charged);
+        let content = fenced.as_ref().map(|(Fenced { redis, key }, _)| RedisContent {
+            run_id: redis.run_id.clone(),
+            fence_key: key.text.clone(),
+        });
+        let valid_for = postgres.open_turn(row.fence, &me, content.as_ref(), valid_from).await?;
         self.tail = Some((row.fence, Tail::new(None)));
+        self.unanswered.clear();
+        self.redis_broke = 0;
+        let was_on_postgres = finished.is_some_and(|finished| finished.mode == protocol::Mode::Postgres);
+        let store = match fenced {
+            Some((Fenced { redis, key }, _)) => {
+                self.returned = was_on_postgres.then(Instant::now).or(self.returned);
+                OpenStore::Redis { redis, key, valid_from }
+            }
+            None => {
+                tracing::warn!(shard = %self.parts.id, "Redis is away; Postgres takes the commits");
+                OpenStore::Postgres
+            }
+        };
         // Redis that counts since the first turn ever has seen every key.
         let window = Duration::from_secs(86_400);
         let keys_from = (valid_from > Fence(1) && valid_for < window).then(|| Instant::now() + (window - valid_for));
-        Ok(Open { redis, key, valid_from, keys_from, confirmed, expiring: Expiring::left(heads) })
+        Ok(Open { fence: row.fence, store, keys_from, confirmed, expiring: Expiring::left(left.heads) })
     }
 
-    /// Step 3: everything committed under `opened` that Postgres does not hold, from the stream and
-    /// from the tail in memory. The stream alone says whether an unanswered call was written; the
-    /// tail alone remembers what an emptied Redis forgot. Returns the heads of the stream's users.
-    async fn drain_all(
-        &mut self,
-        redis: &mut RedisStore,
-        row: &TurnRow,
-        opened: Fence,
-    ) -> Result<HashMap<UserId, Head>, QuotaError> {
-        let mut tail = match self.tail.take() {
-            Some((fence, tail)) if fence == opened => tail,
-            _ => {
-                // Seqs of another fence say nothing about those who wait for ours.
-                self.acks.clear();
-                Tail::new(row.drained)
+    /// Step 2: makes this turn's key the writer's. Returns what it replaced as well; none: Redis is
+    /// silent. A server that answers and is not fit is an error: that is for people to mend.
+    async fn fence_redis(&mut self, row: &TurnRow) -> Result<Option<(Fenced, Option<RedisContent>)>, QuotaError> {
+        if self.redis_broke >= REDIS_BREAKS_MAX {
+            return Ok(None);
+        }
+        let key = FenceKey { fence: row.fence, text: format!("{}:{}", row.fence, nonce()) };
+        let asked = async {
+            let mut redis = self.connect_redis().await?;
+            let replaced = redis.fence(&key).await?;
+            Ok::<_, QuotaError>((redis, replaced))
+        };
+        let (redis, replaced) = match tokio::time::timeout(REDIS_PATIENCE, asked).await {
+            Ok(Ok(fenced)) => fenced,
+            Ok(Err(QuotaError::Store(StoreError::Fenced))) => return Err(StoreError::Fenced.into()),
+            Ok(Err(QuotaError::Store(error))) => {
+                tracing::warn!(shard = %self.parts.id, error = &error as &dyn std::error::Error, "Redis is silent");
+                return Ok(None);
+            }
+            Ok(Err(unfit)) => return Err(unfit),
+            Err(_) => {
+                tracing::warn!(shard = %self.parts.id, "Redis is silent");
+                return Ok(None);
             }
         };
-        if let Some(drained) = row.drained {
-            tail.drained_to(drained);
+        let replaced = replaced.map(|fence_key| RedisContent { run_id: redis.run_id.clone(), fence_key });
+        Ok(Some((Fenced { redis, key }, replaced)))
+    }
+
+    async fn connect_redis(&self) -> Result<RedisStore, QuotaError> {
+        let config = &self.parts.config;
+        RedisStore::connect(config.redis_url.reveal(), self.parts.id, config.store_timeout, config.allow_unsafe_ack)
+            .await
+    }
+
+    fn broke_on_redis<T>(&mut self, result: Result<T, QuotaError>) -> Result<T, QuotaError> {
+        use StoreError::{Refused, Unknown};
+        if let Err(QuotaError::Store(Unknown { store: "redis", .. } | Refused { store: "redis", .. })) = &result {
+            self.redis_broke += 1;
         }
-        let result = self.drain_stream(redis, row, opened, &mut tail).await;
-        let (rest, drained) = (tail.entries(), tail.drained());
-        self.tail = Some((opened, tail));
-        let heads = result?;
-        if rest > 0 {
-            // A gap that neither stream nor memory fills: what is behind it cannot be written under
-            // the watermark and is lost. An append-only file flushed at every write loses its end
-            // only, and a living process has every entry it acknowledged, so nothing known leads here.
-            tracing::error!(shard = %self.parts.id, rest, "the ledger stream has a gap");
+        result
+    }
+
+    /// Until nobody can be acknowledging under the last finished turn any more.
+    async fn wait(&self, row: &TurnRow, begun: Duration) -> Result<(), QuotaError> {
+        let Some(opened) = row.finished.as_ref().map(|finished| finished.opened) else { return Ok(()) };
+        tracing::warn!(shard = %self.parts.id, "waiting for the last owner, who may hold acknowledged charges");
+        while !protocol::wait_is_over(boot_clock(), begun, self.parts.config.autonomy) {
+            if self.parts.postgres.has_stopped(opened).await? {
+                break;
+            }
+            tokio::time::sleep(WAIT_POLL).await;
         }
+        Ok(())
+    }
+
+    /// Step 3: everything committed that Postgres does not hold, from the stream (if Redis answers) and
+    /// from memory. The stream alone says whether an unanswered call was written; the tail alone
+    /// remembers what an emptied Redis forgot.
+    async fn drain_all(&mut self, redis: Option<&mut RedisStore>, row: &TurnRow) -> Result<DrainedAll, QuotaError> {
+        let opened = row.finished.as_ref().map(|finished| finished.opened);
+        let stream_read = redis.is_some();
+        let (mut tail, mut late) = self.own_tail(row, opened).await?;
+        let mut heads = HashMap::new();
+        let result = match redis {
+            Some(redis) => self.drain_stream(redis, row, &mut tail, &mut late, &mut heads).await,
+            None => Ok(()),
+        };
+        let result = match result {
+            Ok(()) => self.drain_rest(row, &mut tail).await,
+            Err(error) => Err(error),
+        };
+        let drained = tail.drained();
+        if let Some(opened) = opened {
+            self.tail = Some((opened, tail));
+        }
+        result?;
         self.answer_drained(drained);
-        // What still waits is behind that gap, or of a fence that another turn ended: unknown.
+        // What still waits was sent under another fence, and other batches have its number: unknown.
         self.acks.clear();
-        Ok(heads)
+        let unanswered = self.unanswered.iter();
+        let unanswered = unanswered.filter(|(fence, _)| protocol::charges_unanswered(*fence, opened, stream_read));
+        late.extend(unanswered.map(|(_, entry)| entry.clone()));
+        let mut late_charged = row.late_charged | (self.charge_late(row, drained, late).await? > 0);
+        loop {
+            let page = self.parts.postgres.late(LATE_PAGE).await?;
+            if page.is_empty() {
+                return Ok(DrainedAll { heads, late_charged });
+            }
+            let (places, entries): (Vec<_>, Vec<_>) = page.into_iter().map(|row| (row.place, row.entry)).unzip();
+            late_charged |= self.charge_late(row, drained, entries).await? > 0;
+            self.parts.postgres.forget_late(&places).await?;
+        }
+    }
+
+    /// The tail in memory, if the fence this turn ends is its own; else what of it the ledger lacks is
+    /// late.
+    async fn own_tail(&mut self, row: &TurnRow, opened: Option<Fence>) -> Result<(Tail, Vec<LedgerEntry>), QuotaError> {
+        match self.tail.take() {
+            Some((fence, mut tail)) if Some(fence) == opened => {
+                if let Some(drained) = row.drained {
+                    tail.drained_to(drained);
+                }
+                Ok((tail, Vec::new()))
+            }
+            Some((fence, tail)) if tail.entries() > 0 => {
+                self.acks.clear();
+                let watermark = self.parts.postgres.watermarks(fence).await?.remove(&fence).flatten();
+                let lacks = |seq: Seq| protocol::fate(fence, seq, opened, watermark) != Fate::Drained;
+                let entries = tail.into_entries().into_iter().filter(|(seq, _)| lacks(*seq)).map(|(_, entry)| entry);
+                Ok((Tail::new(row.drained), entries.collect()))
+            }
+            _ => {
+                self.acks.clear();
+                Ok((Tail::new(row.drained), Vec::new()))
+            }
+        }
     }
 
     async fn drain_stream(
         &mut self,
         redis: &mut RedisStore,
         row: &TurnRow,
-        opened: Fence,
         tail: &mut Tail,
-    ) -> Result<HashMap<UserId, Head>, QuotaError> {
+        late: &mut Vec<LedgerEntry>,
+        heads: &mut HashMap<UserId, Head>,
+    ) -> Result<(), QuotaError> {
+        let opened = row.finished.as_ref().map(|finished| finished.opened);
+        let mut watermarks: Option<HashMap<Fence, Option<Seq>>> = None;
         // From its first: what Postgres holds already tells whose records have no expiry yet.
-        let (mut after, mut heads) = (None, HashMap::new());
+        let mut after = None;
         loop {
-            let page = redis.stream_after(opened, after).await?;
-            let read = page.last().map(|batch| batch.seq);
-            for batch in read_batches(redis, page).await? {
-                heads.extend(batch.records.iter().map(|(user, head, _)| (user.clone(), *head)));
-                tail.push(batch);
+            let page = redis.stream_after(after).await?;
+            let Some(last) = page.last().map(|batch| (batch.fence, batch.seq)) else { return Ok(()) };
+            after = Some(last);
+            let mut in_order = Vec::with_capacity(page.len());
+            for batch in page {
+                let watermark = if Some(batch.fence) == opened {
+                    row.drained
+                } else {
+                    if watermarks.is_none() {
+                        watermarks = Some(self.parts.postgres.watermarks(batch.fence).await?);
+                    }
+                    watermarks.as_ref().and_then(|held| held.get(&batch.fence).copied()).flatten()
+                };
+                match protocol::fate(batch.fence, batch.seq, opened, watermark) {
+                    Fate::Late => late.extend(unpack(&batch)?),
+                    Fate::Drained | Fate::InOrder => in_order.push(batch),
+                }
             }
-            loop {
-                let front = tail.front(self.parts.config.drain_max);
-                let Some(last) = front.last().map(|batch| batch.seq) else { break };
-                let postgres = self.parts.postgres.clone();
-                postgres.drain(row.fence, opened, tail.drained(), &front, &mut self.months).await?;
-                tail.drained_to(last);
+            for batch in read_batches(redis, in_order).await? {
+                heads.extend(batch.records);
+                // Of older fences all is drained, or late.
+                if Some(batch.fence) == opened {
+                    tail.push(batch.tail);
+                }
             }
-            match read {
-                Some(last) => after = Some(last),
-                None => return Ok(heads),
-            }
+            self.drain_front(row, tail, Tail::front).await?;
         }
     }
+
+    /// What memory holds beyond the stream, over gaps: no answer that is missing will come any more, and
+    /// what was not answered is charged by the late rule or not at all.
+    async fn drain_rest(&mut self, row: &TurnRow, tail: &mut Tail) -> Result<(), QuotaError> {
+        self.drain_front(row, tail, Tail::rest).await
+    }
+
+    async fn drain_front(
+        &mut self,
+        row: &TurnRow,
+        tail: &mut Tail,
+        front: fn(&Tail, usize) -> Vec<std::sync::Arc<TailBatch>>,
+    ) -> Result<(), QuotaError> {
+        let Some(opened) = row.finished.as_ref().map(|finished| finished.opened) else { return Ok(()) };
+        loop {
+            let batches = front(tail, self.parts.config.drain_max);
+            let Some(last) = batches.last().map(|batch| batch.seq) else { return Ok(()) };
+            let batches = if row.late_charged { self.without_charged(batches).await? } else { batches };
+            let (postgres, watermark) = (self.parts.postgres.clone(), (tail.drained(), Some(last)));
+            postgres.drain(row.fence, opened, watermark, &batches, &mut self.months).await?;
+            tail.drained_to(last);
+        }
+    }
+
+    /// Looks whether Redis can be gone back to, at most once in a while.
+    pub(super) fn start_probe(&self, serving: &mut Serving) {
+        let soon = self.returned.is_some_and(|at| at.elapsed() < self.parts.config.return_pause);
+        if !matches!(serving.open.store, OpenStore::Postgres) || serving.probe.is_some() || soon {
+            return;
+        }
+        let (config, id) = (self.parts.config.clone(), self.parts.id);
+        serving.probe = Some(
+            async move {
+                let connect =
+                    RedisStore::connect(config.redis_url.reveal(), id, REDIS_PATIENCE, config.allow_unsafe_ack);
+                matches!(tokio::time::timeout(REDIS_PATIENCE, connect).await, Ok(Ok(_)))
+            }
+            .boxed(),
+        );
+    }
+}
+
+/// A batch of the stream, with its users' records.
+struct ReadBatch {
+    fence: Fence,
+    tail: TailBatch,
+    records: Vec<(UserId, Head)>,
+}
+
+fn unpack(batch: &StreamBatch) -> Result<Vec<LedgerEntry>, StoreError> {
+    let entries = LedgerEntry::unpack_all(&batch.packed).map_err(RecordError::Body);
+    entries.map_err(|cause| StoreError::Unreadable { store: "redis", cause })
 }
 
 /// The batches of a page with the users' present records: at least as new as the entries, since both
 /// were written by one script, and no older writer can write any more.
-async fn read_batches(redis: &mut RedisStore, page: Vec<StreamBatch>) -> Result<Vec<TailBatch>, QuotaError> {
-    let mut batches: Vec<(Seq, Vec<LedgerEntry>)> = Vec::with_capacity(page.len());
+async fn read_batches(redis: &mut RedisStore, page: Vec<StreamBatch>) -> Result<Vec<ReadBatch>, QuotaError> {
+    let mut batches: Vec<(Fence, Seq, Vec<LedgerEntry>)> = Vec::with_capacity(page.len());
     for batch in page {
-        let entries = LedgerEntry::unpack_all(&batch.packed).map_err(RecordError::Body);
-        let entries = entries.map_err(|cause| StoreError::Unreadable { store: "redis", cause })?;
-        batches.push((batch.seq, entries));
+        batches.push((batch.fence, batch.seq, unpack(&batch)?));
     }
-    let users: HashSet<&UserId> = batches.iter().flat_map(|(_, entries)| entries.iter().map(|e| &e.user)).collect();
+    let users: HashSet<&UserId> = batches.iter().flat_map(|(_, _, entries)| entries.iter().map(|e| &e.user)).collect();
     let users: Vec<UserId> = users.into_iter().cloned().collect();
     let records = redis.records(&users).await?;
     let mut records: HashMap<UserId, (Head, Vec<u8>)> = users
@@ -242,14 +447,16 @@ async fn read_batches(redis: &mut RedisStore, page: Vec<StreamBatch>) -> Result<
         .collect();
     // A record goes with its user's last entry: however the page is split over transactions, Postgres
     // never holds all of a user's entries without what they left.
-    let mut batches: Vec<TailBatch> = batches
+    let mut batches: Vec<ReadBatch> = batches
         .into_iter()
         .rev()
-        .map(|(seq, entries)| {
+        .map(|(fence, seq, entries)| {
             let records = entries
                 .iter()
                 .filter_map(|entry| records.remove(&entry.user).map(|(head, bytes)| (entry.user.clone(), head, bytes)));
-            TailBatch { seq, records: records.collect(), entries }
+            let records: Vec<_> = records.collect();
+            let heads = records.iter().map(|(user, head, _)| (user.clone(), *head)).collect();
+            ReadBatch { fence, records: heads, tail: TailBatch { seq, records, entries } }
         })
         .collect();
     batches.reverse();
@@ -271,47 +478,5 @@ impl ShardId {
     /// All shards of a cell.
     pub(crate) fn all(shards: u16) -> impl Iterator<Item = ShardId> {
         (0..shards).map(ShardId)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn row() -> TurnRow {
-        TurnRow {
-            fence: Fence(5),
-            opened: Some(Fence(4)),
-            owner: Some("other".into()),
-            mode_redis: true,
-            run_id: Some("run".into()),
-            fence_key: Some("4:aa".into()),
-            valid_from: Fence(2),
-            drained: None,
-        }
-    }
-
-    #[test]
-    fn content_counts_only_in_the_same_life_with_the_same_key() {
-        assert!(content_is_certain(&row(), Some("4:aa"), "run"));
-        assert!(!content_is_certain(&row(), Some("4:bb"), "run"), "another turn came between");
-        assert!(!content_is_certain(&row(), None, "run"), "flushed");
-        assert!(!content_is_certain(&row(), Some("4:aa"), "other"), "restarted");
-        let first = TurnRow { fence_key: None, run_id: None, mode_redis: false, ..row() };
-        assert!(!content_is_certain(&first, None, "run"), "never opened");
-    }
-
-    #[test]
-    fn uncertain_content_counts_from_the_new_fence() {
-        assert_eq!(valid_from(&row(), true), Fence(2));
-        assert_eq!(valid_from(&row(), false), Fence(5));
-    }
-
-    #[test]
-    fn only_another_life_that_may_still_run_is_waited_for() {
-        assert!(must_wait(&row(), "me", false, false));
-        assert!(!must_wait(&row(), "me", true, false), "nothing can be missing");
-        assert!(!must_wait(&row(), "me", false, true), "the lock proves its death");
-        assert!(!must_wait(&row(), "other", false, false), "it is this very process");
     }
 }

@@ -1,11 +1,11 @@
 //! The comparison of the books: ledger, records in Redis, and their copies in Postgres.
 
-use crate::record::Record;
+use crate::record::{Head, Record};
 use crate::shard::ShardId;
 use crate::store::redis::RedisStore;
 use crate::{QuotaError, StoreError};
 use cellar_model::wire::{AuditPage, AuditedUser};
-use cellar_model::{Secret, UserId};
+use cellar_model::{Fence, Secret, UserId};
 use smol_str::SmolStr;
 use sqlx::{PgPool, Row};
 use std::collections::{BTreeMap, HashMap};
@@ -20,6 +20,8 @@ pub(super) const LEDGER_SUMS: &str = "
     from ledger l, jsonb_each_text(l.charges) c where l.user_id = any($1) group by 1, 2
     union all
     select user_id, '', sum(places)::bigint from ledger where user_id = any($1) group by 1";
+
+pub(super) const ON_REDIS: &str = "select shard, valid_from from shard where mode = 'redis'";
 
 /// Users of one page.
 const PAGE_USERS: i64 = 500;
@@ -59,7 +61,8 @@ impl Audit {
             ids.push(id);
         }
         let (mut ledgers, mut places) = self.ledger_sums(&ids).await?;
-        let mut records = self.records(&ids).await?;
+        let valid_from = self.on_redis().await?;
+        let mut records = self.records(&ids, &valid_from).await?;
         let mut users = Vec::with_capacity(ids.len());
         for id in &ids {
             users.push(AuditedUser {
@@ -71,7 +74,11 @@ impl Audit {
             });
         }
         let next = (rows.len() as i64 == PAGE_USERS).then(|| users.last().map(|user| user.user_id.clone())).flatten();
-        Ok(AuditPage { users, next, undrained })
+        let mut stores = vec!["ledger".into(), "postgres".into()];
+        if !valid_from.is_empty() {
+            stores.push("redis".into());
+        }
+        Ok(AuditPage { users, next, undrained, stores })
     }
 
     async fn ledger_sums(&self, ids: &[String]) -> Result<(HashMap<String, Sums>, HashMap<String, u64>), QuotaError> {
@@ -91,7 +98,18 @@ impl Audit {
         Ok((sums, places))
     }
 
-    async fn records(&self, ids: &[String]) -> Result<HashMap<String, Sums>, QuotaError> {
+    /// The shards that commit to Redis, with the fence since which its content counts.
+    async fn on_redis(&self) -> Result<HashMap<ShardId, Fence>, QuotaError> {
+        let rows =
+            sqlx::query_as::<_, (i16, i64)>(ON_REDIS).fetch_all(&self.pool).await.map_err(QuotaError::Postgres)?;
+        Ok(rows.into_iter().map(|(shard, fence)| (ShardId(shard as u16), Fence::from_i64(fence))).collect())
+    }
+
+    async fn records(
+        &self,
+        ids: &[String],
+        valid_from: &HashMap<ShardId, Fence>,
+    ) -> Result<HashMap<String, Sums>, QuotaError> {
         let mut by_shard: HashMap<ShardId, Vec<UserId>> = HashMap::new();
         for id in ids.iter().filter_map(|id| UserId::new(id).ok()) {
             let shard = ShardId(id.placement_key().point().shard(self.shards));
@@ -99,9 +117,13 @@ impl Audit {
         }
         let mut records = HashMap::new();
         for (shard, users) in by_shard {
+            // What Redis holds counts only where the last finished turn believes it.
+            let Some(valid_from) = valid_from.get(&shard) else { continue };
             let mut redis = RedisStore::connect(self.redis_url.reveal(), shard, self.timeout, true).await?;
             for (user, record) in users.iter().zip(redis.records(&users).await?) {
-                if let Some(bytes) = record {
+                if let Some(bytes) = record
+                    && Head::from_bytes(&bytes).is_some_and(|head| head.fence >= *valid_from)
+                {
                     records.insert(user.as_str().to_owned(), totals(&bytes)?);
                 }
             }

@@ -6,19 +6,20 @@
 use crate::entry::{LedgerCheck, LedgerEntry};
 use crate::error::StoreError;
 use crate::outcome::Outcome;
+use crate::protocol::{Finished, Mode};
 use crate::record::{Head, Record, RecordError};
 use crate::shard::ShardId;
 use crate::tail::{Months, TailBatch};
 use cellar_model::{CellName, Epoch, Fence, KeyId, Seq, TierName, UserId};
 use sqlx::{PgPool, Row};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 /// Raises the fence and nothing else; its answer is what the last finished turn left.
 const BEGIN_TURN: &str = "
     insert into shard (shard, fence, taker) values ($1, 1, $2)
     on conflict (shard) do update set fence = shard.fence + 1, taker = excluded.taker
-    returning fence, opened, owner, mode, run_id, fence_key, valid_from, drained_seq,
+    returning fence, opened, owner, mode, run_id, fence_key, valid_from, drained_seq, late,
               coalesce(extract(epoch from now() - valid_at), 0)::float8 as valid_for_s";
 
 /// The last step of a turn: the only one that writes `opened` and what follows it.
@@ -28,13 +29,43 @@ const OPEN_TURN: &str = "
         select shard, opened, drained_seq from shard where shard = $1 and fence = $2 and opened between 1 and $2 - 1
         on conflict (shard, fence) do nothing
     )
-    update shard set opened = $2, owner = $3, mode = 'redis', run_id = $4, fence_key = $5,
+    update shard set opened = $2, owner = $3, mode = case when $5::text is null then 'postgres' else 'redis' end,
+        run_id = $4, fence_key = $5,
         valid_at = case when valid_from = $6 then valid_at else now() end,
         valid_from = $6, drained_seq = -1
     where shard = $1 and fence = $2
     returning extract(epoch from now() - valid_at)::float8 as valid_for_s";
 
-const CONFIRM_FENCE: &str = "select fence = $2 from shard where shard = $1";
+/// Whether the fence stands, and whether a turn could charge late entries.
+const CONFIRM_FENCE: &str = "
+    select fence = $2, exists (select from late l join ownership o using (user_id)
+                               where l.shard = $1 and o.state = 'OWNED')
+    from shard where shard = $1";
+
+const WATERMARKS: &str = "select fence, last_seq from fences where shard = $1 and fence >= $2";
+
+const TAKE_LATE: &str = "
+    select l.fence, l.n, l.entry from late l join ownership o using (user_id)
+    where l.shard = $1 and o.state = 'OWNED' order by l.fence, l.n limit $2";
+
+const MARK_LATE: &str = "update shard set late = fence where shard = $1 and fence = $2";
+
+const KEEP_LATE: &str = "
+    insert into late (shard, fence, n, user_id, entry)
+    select $1, $2, t.n, t.user_id, t.entry from unnest($3::bigint[], $4::text[], $5::bytea[]) as t (n, user_id, entry)
+    where exists (select from shard where shard = $1 and fence = $2)
+    on conflict do nothing";
+
+const FORGET_LATE: &str = "
+    delete from late using unnest($2::bigint[], $3::bigint[]) as t (fence, n)
+    where late.shard = $1 and late.fence = t.fence and late.n = t.n";
+
+const HAS_STOPPED: &str = "select exists (select from stopped where shard = $1 and fence = $2)";
+
+/// The commits of users at times.
+const FIND_CHARGES: &str = "
+    select l.user_id, l.checks from ledger l join unnest($1::text[], $2::bigint[]) as t (user_id, at_us)
+    on l.user_id = t.user_id and l.at_us = t.at_us";
 
 /// Rows, keys and records of consecutive batches, behind the watermark: all or nothing, once.
 /// `$2` is the fence of who writes, `$5` that of the batches (they differ while a turn drains).
@@ -100,6 +131,13 @@ pub const STATEMENTS: &[&str] = &[
     BEGIN_TURN,
     OPEN_TURN,
     CONFIRM_FENCE,
+    WATERMARKS,
+    TAKE_LATE,
+    MARK_LATE,
+    KEEP_LATE,
+    FORGET_LATE,
+    HAS_STOPPED,
+    FIND_CHARGES,
     DRAIN,
     LOAD_USERS,
     FIND_KEYS,
@@ -111,6 +149,7 @@ pub const STATEMENTS: &[&str] = &[
     COUNT_SHARDS,
     super::audit::PAGE,
     super::audit::LEDGER_SUMS,
+    super::audit::ON_REDIS,
 ];
 
 /// A statement without an answer for this long is unknown.
@@ -122,18 +161,36 @@ pub(crate) struct PostgresStore {
     shard: ShardId,
 }
 
+/// What Redis must show for its content to be what a turn left there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RedisContent {
+    pub(crate) run_id: String,
+    pub(crate) fence_key: String,
+}
+
 /// What the last finished turn left, and the fence of the turn that read it.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) struct TurnRow {
     pub(crate) fence: Fence,
-    /// The last fence that was served under; none on the first turn ever.
-    pub(crate) opened: Option<Fence>,
-    pub(crate) owner: Option<String>,
-    pub(crate) mode_redis: bool,
-    pub(crate) run_id: Option<String>,
-    pub(crate) fence_key: Option<String>,
-    pub(crate) valid_from: Fence,
+    /// None on the first turn ever.
+    pub(crate) finished: Option<Finished<String, RedisContent>>,
+    /// Up to where Postgres holds the batches of the fence that was opened last.
     pub(crate) drained: Option<Seq>,
+    /// A turn since then charged late entries and did not finish.
+    pub(crate) late_charged: bool,
+}
+
+/// Whether a writer still is one.
+pub(crate) struct Standing {
+    pub(crate) mine: bool,
+    /// Late entries wait that a turn could charge.
+    pub(crate) late: bool,
+}
+
+/// An entry of the table of late ones, with its place there.
+pub(crate) struct LateRow {
+    pub(crate) place: (i64, i64),
+    pub(crate) entry: LedgerEntry,
 }
 
 /// Of one user, what Postgres knows.
@@ -165,52 +222,131 @@ impl PostgresStore {
         turn_row(&row.await?).map_err(|e| StoreError::postgres("begin turn", &e))
     }
 
-    /// Opens the shard under `row.fence`. Returns for how long its Redis content has counted.
+    /// Opens the shard under `fence`, on Redis or, without its content, on Postgres. Returns for how long
+    /// that content has counted.
     pub(crate) async fn open_turn(
         &self,
         fence: Fence,
         owner: &str,
-        run_id: &str,
-        fence_key: &str,
+        content: Option<&RedisContent>,
         valid_from: Fence,
     ) -> Result<Duration, StoreError> {
         let open = sqlx::query_scalar::<_, f64>(OPEN_TURN)
             .bind(self.shard())
             .bind(fence.as_i64())
             .bind(owner)
-            .bind(run_id)
-            .bind(fence_key)
+            .bind(content.map(|content| content.run_id.as_str()))
+            .bind(content.map(|content| content.fence_key.as_str()))
             .bind(valid_from.as_i64())
             .fetch_optional(&self.pool);
         let valid_for_s = bounded("open turn", open).await?.ok_or(StoreError::Fenced)?;
         Ok(Duration::try_from_secs_f64(valid_for_s).unwrap_or_default())
     }
 
-    pub(crate) async fn confirm_fence(&self, fence: Fence) -> Result<bool, StoreError> {
-        let confirm = sqlx::query_scalar::<_, bool>(CONFIRM_FENCE)
+    pub(crate) async fn confirm_fence(&self, fence: Fence) -> Result<Standing, StoreError> {
+        let confirm = sqlx::query_as::<_, (bool, bool)>(CONFIRM_FENCE)
             .bind(self.shard())
             .bind(fence.as_i64())
             .fetch_optional(&self.pool);
-        Ok(bounded("confirm fence", confirm).await? == Some(true))
+        let (mine, late) = bounded("confirm fence", confirm).await?.unwrap_or_default();
+        Ok(Standing { mine, late })
     }
 
-    /// Writes consecutive batches of `entries_fence`, the first after `after`, under `writer`.
+    /// Up to where the ledger holds the batches of ended fences, from `oldest` on.
+    pub(crate) async fn watermarks(&self, oldest: Fence) -> Result<HashMap<Fence, Option<Seq>>, StoreError> {
+        let rows =
+            sqlx::query_as::<_, (i64, i64)>(WATERMARKS).bind(self.shard()).bind(oldest.as_i64()).fetch_all(&self.pool);
+        let rows = bounded("watermarks", rows).await?.into_iter();
+        Ok(rows.map(|(fence, seq)| (Fence::from_i64(fence), (seq >= 0).then(|| Seq::from_i64(seq)))).collect())
+    }
+
+    /// The last owner's own word that it acknowledges nothing more under `fence`.
+    pub(crate) async fn has_stopped(&self, fence: Fence) -> Result<bool, StoreError> {
+        let stopped = sqlx::query_scalar(HAS_STOPPED).bind(self.shard()).bind(fence.as_i64()).fetch_one(&self.pool);
+        bounded("has stopped", stopped).await
+    }
+
+    /// Says, before the first of them is charged, that the turn under `fence` charges late entries.
+    pub(crate) async fn mark_late(&self, fence: Fence) -> Result<(), StoreError> {
+        let mark = sqlx::query(MARK_LATE).bind(self.shard()).bind(fence.as_i64()).execute(&self.pool);
+        let marked = bounded("mark late", mark).await?.rows_affected();
+        if marked == 1 { Ok(()) } else { Err(StoreError::Fenced) }
+    }
+
+    /// A page of the late entries whose users are at home here.
+    pub(crate) async fn late(&self, max: i64) -> Result<Vec<LateRow>, StoreError> {
+        let rows =
+            sqlx::query_as::<_, (i64, i64, Vec<u8>)>(TAKE_LATE).bind(self.shard()).bind(max).fetch_all(&self.pool);
+        let row = |(fence, n, entry): (i64, i64, Vec<u8>)| {
+            let entry = postcard::from_bytes(&entry)
+                .map_err(|cause| StoreError::Unreadable { store: "postgres", cause: RecordError::Body(cause) })?;
+            Ok(LateRow { place: (fence, n), entry })
+        };
+        bounded("late", rows).await?.into_iter().map(row).collect()
+    }
+
+    /// Keeps entries that no turn under `fence` could charge.
+    pub(crate) async fn keep_late(&self, fence: Fence, entries: &[LedgerEntry]) -> Result<(), StoreError> {
+        let packed = entries.iter().map(postcard::to_allocvec).collect::<Result<Vec<_>, _>>();
+        let packed = packed.map_err(|cause| StoreError::Refused {
+            store: "postgres",
+            call: "keep late",
+            cause: cause.to_string(),
+        })?;
+        // Random places: a turn that is taken again keeps what it kept before once more, which is void.
+        let keep = sqlx::query(KEEP_LATE)
+            .bind(self.shard())
+            .bind(fence.as_i64())
+            .bind(entries.iter().map(|_| rand::random::<i64>()).collect::<Vec<_>>())
+            .bind(entries.iter().map(|entry| entry.user.as_str()).collect::<Vec<_>>())
+            .bind(packed)
+            .execute(&self.pool);
+        bounded("keep late", keep).await.map(|_| ())
+    }
+
+    pub(crate) async fn forget_late(&self, places: &[(i64, i64)]) -> Result<(), StoreError> {
+        let (fences, ns): (Vec<i64>, Vec<i64>) = places.iter().copied().unzip();
+        let forget = sqlx::query(FORGET_LATE).bind(self.shard()).bind(fences).bind(ns).execute(&self.pool);
+        bounded("forget late", forget).await.map(|_| ())
+    }
+
+    /// Which charges the ledger has of the users and times of `entries`.
+    pub(crate) async fn find_charges(
+        &self,
+        entries: &[LedgerEntry],
+    ) -> Result<HashSet<(UserId, ChargeId)>, StoreError> {
+        let rows = sqlx::query_as::<_, (String, Vec<u8>)>(FIND_CHARGES)
+            .bind(entries.iter().map(|entry| entry.user.as_str()).collect::<Vec<_>>())
+            .bind(entries.iter().map(|entry| entry.at.0 as i64).collect::<Vec<_>>())
+            .fetch_all(&self.pool);
+        let mut charges = HashSet::new();
+        for (user, checks) in bounded("find charges", rows).await? {
+            let unreadable = |cause| StoreError::Unreadable { store: "postgres", cause: RecordError::Body(cause) };
+            let checks: Vec<LedgerCheck> = postcard::from_bytes(&checks).map_err(unreadable)?;
+            let Ok(user) = UserId::new(&user) else { continue };
+            charges.extend(checks.iter().map(|check| (user.clone(), check.charge)));
+        }
+        Ok(charges)
+    }
+
+    /// Writes batches of `entries_fence` under `writer`, and moves the watermark of the fence that was
+    /// opened last, which has to stand at the first of `watermark`, to the second.
     pub(crate) async fn drain(
         &self,
         writer: Fence,
         entries_fence: Fence,
-        after: Option<Seq>,
+        watermark: (Option<Seq>, Option<Seq>),
         batches: &[std::sync::Arc<TailBatch>],
         months: &mut Months,
     ) -> Result<(), StoreError> {
-        let Some(last) = batches.last() else { return Ok(()) };
+        let (after, last) = watermark;
         self.make_partitions(batches, months).await?;
         let columns = Columns::of(batches)?;
         let statement = sqlx::query_scalar::<_, bool>(DRAIN)
             .bind(self.shard())
             .bind(writer.as_i64())
             .bind(after.map_or(-1, Seq::as_i64))
-            .bind(last.seq.as_i64())
+            .bind(last.map_or(-1, Seq::as_i64))
             .bind(entries_fence.as_i64());
         let written = bounded("drain", columns.bind(statement).fetch_one(&self.pool)).await?;
         if written { Ok(()) } else { Err(StoreError::Fenced) }
@@ -287,15 +423,22 @@ pub(super) async fn bounded<T>(
 fn turn_row(row: &sqlx::postgres::PgRow) -> Result<TurnRow, sqlx::Error> {
     let opened: i64 = row.try_get("opened")?;
     let drained: i64 = row.try_get("drained_seq")?;
+    let content: (Option<String>, Option<String>) = (row.try_get("run_id")?, row.try_get("fence_key")?);
+    let mode = match content {
+        (Some(run_id), Some(fence_key)) => Mode::Redis(RedisContent { run_id, fence_key }),
+        _ => Mode::Postgres,
+    };
+    let finished = Finished {
+        opened: Fence::from_i64(opened),
+        owner: row.try_get::<Option<String>, _>("owner")?.unwrap_or_default(),
+        mode,
+        valid_from: Fence::from_i64(row.try_get("valid_from")?),
+    };
     Ok(TurnRow {
         fence: Fence::from_i64(row.try_get("fence")?),
-        opened: (opened > 0).then(|| Fence::from_i64(opened)),
-        owner: row.try_get("owner")?,
-        mode_redis: row.try_get::<Option<String>, _>("mode")?.as_deref() == Some("redis"),
-        run_id: row.try_get("run_id")?,
-        fence_key: row.try_get("fence_key")?,
-        valid_from: Fence::from_i64(row.try_get("valid_from")?),
+        finished: (opened > 0).then_some(finished),
         drained: (drained >= 0).then(|| Seq::from_i64(drained)),
+        late_charged: row.try_get::<i64, _>("late")? > opened,
     })
 }
 

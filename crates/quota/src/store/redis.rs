@@ -67,6 +67,7 @@ type StreamFields = Vec<(String, Vec<u8>)>;
 
 /// What stands in the stream beyond a given seq.
 pub(crate) struct StreamBatch {
+    pub(crate) fence: Fence,
     pub(crate) seq: Seq,
     pub(crate) packed: Vec<u8>,
 }
@@ -202,25 +203,21 @@ impl RedisStore {
         call.query_async(&mut self.connection).await.map_err(|e| StoreError::redis("MGET", &e))
     }
 
-    /// A page of the stream's batches of `fence` after `seq` (none: from its first).
-    pub(crate) async fn stream_after(
-        &mut self,
-        fence: Fence,
-        after: Option<Seq>,
-    ) -> Result<Vec<StreamBatch>, StoreError> {
-        let from = after.map_or(0, |seq| seq.0 + 1);
+    /// A page of the stream's batches after the one given (none: from its first), of whatever fence.
+    pub(crate) async fn stream_after(&mut self, after: Option<(Fence, Seq)>) -> Result<Vec<StreamBatch>, StoreError> {
         let page: Vec<(String, StreamFields)> = redis::cmd("XRANGE")
             .arg(self.ledger_name())
-            .arg(format!("{fence}-{from}"))
-            .arg(format!("{fence}-{}", u64::MAX))
+            .arg(after.map_or("-".to_owned(), |(fence, seq)| format!("({fence}-{}", seq.0)))
+            .arg("+")
             .arg("COUNT")
             .arg(STREAM_PAGE)
             .query_async(&mut self.connection)
             .await
             .map_err(|e| StoreError::redis("XRANGE", &e))?;
         let batch = |(id, mut fields): (String, StreamFields)| {
-            let seq = id.split_once('-')?.1.parse().ok()?;
-            Some(StreamBatch { seq: Seq(seq), packed: fields.pop()?.1 })
+            let (fence, seq) = id.split_once('-')?;
+            let (fence, seq) = (Fence(fence.parse().ok()?), Seq(seq.parse().ok()?));
+            Some(StreamBatch { fence, seq, packed: fields.pop()?.1 })
         };
         Ok(page.into_iter().filter_map(batch).collect())
     }
@@ -381,7 +378,7 @@ mod tests {
         }
         let denied = shard.store.commit(&shard.key, Fence(5), &[group("a", "", &[])]).await.unwrap();
         assert_eq!(denied.seq, None);
-        let stream = shard.store.stream_after(Fence(5), None).await.unwrap();
+        let stream = shard.store.stream_after(None).await.unwrap();
         assert_eq!(stream.iter().map(|batch| batch.seq.0).collect::<Vec<_>>(), [0, 1]);
         assert_eq!(stream[0].packed, b"<a><b>");
     }
@@ -428,7 +425,7 @@ mod tests {
         let seq = shard.store.commit(&shard.key, Fence(5), &groups).await.unwrap().seq.unwrap();
         let drained: Vec<_> = ["a", "b"].map(|user| (UserId::new(user).unwrap(), head)).into();
         shard.store.drained(&shard.key, Some(Some(seq)), 100, &drained).await.unwrap();
-        assert!(shard.store.stream_after(Fence(5), None).await.unwrap().is_empty());
+        assert!(shard.store.stream_after(None).await.unwrap().is_empty());
         let mut lives = Vec::new();
         for (user, _) in &drained {
             let name = shard.store.record_name(user);
