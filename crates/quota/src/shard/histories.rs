@@ -122,7 +122,7 @@ impl Stored<'_> {
             tiers: &self.engine.tiers,
             clock: &self.engine.clock,
             fence: self.fence,
-            unsafe_ack: false,
+            degraded: None,
             fault_seen: &mut |slot, fault| panic!("{} faulted: {fault}", slot.slot),
         };
         let (decided, group) = deciding.decide(UserId::new("u").unwrap(), self.record.clone(), asks.collect());

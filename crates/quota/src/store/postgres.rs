@@ -10,7 +10,7 @@ use crate::protocol::{Finished, Mode};
 use crate::record::{Head, Record, RecordError};
 use crate::shard::ShardId;
 use crate::tail::{Months, TailBatch};
-use cellar_model::{CellName, Epoch, Fence, KeyId, Seq, TierName, UserId};
+use cellar_model::{CellName, ChargeId, Epoch, Fence, KeyId, Seq, TierName, UserId};
 use sqlx::{PgPool, Row};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;

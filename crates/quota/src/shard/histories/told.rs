@@ -28,7 +28,7 @@ impl Told {
                 (format!("{effect}{}", if *replayed { ", again" } else { "" }), Some(answer))
             }
             Verdict::Denied { denial, .. } => (format!("denied by {:?}", denial.violated), Some(&denial.answer)),
-            Verdict::Seen(answer) => ("seen".to_owned(), Some(answer)),
+            Verdict::Seen { answer, .. } => ("seen".to_owned(), Some(answer)),
             Verdict::Refused(Refusal::Invalid(problems)) => (format!("invalid {}", problems[0].pointer), None),
             Verdict::Refused(Refusal::AboveLimit { slot, .. }) => (format!("above the limit of {slot}"), None),
             Verdict::Refused(refusal) => (format!("{refusal:?}"), None),
