@@ -203,7 +203,8 @@ fn readiness(
         }
         let closed = quota.closed_shards();
         if closed > 0 {
-            reasons.push(format!("{closed} shards are closed: neither store takes their commits, or a turn is under way"));
+            reasons
+                .push(format!("{closed} shards are closed: neither store takes their commits, or a turn is under way"));
         }
         reasons
     }

@@ -82,7 +82,9 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("cellctl: {error:#}");
             if error.chain().any(|cause| matches!(cause.downcast_ref(), Some(ClientError::NoAnswer { .. }))) {
-                eprintln!("`cellctl status` says what runs; `cellctl up` or `cellctl restart NAME` starts what does not");
+                eprintln!(
+                    "`cellctl status` says what runs; `cellctl up` or `cellctl restart NAME` starts what does not"
+                );
             }
             ExitCode::FAILURE
         }

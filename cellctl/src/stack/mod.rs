@@ -219,7 +219,9 @@ pub(crate) async fn down(folder: &Path, delete: bool) -> anyhow::Result<()> {
     } else {
         stack.down().await?;
         let stack = folder.display();
-        println!("the stack is down; its data stays: `cellctl up --stack {stack}` starts it again (`cell up`, if it is one cell), `cellctl down --delete --stack {stack}` deletes it");
+        println!(
+            "the stack is down; its data stays: `cellctl up --stack {stack}` starts it again (`cell up`, if it is one cell), `cellctl down --delete --stack {stack}` deletes it"
+        );
     }
     Ok(())
 }

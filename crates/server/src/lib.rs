@@ -12,6 +12,7 @@ mod keys;
 pub mod limits;
 mod listen;
 mod metrics;
+mod operate;
 mod operations;
 mod plaintext;
 mod problem;

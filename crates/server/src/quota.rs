@@ -3,11 +3,12 @@
 use crate::body::{parse_json, read_body};
 use crate::keys::Keys;
 use crate::metrics::HttpMetrics;
+use crate::operate;
 use crate::operations;
 use crate::problem::HttpProblem;
 use crate::verdict::{batch_item, verdict_response};
 use crate::{front, telemetry};
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use cellar_model::wire::{BATCH_CHECKS_MAX, BatchBody, ConsumeBody};
@@ -55,11 +56,11 @@ impl<D: Decider> QuotaApi<D> {
         OpenApiRouter::new()
             .routes(routes!(consume))
             .routes(routes!(batch))
-            .routes(routes!(reserve))
-            .routes(routes!(settle))
-            .routes(routes!(refund))
-            .routes(routes!(grant))
-            .routes(routes!(override_slot))
+            .routes(routes!(operate::reserve))
+            .routes(routes!(operate::settle))
+            .routes(routes!(operate::refund))
+            .routes(routes!(operate::grant))
+            .routes(routes!(operate::override_slot))
             .with_state(api)
     }
 
@@ -175,15 +176,15 @@ impl<D: Decider> QuotaApi<D> {
 
 /// The routes as the framework sees them: its route macro takes no type parameters, so the decider is
 /// hidden here. The hot route does not pass by this way.
-trait QuotaRoutes: Send + Sync {
+pub(crate) trait QuotaRoutes: Send + Sync {
     fn consume(&self, request: Request) -> Answering<'_>;
     fn batch(&self, request: Request) -> Answering<'_>;
     /// Any of the others: a body that `read` makes a check of.
     fn operate<'a>(&'a self, route: &'static str, request: Request, read: operations::Read) -> Answering<'a>;
 }
 
-type Routed = Arc<dyn QuotaRoutes>;
-type Answering<'a> = Pin<Box<dyn Future<Output = Response> + Send + 'a>>;
+pub(crate) type Routed = Arc<dyn QuotaRoutes>;
+pub(crate) type Answering<'a> = Pin<Box<dyn Future<Output = Response> + Send + 'a>>;
 
 impl<D: Decider> QuotaRoutes for QuotaApi<D> {
     fn consume(&self, request: Request) -> Answering<'_> {
@@ -238,54 +239,6 @@ async fn consume(State(api): State<Routed>, request: Request) -> Response {
     responses((status = 200, description = "A result a check, with its own status")))]
 async fn batch(State(api): State<Routed>, request: Request) -> Response {
     api.batch(request).await
-}
-
-/// Charge now what a request may use, and settle later what it did use
-#[utoipa::path(post, path = "/v1/internal/quota/reserve", tag = "quota",
-    responses((status = 200, description = "Charged; charge_id names the reservation, expires_at says until when it is open"),
-              (status = 409, description = "The user has 64 open reservations"),
-              (status = 429, description = "Denied, nothing charged"),
-              (status = 422, description = "The check makes no sense"), (status = 503, description = "Unknown: repeat with the same Idempotency-Key")))]
-async fn reserve(State(api): State<Routed>, request: Request) -> Response {
-    api.operate("reserve", request, Box::new(operations::reserve)).await
-}
-
-/// Say what a reservation really used: the difference is charged or given back, once
-#[utoipa::path(post, path = "/v1/internal/quota/settle", tag = "quota",
-    responses((status = 200, description = "Settled; overshoot says by unit what was charged above what was left"),
-              (status = 404, description = "The user has no such charge of the last 40 days"),
-              (status = 409, description = "It is no reservation, or has been refunded"),
-              (status = 422, description = "It has been settled with another cost"), (status = 503, description = "Unknown: repeat")))]
-async fn settle(State(api): State<Routed>, request: Request) -> Response {
-    api.operate("settle", request, Box::new(operations::settle)).await
-}
-
-/// Give a charge back, once
-#[utoipa::path(post, path = "/v1/internal/quota/refund", tag = "quota",
-    responses((status = 200, description = "Given back"),
-              (status = 404, description = "The user has no such charge of the last 40 days"),
-              (status = 409, description = "It has been settled, or given back at its expiry"), (status = 503, description = "Unknown: repeat")))]
-async fn refund(State(api): State<Routed>, request: Request) -> Response {
-    api.operate("refund", request, Box::new(operations::refund)).await
-}
-
-/// Give a user extra in one slot until a date
-#[utoipa::path(post, path = "/v1/internal/quota/grant", tag = "quota",
-    responses((status = 200, description = "In force"), (status = 409, description = "Eight grants are in force"),
-              (status = 422, description = "No such slot, no amount, or a date that has passed"),
-              (status = 503, description = "Unknown: repeat with the same Idempotency-Key")))]
-async fn grant(State(api): State<Routed>, request: Request) -> Response {
-    api.operate("grant", request, Box::new(operations::grant)).await
-}
-
-/// Give a user other settings of one slot until a date
-#[utoipa::path(put, path = "/v1/internal/users/{id}/override", tag = "quota",
-    params(("id" = String, Path, description = "The user's id")),
-    responses((status = 200, description = "In force"),
-              (status = 422, description = "No such slot, a date that has passed, or settings the policy does not take, each by its pointer"),
-              (status = 503, description = "Unknown: repeat with the same Idempotency-Key")))]
-async fn override_slot(State(api): State<Routed>, Path(id): Path<String>, request: Request) -> Response {
-    api.operate("override", request, Box::new(move |body, asked| operations::override_slot(&id, body, asked))).await
 }
 
 pub(crate) fn invalid(pointer: &str, message: &str) -> Problem {

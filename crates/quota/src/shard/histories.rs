@@ -6,6 +6,7 @@
 
 mod reference;
 mod strategy;
+mod told;
 
 use super::Ask;
 use super::batch::Deciding;
@@ -24,13 +25,14 @@ use cellar_model::{
 use cellar_policy_host::{Host, HostLimits, Stores};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseResult, TestRunner};
-use reference::{Reference, Told};
+use reference::Reference;
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use strategy::{Step, TIERS};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
+use told::Told;
 
 const DAY_US: u64 = 86_400_000_000;
 

@@ -18,7 +18,8 @@ const USERS_MAX: usize = 512;
 impl Shard {
     /// Touches those found due since the last tick, and asks for the next. One question at a time.
     pub(super) fn sweep(&mut self) {
-        if self.parts.config.clock.mode() == ClockMode::Virtual {
+        // One that is stopping drains what it has; its successor sweeps.
+        if self.parts.config.clock.mode() == ClockMode::Virtual || self.parts.stop.is_cancelled() {
             return;
         }
         match self.sweep.as_mut().map(oneshot::Receiver::try_recv) {

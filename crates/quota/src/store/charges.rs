@@ -10,11 +10,12 @@ use cellar_model::{ChargeId, Fence, Micros, UserId, Version};
 /// Up to which of the user's commits the ledger is complete.
 pub(super) const DRAINED_HEAD: &str = "select fence, version from quota_state where user_id = $1";
 
-/// The user's first commit at or after a given one ($4, $5, $6), no older than $2.
+/// Where a charge of the commit ($4, $5, $6) may stand, no older than $2: that commit, and what was charged
+/// late (kind 7) at its time, under its old names.
 ///
-/// A user's rows are ordered by time as they are by commit, and indexed by time alone: time is halved,
-/// from $2 to $3, until the commits before the one asked for lie before `low`. Some fifty look-ups in the
-/// index, however many rows he has.
+/// A user's rows are ordered by time as they are by commit, late ones aside, and indexed by time alone:
+/// time is halved, from $2 to $3, until all earlier commits lie at `low` or before it. Some sixty look-ups
+/// in the index, however many rows he has. Then the next commit, if it is another one, ends the search.
 pub(super) const FIND_CHARGE: &str = "
     with recursive halves (low, high) as (
         select $2::bigint, $3::bigint
@@ -24,13 +25,21 @@ pub(super) const FIND_CHARGE: &str = "
         cross join lateral (
             select coalesce((
                 select (epoch, fence, version) >= ($4, $5, $6) from ledger
-                where user_id = $1 and at_us >= half.middle order by at_us, epoch, fence, version limit 1
+                where user_id = $1 and at_us >= half.middle and kind <> 7
+                order by at_us, epoch, fence, version limit 1
             ), true) as past
         ) as first
+    ), place as (
+        select max(low) as low, coalesce((
+            select at_us from ledger
+            where user_id = $1 and at_us >= (select max(low) from halves) and kind <> 7
+                and (epoch, fence, version) >= ($4, $5, $6)
+            order by at_us limit 1
+        ), $3) as high from halves
     )
-    select checks from ledger
-    where user_id = $1 and at_us >= (select max(low) from halves) and (epoch, fence, version) >= ($4, $5, $6)
-    order by at_us, epoch, fence, version limit 1";
+    select l.checks from place join ledger l on l.user_id = $1 and l.at_us between place.low and place.high
+    where (l.epoch, l.fence, l.version) = ($4, $5, $6) or l.kind = 7
+    limit 256";
 
 /// Users whose first reservation expires by now, those who wait longest first.
 pub(super) const DUE_USERS: &str = "
@@ -59,11 +68,15 @@ impl PostgresStore {
             .bind(charge.epoch.as_i64())
             .bind(charge.fence.as_i64())
             .bind(charge.version.as_i64())
-            .fetch_optional(&self.pool);
-        let Some(packed) = bounded("find charge", find).await? else { return Ok(None) };
-        let checks: Vec<LedgerCheck> = postcard::from_bytes(&packed)
-            .map_err(|cause| StoreError::Unreadable { store: "postgres", cause: RecordError::Body(cause) })?;
-        Ok(checks.into_iter().find(|check| check.charge == charge))
+            .fetch_all(&self.pool);
+        for packed in bounded("find charge", find).await? {
+            let checks: Vec<LedgerCheck> = postcard::from_bytes(&packed)
+                .map_err(|cause| StoreError::Unreadable { store: "postgres", cause: RecordError::Body(cause) })?;
+            if let Some(found) = checks.into_iter().find(|check| check.charge == charge) {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     /// Users of this shard whose reservations are due at `now`.
@@ -81,7 +94,7 @@ impl PostgresStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::Act;
+    use crate::entry::{Act, EntryKind};
     use crate::shard::ShardId;
     use cellar_model::Epoch;
 
@@ -114,6 +127,10 @@ mod tests {
         }
         let (user, other) = (UserId::new("u").unwrap(), UserId::new("other").unwrap());
         for (n, (charge, at_us)) in commits().into_iter().enumerate() {
+            // Every seventh was charged late: its row is of a newer commit, its time and its name are old.
+            let late = n % 7 == 3;
+            let row = if late { (9, 9_000 + n as i64) } else { (charge.fence.as_i64(), charge.version.as_i64()) };
+            let kind = if late { EntryKind::Late } else { EntryKind::Consume };
             let check = LedgerCheck {
                 charge,
                 at: Micros(at_us as u64),
@@ -122,17 +139,19 @@ mod tests {
                 takes: Vec::new(),
                 key: None,
             };
-            sqlx::query("insert into ledger values (0, $1, $2, 0, $3, $4, 1, $5, 0, 1, '{}', $6)")
-                .bind(charge.fence.as_i64())
+            sqlx::query("insert into ledger values (0, $1, $2, 0, $3, $4, 1, $5, $7, 1, '{}', $6)")
+                .bind(row.0)
                 .bind(n as i64)
                 .bind(at_us)
                 .bind(user.as_str())
-                .bind(charge.version.as_i64())
+                .bind(row.1)
                 .bind(postcard::to_allocvec(&[check].to_vec()).unwrap())
+                .bind(kind.as_i16())
                 .execute(&pool)
                 .await
                 .unwrap();
         }
+        assert_eq!(EntryKind::Late.as_i16(), 7, "as the statement has it");
         let store = PostgresStore::new(pool, ShardId(0));
         let find = async |user, charge, since| store.find_charge(user, charge, Micros(since)).await.unwrap();
         for (charge, at_us) in commits() {
