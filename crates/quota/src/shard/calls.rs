@@ -209,7 +209,7 @@ impl Shard {
 
     /// What a call's answer means. `Some`: a turn is due.
     pub(super) fn finish_call(&mut self, serving: &mut Serving, done: CallDone) -> Option<&'static str> {
-        let Some(call) = serving.in_flight.remove(&done.number) else { return None };
+        let call = serving.in_flight.remove(&done.number)?;
         if let Some(months) = done.months {
             self.months = months;
         }

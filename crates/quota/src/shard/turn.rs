@@ -51,6 +51,7 @@ pub(super) struct Open {
 }
 
 /// What takes the commits.
+#[expect(clippy::large_enum_variant, reason = "there is one a shard")]
 pub(super) enum OpenStore {
     Redis { redis: RedisStore, key: FenceKey, valid_from: Fence },
     Postgres,
