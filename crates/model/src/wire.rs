@@ -354,8 +354,10 @@ pub struct AuditedUser {
     pub ledger: BTreeMap<SmolStr, i64>,
     /// By unit: the total the Redis record counts. Empty where Redis has none that is believed.
     pub record: BTreeMap<SmolStr, i64>,
-    /// By unit: the total the copy of the record in Postgres counts.
+    /// By unit: the total the copy of the record in Postgres counts. Ledger and copy are of one moment.
     pub copy: BTreeMap<SmolStr, i64>,
+    /// Redis has a later commit than the copy: its entry is on the way, and nothing can be compared yet.
+    pub behind: bool,
     /// Checks that the ledger has.
     pub admitted: u64,
 }
