@@ -20,6 +20,10 @@ async fn a_trace_played_twice_gives_the_same_verdicts_and_books_that_agree() {
     assert_eq!(first["total"]["requests"], 2_000);
     assert_eq!(first["books"]["mismatches"], serde_json::json!([]));
     assert_eq!(second["books"]["mismatches"], serde_json::json!([]));
+    let out = world.cellctl.folder().join("ledger");
+    let said = world.cellctl.ok(&["ledger", "export", "--month", "2023-11", "--out", out.to_str().unwrap()]).unwrap();
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 4, "a file a cell: {said}");
+    assert!(world.cellctl.ok(&["ledger", "list"]).unwrap().contains("2023-12"), "the next month is made ahead");
     let audit: Value = serde_json::from_str(&world.cellctl.ok(&["audit", "--json"]).unwrap()).unwrap();
     assert_eq!((audit["users"].as_u64(), &audit["mismatches"]), (Some(200), &serde_json::json!([])));
 }

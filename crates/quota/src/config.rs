@@ -41,6 +41,8 @@ pub struct QuotaConfig {
     pub autonomy: Duration,
     /// Between returns to Redis: one that comes and goes must not close the shard again and again.
     pub return_pause: Duration,
+    /// Exported months of the ledger go when they are so many months behind; none: they stay.
+    pub retention_months: Option<u32>,
 }
 
 impl QuotaConfig {
@@ -65,6 +67,7 @@ impl QuotaConfig {
             tail_max: 200_000,
             autonomy: Duration::from_secs(120),
             return_pause: Duration::from_secs(60),
+            retention_months: None,
         }
     }
 }

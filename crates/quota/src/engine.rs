@@ -5,8 +5,8 @@ use crate::config::QuotaConfig;
 use crate::error::QuotaError;
 use crate::metrics::QuotaMetrics;
 use crate::shard::{Ask, Shard, ShardId, ShardParts};
-use crate::store::Audit;
 use crate::store::postgres::PostgresStore;
+use crate::store::{Audit, Ledger};
 use crate::tiers::TierSet;
 use cellar_model::{Check, Fence, Refusal, TryAgain, UserId, Verdict, Version};
 use cellar_policy_host::Host;
@@ -34,6 +34,7 @@ struct Inner {
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
     stop: CancellationToken,
     metrics: QuotaMetrics,
+    ledger: Ledger,
     audit: Audit,
     /// By shard.
     postgres: Vec<PostgresStore>,
@@ -81,8 +82,13 @@ impl Quota {
             shards.push(sender);
             counts.push(undrained);
         }
+        let ledger = Ledger::new(pool.clone());
+        if let Some(keep) = config.retention_months {
+            tasks.push(tokio::spawn(drop_months(ledger.clone(), keep, stop.clone())));
+        }
         tasks.push(tokio::spawn(expire_keys(pool, stop.clone())));
-        let inner = Inner { shards, undrained: counts, tasks: tasks.into(), stop, metrics, audit, postgres, look_ups };
+        let inner =
+            Inner { shards, undrained: counts, tasks: tasks.into(), stop, metrics, ledger, audit, postgres, look_ups };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -160,6 +166,10 @@ impl Quota {
         self.inner.undrained.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
+    pub fn ledger(&self) -> &Ledger {
+        &self.inner.ledger
+    }
+
     pub fn audit(&self) -> &Audit {
         &self.inner.audit
     }
@@ -171,6 +181,25 @@ impl Quota {
         for task in tasks {
             // A shard that panicked has said so; its successor reads the stream.
             let _ = task.await;
+        }
+    }
+}
+
+/// Between looks for months that may go.
+const DROP_MONTHS_EVERY: Duration = Duration::from_secs(600);
+
+async fn drop_months(ledger: Ledger, keep: u32, stop: CancellationToken) {
+    loop {
+        match ledger.drop_due(keep).await {
+            Ok(months) if !months.is_empty() => tracing::info!(?months, "exported months of the ledger are dropped"),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "months of the ledger cannot be dropped yet");
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(DROP_MONTHS_EVERY) => {}
         }
     }
 }

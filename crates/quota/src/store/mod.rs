@@ -2,9 +2,11 @@
 
 mod audit;
 mod charges;
+mod ledger;
 pub(crate) mod postgres;
 pub(crate) mod redis;
 
 pub use audit::Audit;
+pub use ledger::Ledger;
 pub use postgres::STATEMENTS;
 pub use redis::Fsync;

@@ -150,6 +150,13 @@ pub const STATEMENTS: &[&str] = &[
     super::audit::PAGE,
     super::audit::LEDGER_SUMS,
     super::audit::ON_REDIS,
+    super::ledger::MONTHS,
+    super::ledger::ROWS,
+    super::ledger::MARK_EXPORTED,
+    super::ledger::REACHED,
+    super::ledger::EXPORTED,
+    super::ledger::COUNT,
+    super::ledger::FORGET_EXPORT,
 ];
 
 /// A statement without an answer for this long is unknown.
