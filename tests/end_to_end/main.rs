@@ -3,6 +3,7 @@
 mod accounts;
 mod bad_input;
 mod doors;
+mod fault_table;
 mod faults;
 mod idempotency;
 mod limits;
