@@ -7,6 +7,7 @@ mod faults;
 mod idempotency;
 mod limits;
 mod policy;
+mod replicas;
 mod reserve;
 mod support;
 mod world;
