@@ -6,7 +6,8 @@ use crate::error::QuotaError;
 use crate::metrics::QuotaMetrics;
 use crate::shard::{Ask, Shard, ShardId, ShardParts};
 use crate::store::postgres::PostgresStore;
-use crate::store::{Audit, Ledger};
+use crate::store::servers::Servers;
+use crate::store::{Audit, Ledger, returned};
 use crate::tiers::TierSet;
 use cellar_model::{Check, Fence, Refusal, TryAgain, UserId, Verdict, Version};
 use cellar_policy_host::Host;
@@ -45,7 +46,8 @@ impl Quota {
     /// Starts the shards' loops; each opens when its turn has gone through.
     ///
     /// # Errors
-    /// When the cell was made with another number of shards, or its Postgres cannot be asked.
+    /// When the cell was made with another number of shards, its Postgres cannot be asked, or the URL of its
+    /// Redis cannot be read.
     pub async fn start(
         config: QuotaConfig,
         pool: PgPool,
@@ -53,11 +55,12 @@ impl Quota {
         tiers: watch::Receiver<Arc<TierSet>>,
         metrics: QuotaMetrics,
     ) -> Result<Self, QuotaError> {
+        let servers = Arc::new(Servers::of(&config.redis_url)?);
         let made = PostgresStore::make_shards(&pool, config.shards).await.map_err(QuotaError::Postgres)?;
         if made != i64::from(config.shards) {
             return Err(QuotaError::ShardCount { made, configured: config.shards });
         }
-        let audit = Audit::new(pool.clone(), config.redis_url.clone(), config.shards);
+        let audit = Audit::new(pool.clone(), servers.clone(), config.shards);
         let owner: Arc<str> = hex::encode(rand::random::<[u8; 12]>()).into();
         let (config, stop) = (Arc::new(config), CancellationToken::new());
         let (mut shards, mut counts, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
@@ -71,6 +74,7 @@ impl Quota {
                 id,
                 owner: owner.clone(),
                 config: config.clone(),
+                servers: servers.clone(),
                 postgres: PostgresStore::new(pool.clone(), id),
                 host: host.clone(),
                 tiers: tiers.clone(),
@@ -87,6 +91,7 @@ impl Quota {
             tasks.push(tokio::spawn(drop_months(ledger.clone(), keep, stop.clone())));
         }
         tasks.push(tokio::spawn(expire_keys(pool, stop.clone())));
+        tasks.push(tokio::spawn(returned::look_after(servers, postgres.clone(), stop.clone())));
         let inner =
             Inner { shards, undrained: counts, tasks: tasks.into(), stop, metrics, ledger, audit, postgres, look_ups };
         Ok(Self { inner: Arc::new(inner) })

@@ -2,13 +2,14 @@
 
 use crate::record::{Head, Record};
 use crate::shard::ShardId;
-use crate::store::redis::RedisStore;
+use crate::store::servers::Servers;
 use crate::{QuotaError, StoreError};
 use cellar_model::wire::{AuditPage, AuditedUser};
-use cellar_model::{Fence, Secret, UserId};
+use cellar_model::{Fence, UserId};
 use smol_str::SmolStr;
 use sqlx::{PgConnection, PgPool, Row};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) const PAGE: &str = "
@@ -33,7 +34,7 @@ const PAGE_USERS: i64 = 500;
 #[derive(Clone)]
 pub struct Audit {
     pool: PgPool,
-    redis_url: Secret,
+    servers: Arc<Servers>,
     shards: u16,
     timeout: Duration,
 }
@@ -41,8 +42,8 @@ pub struct Audit {
 type Sums = BTreeMap<SmolStr, i64>;
 
 impl Audit {
-    pub fn new(pool: PgPool, redis_url: Secret, shards: u16) -> Self {
-        Self { pool, redis_url, shards, timeout: Duration::from_secs(5) }
+    pub(crate) fn new(pool: PgPool, servers: Arc<Servers>, shards: u16) -> Self {
+        Self { pool, servers, shards, timeout: Duration::from_secs(5) }
     }
 
     /// The page of users after `after`, with `undrained` as the shards count it.
@@ -112,7 +113,7 @@ impl Audit {
         for (shard, users) in by_shard {
             // What Redis holds counts only where the last finished turn believes it.
             let Some(valid_from) = valid_from.get(&shard) else { continue };
-            let mut redis = RedisStore::connect(self.redis_url.reveal(), shard, self.timeout, true).await?;
+            let mut redis = self.servers.connect(shard, self.timeout, true).await?;
             for (user, record) in users.iter().zip(redis.records(&users).await?) {
                 if let Some(bytes) = record
                     && Head::from_bytes(&bytes).is_some_and(|head| head.fence >= *valid_from)
