@@ -46,7 +46,7 @@ async fn read_cell(target: &Target, cell: Option<&CellName>) -> anyhow::Result<O
 }
 
 /// Every cell, and whether its books are read by way of a router.
-async fn cells(target: &Target) -> anyhow::Result<Vec<(CellName, bool)>> {
+pub(crate) async fn cells(target: &Target) -> anyhow::Result<Vec<(CellName, bool)>> {
     if let Some(state) = target.local.as_ref().filter(|state| state.world.single) {
         let cell = state.processes.iter().find_map(|process| process.cell.as_deref());
         return Ok(vec![(CellName::new(cell.unwrap_or_default())?, false)]);

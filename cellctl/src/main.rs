@@ -2,6 +2,7 @@
 
 mod audit;
 mod books;
+mod instances;
 mod policy;
 mod stack;
 mod tier;
@@ -61,6 +62,12 @@ enum Command {
     /// Traces: real load, played again
     #[command(subcommand)]
     Trace(trace::TraceCommand),
+    /// The processes of each cell
+    #[command(subcommand)]
+    Instance(instances::InstanceCommand),
+    /// The shards of each cell
+    #[command(subcommand)]
+    Shard(instances::ShardCommand),
     /// Compare the books of every cell, user by user
     Audit {
         #[arg(long)]
@@ -106,6 +113,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Tier(command) => tier::run(&folder, command).await?,
         Command::Policy(command) => policy::run(command).await?,
         Command::Trace(command) => return trace::run(&folder, command).await,
+        Command::Instance(command) => instances::instance(&folder, command).await?,
+        Command::Shard(command) => instances::shard(&folder, command).await?,
         Command::Audit { json } => return audit::run(&folder, json).await,
     }
     Ok(ExitCode::SUCCESS)

@@ -5,6 +5,7 @@ mod bad_input;
 mod doors;
 mod faults;
 mod idempotency;
+mod instances;
 mod limits;
 mod policy;
 mod reserve;
