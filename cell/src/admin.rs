@@ -7,7 +7,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use cellar_directory::{PostgresDirectory, catalog};
-use cellar_model::wire::{LedgerExport, LedgerRow};
+use cellar_model::wire::{CellInstances, CellShards, LedgerExport, LedgerRow};
 use cellar_model::{Problem, ProblemType, Scope, TierDocument, TierName, UserId};
 use cellar_quota::{Quota, QuotaError};
 use cellar_server::{HttpProblem, JsonBody, Keys};
@@ -28,6 +28,8 @@ pub(crate) struct AdminState {
 pub(crate) fn routes(state: AdminState) -> Router {
     let mut routes = Router::new()
         .route("/admin/v1/audit", get(audit))
+        .route("/admin/v1/instances", get(instances))
+        .route("/admin/v1/instances/{life}/fence", post(fence))
         .route("/admin/v1/shards", get(shards))
         .route("/admin/v1/ledger", get(ledger_months))
         .route("/admin/v1/ledger/{month}", post(ledger_page).put(ledger_exported))
@@ -54,18 +56,35 @@ struct After {
 
 /// A page of the books, user by user.
 async fn audit(State(state): State<AdminState>, Query(query): Query<After>) -> Result<Response, HttpProblem> {
-    let undrained = state.quota.undrained();
-    match state.quota.audit().page(query.after.as_ref(), undrained).await {
-        Ok(page) => Ok(axum::Json(page).into_response()),
-        Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the books cannot be read");
-            Err(ProblemType::TryAgain.into())
-        }
-    }
+    let page = async {
+        // Counted first: what comes after it shows in the page or not at all.
+        let undrained = state.quota.undrained().await?;
+        state.quota.audit().page(query.after.as_ref(), undrained).await
+    };
+    Ok(axum::Json(page.await.map_err(unreadable)?).into_response())
 }
 
-async fn shards(State(state): State<AdminState>) -> axum::Json<serde_json::Value> {
-    axum::Json(serde_json::json!({ "undrained": state.quota.undrained() }))
+/// The cell's shards, and what of each the ledger lacks.
+async fn shards(State(state): State<AdminState>) -> Result<axum::Json<CellShards>, HttpProblem> {
+    let shards = state.quota.shards().await.map_err(unreadable)?;
+    Ok(axum::Json(CellShards { undrained: shards.iter().map(|shard| shard.undrained).sum(), shards }))
+}
+
+/// The lives of the cell's processes.
+async fn instances(State(state): State<AdminState>) -> Result<axum::Json<CellInstances>, HttpProblem> {
+    let instances = state.quota.instances().await.map_err(unreadable)?;
+    Ok(axum::Json(CellInstances { instances }))
+}
+
+/// An operator's word that a life is over: nobody waits for what it may have acknowledged.
+async fn fence(State(state): State<AdminState>, Path(life): Path<String>) -> Result<StatusCode, HttpProblem> {
+    let known = state.quota.fence_instance(&life).await.map_err(unreadable)?;
+    if known { Ok(StatusCode::NO_CONTENT) } else { Err(ProblemType::NotFound.into()) }
+}
+
+fn unreadable(error: QuotaError) -> HttpProblem {
+    tracing::warn!(error = &error as &dyn std::error::Error, "the cell's books cannot be read or written");
+    ProblemType::TryAgain.into()
 }
 
 fn unread(error: QuotaError) -> HttpProblem {

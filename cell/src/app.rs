@@ -5,8 +5,10 @@ use crate::admin::{self, AdminState};
 use crate::catalog::CatalogFollower;
 use crate::config::{CellConfig, CellSecrets};
 use crate::decide::{self, DecideState, Engine};
+use crate::lives::Lives;
 use crate::lock::FolderLock;
 use crate::public::{self, Door, PublicSignUp};
+use crate::visits::{self, Visits};
 use anyhow::Context;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::post;
@@ -56,7 +58,8 @@ pub(crate) async fn migrate(config: &CellConfig) -> anyhow::Result<()> {
 pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
     let _telemetry = cellar_server::telemetry::init("cellar-cell", config.log_json, config.otlp_endpoint.as_deref())?;
     let _lock = FolderLock::take(&config.data_dir)?;
-    let stop = cellar_server::stop_on_signals()?;
+    let lives = config.instance_endpoint.is_some().then(|| Lives::begin(&config.data_dir)).transpose()?;
+    let signal = cellar_server::stop_on_signals()?;
     let secrets = config.secrets()?;
     // Sockets first: a port that is taken is found before a turn is.
     let listener = cellar_server::bind(config.listen).await?;
@@ -74,8 +77,11 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
     let http_metrics = HttpMetrics::register(&mut registry);
     let pools = PoolGauges::register(&mut registry);
     let quota_metrics = QuotaMetrics::register(&mut registry, config.shards);
-    let quota =
-        Quota::start(quota_config(&config, &secrets), quota_pool.clone(), host, catalog.tiers(), quota_metrics).await?;
+    let quota_config = quota_config(&config, &secrets, lives.as_ref());
+    let quota = Quota::start(quota_config, quota_pool.clone(), host, catalog.tiers(), quota_metrics).await?;
+    if let Some(lives) = &lives {
+        lives.told(&config.data_dir)?;
+    }
     let accounts = accounts(&config, &secrets, &standard_pool, &directory, &catalog)?;
     accounts.register(&mut registry);
 
@@ -102,12 +108,27 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
     let engine = Engine { quota: quota.clone(), public: config.public };
     let state = DecideState { engine: engine.clone(), metrics: http_metrics.clone(), accounts: accounts.clone() };
     tracing::info!(cell = %config.name, listen = %config.listen, "serving");
+    // The listener closes once the cell's other processes have this one's shards.
+    let stop = CancellationToken::new();
+    tokio::spawn({
+        let (quota, stop) = (quota.clone(), stop.clone());
+        async move {
+            signal.cancelled().await;
+            quota.leave().await;
+            stop.cancel();
+        }
+    });
     if config.public {
         let api = QuotaApi::new(engine, keys.clone(), http_metrics);
         let rest = public_routes(&config, state, accounts, keys).merge(api.routes().split_for_parts().0);
         cellar_server::serve(listener, Some(api), rest, stop).await?;
     } else {
-        cellar_server::serve_plain(listener, router_routes(state, accounts), stop).await?;
+        let mut routes = router_routes(state, accounts.clone());
+        if config.instance_endpoint.is_some() {
+            let visits = Visits::new(quota.clone(), accounts, config.shards);
+            routes = routes.layer(axum::middleware::from_fn_with_state(visits, visits::visit));
+        }
+        cellar_server::serve_plain(listener, routes, stop).await?;
     }
 
     tracing::info!("stopping: draining the ledger");
@@ -144,7 +165,7 @@ fn pool(url: &Secret, max: u32) -> anyhow::Result<PgPool> {
     Ok(pool.connect_lazy_with(options.options(POSTGRES_LIMITS)))
 }
 
-fn quota_config(config: &CellConfig, secrets: &CellSecrets) -> QuotaConfig {
+fn quota_config(config: &CellConfig, secrets: &CellSecrets, lives: Option<&Lives>) -> QuotaConfig {
     let mode = match config.clock {
         ClockSetting::Wall => ClockMode::Wall,
         ClockSetting::Virtual => ClockMode::Virtual,
@@ -153,6 +174,11 @@ fn quota_config(config: &CellConfig, secrets: &CellSecrets) -> QuotaConfig {
     let mut quota = QuotaConfig::new(config.name.clone(), config.shards, secrets.redis_quota_url.clone(), clock);
     quota.allow_unsafe_ack = config.allow_unsafe_ack;
     quota.retention_months = config.retention_months;
+    if let Some(lives) = lives {
+        quota.endpoint = config.instance_endpoint.clone();
+        quota.life = lives.this.clone();
+        quota.earlier_lives = lives.earlier.clone();
+    }
     quota
 }
 

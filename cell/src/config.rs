@@ -29,7 +29,11 @@ pub(crate) struct CellConfig {
     /// Listen beyond loopback without TLS: for containers on a laptop.
     #[serde(default)]
     pub(crate) allow_plaintext: bool,
-    /// This process's own: its lock, and the last good catalog with its artifacts.
+    /// Where routers reach this process, as the topology has it: `http://host:port`. Said where the cell
+    /// has several processes, each with its own; without it this is the only one.
+    #[serde(default)]
+    pub(crate) instance_endpoint: Option<String>,
+    /// This process's own: its lock, its name, and the last good catalog with its artifacts.
     pub(crate) data_dir: PathBuf,
     /// Fixed when the cell is made.
     #[serde(default = "four")]
@@ -94,6 +98,16 @@ impl CellConfig {
     fn validate(&self) -> anyhow::Result<()> {
         anyhow::ensure!((1..=1024).contains(&self.shards), "shards must be 1 to 1024");
         anyhow::ensure!((1..=64).contains(&self.worker_threads), "worker_threads must be 1 to 64");
+        if let Some(endpoint) = &self.instance_endpoint {
+            let uri: Option<http::Uri> = endpoint.parse().ok();
+            let authority = uri.filter(|uri| uri.scheme_str() == Some("http") && matches!(uri.path(), "" | "/"));
+            let port = authority.and_then(|uri| uri.port_u16());
+            anyhow::ensure!(
+                port.is_some() && !endpoint.ends_with('/'),
+                "instance_endpoint must be http://host:port, as the topology has it"
+            );
+            anyhow::ensure!(!self.public, "a public cell is one process: leave instance_endpoint out");
+        }
         check_listeners(&self.listeners(), self.allow_plaintext, self.clock)?;
         Ok(())
     }

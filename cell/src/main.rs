@@ -6,8 +6,10 @@ mod app;
 mod catalog;
 mod config;
 mod decide;
+mod lives;
 mod lock;
 mod public;
+mod visits;
 
 use clap::{Parser, Subcommand};
 use config::CellConfig;

@@ -2,6 +2,7 @@
 
 mod audit;
 mod books;
+mod instances;
 mod ledger;
 mod policy;
 mod stack;
@@ -65,6 +66,12 @@ enum Command {
     /// The ledger by months: what there is, and its export
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
+    /// The processes of each cell
+    #[command(subcommand)]
+    Instance(instances::InstanceCommand),
+    /// The shards of each cell
+    #[command(subcommand)]
+    Shard(instances::ShardCommand),
     /// Compare the books of every cell, user by user
     Audit {
         #[arg(long)]
@@ -111,6 +118,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Policy(command) => policy::run(command).await?,
         Command::Trace(command) => return trace::run(&folder, command).await,
         Command::Ledger(command) => ledger::run(&folder, command).await?,
+        Command::Instance(command) => instances::instance(&folder, command).await?,
+        Command::Shard(command) => instances::shard(&folder, command).await?,
         Command::Audit { json } => return audit::run(&folder, json).await,
     }
     Ok(ExitCode::SUCCESS)

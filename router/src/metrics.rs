@@ -21,6 +21,8 @@ pub(crate) struct RouterMetrics {
     pub(crate) gathered: Histogram,
     /// Requests sent on to another cell than the first.
     pub(crate) followed: Counter,
+    /// Requests sent on to another process of their cell.
+    pub(crate) sent_on: Counter,
     /// Users known to live off the ring.
     pub(crate) exceptions: Gauge,
     /// Since topology and catalog were last read.
@@ -36,6 +38,7 @@ impl RouterMetrics {
             // 1 to 1,024 checks.
             gathered: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
             followed: Counter::default(),
+            sent_on: Counter::default(),
             exceptions: Gauge::default(),
             directory_age_s: Gauge::default(),
             failures: Family::default(),
@@ -43,6 +46,7 @@ impl RouterMetrics {
         let m = metrics.clone();
         registry.register("cellar_gathered_checks", "Checks of one call to a cell", m.gathered);
         registry.register("cellar_redirects", "Requests sent on to another cell", m.followed);
+        registry.register("cellar_instance_redirects", "Requests sent on to another process of a cell", m.sent_on);
         registry.register("cellar_exceptions", "Users known to live off the ring", m.exceptions);
         let age = "Since topology and catalog were last read";
         registry.register_with_unit("cellar_directory_age", age, Unit::Seconds, m.directory_age_s);

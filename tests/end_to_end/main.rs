@@ -6,6 +6,7 @@ mod doors;
 mod fault_table;
 mod faults;
 mod idempotency;
+mod instances;
 mod limits;
 mod policy;
 mod replicas;

@@ -29,6 +29,13 @@ impl Generations {
         self.slot(user).fetch_add(1, Ordering::SeqCst);
     }
 
+    /// For every user at once.
+    pub(super) fn raise_all(&self) {
+        for slot in &self.0 {
+            slot.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
     fn slot(&self, user: &UserId) -> &AtomicU64 {
         // The remainder is below SLOTS, the length.
         &self.0[(user.placement_key().point().0 % SLOTS as u64) as usize]

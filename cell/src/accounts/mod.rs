@@ -113,6 +113,11 @@ impl Accounts {
     pub(crate) fn forget(&self, user: &UserId) {
         self.0.generations.raise(user);
     }
+
+    /// Nothing read before now is answered with again: another process may have changed it.
+    pub(crate) fn forget_all(&self) {
+        self.0.generations.raise_all();
+    }
 }
 
 const CACHE_USER: [(&str, &str); 1] = [("cache", "user")];

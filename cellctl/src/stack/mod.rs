@@ -27,6 +27,9 @@ pub(crate) struct UpArguments {
     /// Of each region; 2, or as many as the stack in the folder has
     #[arg(long)]
     pub(crate) cells: Option<usize>,
+    /// Processes of each cell; 1, or as many as the stack in the folder has
+    #[arg(long)]
+    pub(crate) instances: Option<usize>,
     #[command(flatten)]
     pub(crate) how: HowArguments,
 }
@@ -105,7 +108,8 @@ impl HowArguments {
 pub(crate) async fn up(folder: &Path, arguments: UpArguments) -> anyhow::Result<()> {
     let held = held_world(folder).filter(|world| !world.single).unwrap_or_else(|| World::of(2, 2));
     let (regions, cells) = (arguments.regions.unwrap_or(held.regions), arguments.cells.unwrap_or(held.cells));
-    let world = arguments.how.shape(World { regions, cells, ..held });
+    let instances = arguments.instances.unwrap_or(held.instances);
+    let world = arguments.how.shape(World { regions, cells, instances, ..held });
     start(folder, world, &arguments.how).await
 }
 

@@ -2,7 +2,9 @@
 
 use crate::error::ClientError;
 use crate::transport::{Client, Credential};
-use cellar_model::wire::{AuditPage, LedgerExport, LedgerMonth, LedgerPage, LedgerRow};
+use cellar_model::wire::{
+    AuditPage, CellInstance, CellInstances, CellShard, CellShards, LedgerExport, LedgerMonth, LedgerPage, LedgerRow,
+};
 use cellar_model::{CellName, PolicyName, RevisedTier, SettingProblem, TierDocument, TierName, Topology, UserId};
 use reqwest::Method;
 use serde::Deserialize;
@@ -63,11 +65,28 @@ impl Admin {
         self.0.ask(Method::GET, "/admin/v1/topology", |request| request).await
     }
 
+    /// The lives of a cell's processes; `cell` as in [`Admin::audit`].
+    pub async fn instances(&self, cell: Option<&CellName>) -> Result<Vec<CellInstance>, ClientError> {
+        let listed: CellInstances =
+            self.0.ask(Method::GET, &format!("{}/instances", base(cell)), |request| request).await?;
+        Ok(listed.instances)
+    }
+
+    /// Says that a life is over for certain: nobody waits for what it may have acknowledged.
+    pub async fn fence_instance(&self, cell: Option<&CellName>, life: &str) -> Result<(), ClientError> {
+        self.0.tell(Method::POST, &format!("{}/instances/{life}/fence", base(cell)), |request| request).await
+    }
+
+    /// A cell's shards; `cell` as in [`Admin::audit`].
+    pub async fn shards(&self, cell: Option<&CellName>) -> Result<Vec<CellShard>, ClientError> {
+        let listed: CellShards = self.0.ask(Method::GET, &format!("{}/shards", base(cell)), |request| request).await?;
+        Ok(listed.shards)
+    }
+
     /// A page of a cell's books; `cell` is none where the listener is that of a cell itself.
     pub async fn audit(&self, cell: Option<&CellName>, after: Option<&UserId>) -> Result<AuditPage, ClientError> {
-        let base = base(cell);
         let query = after.map_or_else(String::new, |after| format!("?after={}", after.as_str()));
-        self.0.ask(Method::GET, &format!("{base}/audit{query}"), |request| request).await
+        self.0.ask(Method::GET, &format!("{}/audit{query}", base(cell)), |request| request).await
     }
 
     /// The months of a cell's ledger, oldest first.

@@ -48,6 +48,9 @@ impl CellFiles<'_> {
             "incarnation = 1\npublic = {}\nallow_unsafe_ack = {unsafe_ack}\nshards = {}",
             self.world.single, self.shards
         );
+        if self.world.instances > 1 {
+            let _ = writeln!(toml, "instance_endpoint = \"http://127.0.0.1:{}\"", self.port);
+        }
         let secrets = [
             ("postgres_url", &self.postgres_url),
             ("directory_url", &self.directory_url),

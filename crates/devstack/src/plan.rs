@@ -16,7 +16,11 @@ use std::path::PathBuf;
 const REGIONS: [&str; 8] = ["eu", "us", "ap", "sa", "af", "me", "oc", "in"];
 /// More cells on one machine are no world but a load test.
 const CELLS_MAX: usize = 16;
+/// More of them than a cell has shards would have nothing to do.
+const INSTANCES_MAX: usize = SHARDS as usize;
 const SHARDS: u16 = 4;
+/// Of cells with several processes: so many that each of them has some, wherever its port falls.
+const SHARDS_SHARED: u16 = 16;
 /// Virtual nodes of a cell on its region's ring.
 const WEIGHT: u32 = 128;
 
@@ -57,6 +61,9 @@ pub struct World {
     pub regions: usize,
     /// Of each region.
     pub cells: usize,
+    /// Processes of each cell.
+    #[serde(default = "one")]
+    pub instances: usize,
     /// One public cell and nothing else.
     pub single: bool,
     pub clock: Clock,
@@ -70,7 +77,7 @@ pub struct World {
 impl World {
     pub fn of(regions: usize, cells: usize) -> Self {
         let (clock, fsync, redis) = (Clock::default(), Fsync::default(), RedisShape::default());
-        Self { regions, cells, single: false, clock, fsync, redis, programs: None }
+        Self { regions, cells, instances: 1, single: false, clock, fsync, redis, programs: None }
     }
 
     /// One cell that callers reach without a router.
@@ -86,7 +93,17 @@ impl World {
         if self.cells == 0 || self.cells * self.regions > CELLS_MAX {
             return Err(StackError::Step { step, cause: format!("1 to {CELLS_MAX} cells in all") });
         }
+        if !(1..=INSTANCES_MAX).contains(&self.instances) {
+            return Err(StackError::Step { step, cause: format!("1 to {INSTANCES_MAX} processes a cell") });
+        }
+        if self.single && self.instances > 1 {
+            return Err(StackError::Step { step, cause: "a cell without a router is one process".into() });
+        }
         Ok(())
+    }
+
+    fn shards(&self) -> u16 {
+        if self.instances > 1 { SHARDS_SHARED } else { SHARDS }
     }
 
     fn program(&self, name: &str) -> Result<PathBuf, StackError> {
@@ -98,6 +115,7 @@ impl World {
     pub(crate) fn describe(&self) -> String {
         let shape =
             if self.single { "one cell".into() } else { format!("{} regions × {} cells", self.regions, self.cells) };
+        let shape = if self.instances > 1 { format!("{shape} × {} processes", self.instances) } else { shape };
         format!("{shape}, {:?} clock, fsync {:?}, redis {:?}", self.clock, self.fsync, self.redis).to_lowercase()
     }
 }
@@ -157,12 +175,13 @@ impl Planner<'_> {
         let mut door = (String::new(), String::new());
         for n in 1..=self.world.cells {
             let cell = format!("{region}-{n}");
-            let (url, admin_url) = self.cell(region, &cell)?;
+            let endpoints = self.cell(region, &cell)?;
+            let flat: Vec<&String> = endpoints.iter().flat_map(|(url, admin_url)| [url, admin_url]).collect();
             cells.push(serde_json::json!({
-                "name": cell, "state": "open", "weight": WEIGHT, "shards": SHARDS, "incarnation": 1,
-                "endpoints": [url, admin_url],
+                "name": cell, "state": "open", "weight": WEIGHT, "shards": self.world.shards(), "incarnation": 1,
+                "endpoints": flat,
             }));
-            door = (url, admin_url);
+            door = endpoints.into_iter().next().unwrap_or_default();
         }
         if !self.world.single {
             door = self.router(region)?;
@@ -172,7 +191,8 @@ impl Planner<'_> {
         Ok((entry, serde_json::json!({ "name": region, "residency": region, "routers": routers, "cells": cells })))
     }
 
-    fn cell(&mut self, region: &str, cell: &str) -> Result<(String, String), StackError> {
+    /// Its processes' data and admin URLs.
+    fn cell(&mut self, region: &str, cell: &str) -> Result<Vec<(String, String)>, StackError> {
         let folders = self.folders;
         let data = |name: &str| folders.data.join(format!("{cell}-{name}"));
         let of_cell = (Some(region), Some(cell));
@@ -190,25 +210,30 @@ impl Planner<'_> {
             let port = self.processes.last().map_or(0, |postgres| postgres.ports[0]);
             self.directory_url = postgres::url(port, Database::Directory);
         }
-        let (port, admin_port) = (ports::free()?, ports::free()?);
-        let config = CellFiles {
-            folder: self.folders.stack.join("config").join(cell),
-            data_dir: self.folders.data.join(format!("{cell}-0")),
-            name: cell,
-            region,
-            port,
-            admin_port,
-            world: self.world,
-            postgres_url,
-            directory_url: self.directory_url.clone(),
-            redis_quota_url: quota.url,
-            redis_cache_url: format!("redis://127.0.0.1:{cache_port}/"),
-            pepper_file: &self.pepper_file,
-            mac_key_file: &self.mac_key_file,
-            shards: SHARDS,
-        };
-        let file = config.write()?;
-        self.program(format!("{cell}-0"), Role::Cell, of_cell, "cellar-cell", &file, port, admin_port)
+        let mut endpoints = Vec::with_capacity(self.world.instances);
+        for n in 0..self.world.instances {
+            let (name, several) = (format!("{cell}-{n}"), self.world.instances > 1);
+            let (port, admin_port) = (ports::free()?, ports::free()?);
+            let config = CellFiles {
+                folder: self.folders.stack.join("config").join(if several { name.as_str() } else { cell }),
+                data_dir: self.folders.data.join(&name),
+                name: cell,
+                region,
+                port,
+                admin_port,
+                world: self.world,
+                postgres_url: postgres_url.clone(),
+                directory_url: self.directory_url.clone(),
+                redis_quota_url: quota.url.clone(),
+                redis_cache_url: format!("redis://127.0.0.1:{cache_port}/"),
+                pepper_file: &self.pepper_file,
+                mac_key_file: &self.mac_key_file,
+                shards: self.world.shards(),
+            };
+            let file = config.write()?;
+            endpoints.push(self.program(name, Role::Cell, of_cell, "cellar-cell", &file, port, admin_port)?);
+        }
+        Ok(endpoints)
     }
 
     fn router(&mut self, region: &str) -> Result<(String, String), StackError> {
@@ -311,6 +336,10 @@ impl Planner<'_> {
         });
         Ok((url, admin_url))
     }
+}
+
+fn one() -> usize {
+    1
 }
 
 /// A program of ours: beside the running one (a test's executable is one folder below).

@@ -5,7 +5,7 @@ use crate::process::{Launch, Tether};
 use crate::stack::{Bootstrap, Keys};
 use crate::state::{ProcessEntry, Role, StackState};
 use crate::{StackError, ports, quota};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 pub(crate) struct Starting<'a> {
@@ -42,7 +42,11 @@ impl Starting<'_> {
         }
         let cells = self.state.numbers(|process| process.role == Role::Cell);
         say(&format!("starting {}", counted(cells.len(), "cell")));
-        self.migrate(&cells).await?;
+        // One of each cell's processes speaks for all of them.
+        let mut migrated = HashSet::new();
+        let firsts = cells.iter().copied().filter(|n| migrated.insert(self.state.processes[*n].cell.clone()));
+        let firsts: Vec<usize> = firsts.collect();
+        self.migrate(&firsts).await?;
         self.together(&cells).await?;
         let routers = self.state.numbers(|process| process.role == Role::Router);
         if !routers.is_empty() {

@@ -154,6 +154,10 @@ pub enum Refusal {
     },
     /// Mid-move. For routers.
     Frozen,
+    /// Another process of this cell has the user's shard. For routers.
+    OtherInstance {
+        endpoint: String,
+    },
     UnknownUnit(Unit),
     /// More than this slot can ever admit.
     AboveLimit {

@@ -15,6 +15,8 @@ pub mod header {
     pub const SESSION: &str = "cellar-session";
     /// In a 421: `<cell>; epoch=<n>`.
     pub const HOME: &str = "cellar-home";
+    /// In a 421: the endpoint of the process of this cell that has the user's shard.
+    pub const INSTANCE: &str = "cellar-instance";
     pub const DEGRADED: &str = "cellar-degraded";
     pub const POLICY_FAULT: &str = "cellar-policy-fault";
     pub const IDEMPOTENCY_KEY: &str = "idempotency-key";

@@ -408,6 +408,46 @@ pub struct LedgerExport {
     pub sha256: String,
 }
 
+/// One life of a process of a cell. `live` ones own shards.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CellInstance {
+    pub instance: String,
+    pub endpoint: String,
+    /// Since its last heartbeat, by the cell's Postgres.
+    pub age_ms: u64,
+    pub leaving: bool,
+    pub fenced: bool,
+    pub live: bool,
+    /// How many shards are its own.
+    pub shards: u32,
+}
+
+/// `GET /admin/v1/instances` of a cell. Empty where it is one process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CellInstances {
+    pub instances: Vec<CellInstance>,
+}
+
+/// One shard of a cell: who turned last, and what of it the ledger lacks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CellShard {
+    pub shard: u16,
+    pub fence: u64,
+    /// The fence of the last finished turn: below `fence` while another is under way.
+    pub opened: u64,
+    /// Of the process that took it; absent where the cell is one process.
+    pub endpoint: Option<String>,
+    pub mode: Option<String>,
+    pub undrained: u64,
+}
+
+/// `GET /admin/v1/shards` of a cell.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CellShards {
+    pub undrained: u64,
+    pub shards: Vec<CellShard>,
+}
+
 /// `GET /admin/v1/audit?after=<user id>` of a cell: a page, in order of ids.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AuditPage {

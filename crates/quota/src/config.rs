@@ -13,8 +13,12 @@ pub struct QuotaConfig {
     /// Accept an append-only file that is not flushed at every write. Every answer says so.
     pub allow_unsafe_ack: bool,
     pub clock: Clock,
-    /// This process has proof that no other one serves the cell (the lock on the cell's folder).
-    pub sole_process: bool,
+    /// Where routers reach this process, one of several of the cell. None: it is the only one, proven by
+    /// the lock on the cell's folder, and owns every shard.
+    pub endpoint: Option<String>,
+    /// This life of the process, and those before it in the same folder, whose lock proves them dead.
+    pub life: String,
+    pub earlier_lives: Vec<String>,
 
     /// Checks waiting for one shard's loop. Full means certain refusal, at once.
     pub queue_max: usize,
@@ -49,6 +53,11 @@ pub struct QuotaConfig {
 }
 
 impl QuotaConfig {
+    /// Whether no other process can be serving the cell.
+    pub(crate) fn sole_process(&self) -> bool {
+        self.endpoint.is_none()
+    }
+
     pub fn new(cell: CellName, shards: u16, redis_url: Secret, clock: Clock) -> Self {
         Self {
             cell,
@@ -56,7 +65,9 @@ impl QuotaConfig {
             redis_url,
             allow_unsafe_ack: false,
             clock,
-            sole_process: true,
+            endpoint: None,
+            life: hex::encode(rand::random::<[u8; 12]>()),
+            earlier_lives: Vec::new(),
             queue_max: 4_096,
             batch_max: 256,
             calls_max: 2,

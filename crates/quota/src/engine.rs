@@ -3,12 +3,15 @@
 use crate::closing::{self, Again, LookUps};
 use crate::config::QuotaConfig;
 use crate::error::QuotaError;
+use crate::membership::{Membership, Place};
 use crate::metrics::QuotaMetrics;
 use crate::shard::{Ask, Shard, ShardId, ShardParts};
+use crate::standing::{NotHere, Standing, Visit};
 use crate::store::postgres::PostgresStore;
 use crate::store::servers::Servers;
 use crate::store::{Audit, Ledger, returned};
 use crate::tiers::TierSet;
+use cellar_model::wire::{CellInstance, CellShard};
 use cellar_model::{Check, Fence, Refusal, TryAgain, UserId, Verdict, Version};
 use cellar_policy_host::Host;
 use sqlx::PgPool;
@@ -40,6 +43,9 @@ struct Inner {
     /// By shard.
     postgres: Vec<PostgresStore>,
     look_ups: LookUps,
+    membership: Membership,
+    /// By shard.
+    standings: Vec<Arc<Standing>>,
 }
 
 impl Quota {
@@ -61,15 +67,17 @@ impl Quota {
             return Err(QuotaError::ShardCount { made, configured: config.shards });
         }
         let audit = Audit::new(pool.clone(), servers.clone(), config.shards);
-        let owner: Arc<str> = hex::encode(rand::random::<[u8; 12]>()).into();
+        let owner: Arc<str> = config.life.as_str().into();
+        let membership = Membership::join(pool.clone(), &config, owner.clone()).await?;
         let (config, stop) = (Arc::new(config), CancellationToken::new());
-        let (mut shards, mut counts, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut shards, mut counts, mut tasks, mut standings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let postgres: Vec<PostgresStore> =
             ShardId::all(config.shards).map(|id| PostgresStore::new(pool.clone(), id)).collect();
         let look_ups = LookUps::new(config.clock.clone());
         for id in ShardId::all(config.shards) {
             let (sender, inbox) = mpsc::channel(config.queue_max);
             let undrained = Arc::new(AtomicU64::new(0));
+            let standing = Arc::new(Standing::default());
             let parts = ShardParts {
                 id,
                 owner: owner.clone(),
@@ -80,11 +88,14 @@ impl Quota {
                 tiers: tiers.clone(),
                 metrics: metrics.clone(),
                 undrained: undrained.clone(),
+                membership: membership.clone(),
+                standing: standing.clone(),
                 stop: stop.clone(),
             };
             tasks.push(tokio::spawn(Shard::new(parts, inbox).run()));
             shards.push(sender);
             counts.push(undrained);
+            standings.push(standing);
         }
         let ledger = Ledger::new(pool.clone());
         if let Some(keep) = config.retention_months {
@@ -92,8 +103,20 @@ impl Quota {
         }
         tasks.push(tokio::spawn(expire_keys(pool, stop.clone())));
         tasks.push(tokio::spawn(returned::look_after(servers, postgres.clone(), stop.clone())));
-        let inner =
-            Inner { shards, undrained: counts, tasks: tasks.into(), stop, metrics, ledger, audit, postgres, look_ups };
+        tasks.push(tokio::spawn(membership.clone().run(stop.clone())));
+        let inner = Inner {
+            shards,
+            undrained: counts,
+            tasks: tasks.into(),
+            stop,
+            metrics,
+            ledger,
+            audit,
+            postgres,
+            look_ups,
+            membership,
+            standings,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -160,15 +183,84 @@ impl Quota {
         }
     }
 
-    /// Shards that take no commits now.
+    /// Shards of this process that take no commits now.
     pub fn closed_shards(&self) -> usize {
-        let shards = 0..self.inner.shards.len() as u16;
-        shards.filter(|shard| self.inner.metrics.shard(ShardId(*shard)).open.get() == 0).count()
+        let shards = ShardId::all(self.inner.shards.len() as u16);
+        let closed = |shard: &ShardId| self.inner.metrics.shard(*shard).open.get() == 0;
+        shards.filter(|shard| closed(shard) && self.inner.membership.is_mine(*shard)).count()
     }
 
-    /// Ledger entries that Postgres does not hold yet.
-    pub fn undrained(&self) -> u64 {
-        self.inner.undrained.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    /// A visit of who is answered about `user` without a commit: while it holds, no other process changes
+    /// what this one knows. Waits a moment for a shard that is being taken over.
+    pub async fn visit(&self, user: &UserId) -> Result<Visit, NotHere> {
+        let shard = self.shard(user);
+        let (standing, until) = (&self.inner.standings[shard], Instant::now() + VISIT_WAIT_MAX);
+        loop {
+            if let Some(visit) = standing.visit() {
+                return Ok(visit);
+            }
+            // A shard that is still served waits for a store's word, whoever is to have it next.
+            if !standing.is_open()
+                && let Place::Other(endpoint) = self.inner.membership.place(ShardId(shard as u16))
+            {
+                return Err(NotHere::OtherInstance(endpoint));
+            }
+            if Instant::now() >= until {
+                return Err(NotHere::Unconfirmed);
+            }
+            tokio::time::sleep(VISIT_POLL).await;
+        }
+    }
+
+    /// Lets the cell's other processes take all shards, and serves on until they have. At once if there is
+    /// no other. Call it before the listener closes.
+    pub async fn leave(&self) {
+        let membership = &self.inner.membership;
+        if !membership.is_on() {
+            return;
+        }
+        membership.leave().await;
+        let until = Instant::now() + LEAVE_MAX;
+        while self.inner.standings.iter().any(|standing| standing.is_open()) {
+            if !membership.members().has_others() {
+                return;
+            }
+            if Instant::now() >= until {
+                tracing::warn!("stopping with shards that no other process has taken");
+                return;
+            }
+            tokio::time::sleep(VISIT_POLL).await;
+        }
+        tokio::time::sleep(LINGER).await;
+    }
+
+    /// The lives of the cell's processes; none where it is one process.
+    pub async fn instances(&self) -> Result<Vec<CellInstance>, QuotaError> {
+        Ok(self.inner.membership.all(self.inner.shards.len() as u16).await?)
+    }
+
+    /// An operator's word that a life of a process is over. False: nobody has heard of it.
+    pub async fn fence_instance(&self, life: &str) -> Result<bool, QuotaError> {
+        Ok(self.inner.membership.fence(&[life.to_owned()]).await? > 0)
+    }
+
+    /// The cell's shards, whoever has them.
+    pub async fn shards(&self) -> Result<Vec<CellShard>, QuotaError> {
+        let inner = &self.inner;
+        let mine = |shard: ShardId| {
+            let shard = usize::from(shard.0);
+            let here = !inner.membership.is_on() || inner.standings.get(shard)?.is_open();
+            here.then(|| inner.undrained.get(shard).map(|count| count.load(Ordering::Relaxed))).flatten()
+        };
+        inner.audit.shards(mine).await
+    }
+
+    /// Ledger entries of the whole cell that Postgres does not hold yet.
+    pub async fn undrained(&self) -> Result<u64, QuotaError> {
+        if !self.inner.membership.is_on() {
+            return Ok(self.inner.undrained.iter().map(|count| count.load(Ordering::Relaxed)).sum());
+        }
+        Ok(self.shards().await?.iter().map(|shard| shard.undrained).sum())
     }
 
     pub fn ledger(&self) -> &Ledger {
@@ -208,6 +300,15 @@ async fn drop_months(ledger: Ledger, keep: u32, stop: CancellationToken) {
         }
     }
 }
+
+/// For how long a visit waits for its shard: a hand-over takes some milliseconds, and at most the last
+/// owner's reading lease.
+const VISIT_WAIT_MAX: Duration = Duration::from_millis(1_500);
+const VISIT_POLL: Duration = Duration::from_millis(10);
+/// For how long a process that leaves serves on while others take its shards.
+const LEAVE_MAX: Duration = Duration::from_secs(10);
+/// And for how long it sends on whoever has not learned yet where its shards are.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Between looks for idempotency keys past their window.
 const EXPIRE_KEYS_EVERY: Duration = Duration::from_secs(1);

@@ -11,11 +11,13 @@ mod engine;
 mod entry;
 mod error;
 mod evaluate;
+mod membership;
 mod metrics;
 mod outcome;
 pub mod protocol;
 mod record;
 mod shard;
+mod standing;
 mod store;
 mod tail;
 mod tiers;
@@ -31,5 +33,6 @@ pub use record::{
     SlotState, Take, Taker,
 };
 pub use shard::ShardId;
+pub use standing::{NotHere, Visit};
 pub use store::{Audit, Fsync, Ledger, STATEMENTS};
 pub use tiers::{Tier, TierCompileError, TierSet, TierSlot};

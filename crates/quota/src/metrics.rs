@@ -25,7 +25,7 @@ pub(crate) struct CauseLabel {
 }
 
 /// Why a shard took a turn.
-pub(crate) const TURN_CAUSES: [&str; 7] = ["start", "unanswered", "fenced", "redis", "back", "late", "moved"];
+pub(crate) const TURN_CAUSES: [&str; 8] = ["start", "unanswered", "fenced", "redis", "back", "late", "moved", "taken"];
 
 /// Cheap to clone: all clones count together.
 #[derive(Clone)]

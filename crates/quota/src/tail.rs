@@ -92,6 +92,11 @@ impl Tail {
         front
     }
 
+    /// What is held, entry by entry.
+    pub(crate) fn entries_held(&self) -> Vec<LedgerEntry> {
+        self.batches.values().flat_map(|(batch, _)| batch.entries.iter().cloned()).collect()
+    }
+
     /// What is held, entry by entry, without what it left: for another fence's turn.
     pub(crate) fn into_entries(self) -> Vec<(Seq, LedgerEntry)> {
         let batches = self.batches.into_iter();

@@ -112,6 +112,9 @@ fn refused(refusal: &Refusal) -> http::Response<Full<Bytes>> {
     if let Refusal::Elsewhere { home: Some(home), epoch } = refusal {
         put(response.headers_mut(), ours::HOME, &home_header(home, *epoch));
     }
+    if let Refusal::OtherInstance { endpoint } = refusal {
+        put(response.headers_mut(), ours::INSTANCE, endpoint);
+    }
     response
 }
 
@@ -120,6 +123,9 @@ fn refusal_problem(refusal: &Refusal) -> Problem {
         Refusal::UnknownUser => Problem::new(ProblemType::UnknownUser),
         Refusal::Blocked => Problem::new(ProblemType::Blocked),
         Refusal::Elsewhere { .. } => Problem::new(ProblemType::Misdirected),
+        Refusal::OtherInstance { .. } => {
+            Problem::new(ProblemType::Misdirected).detail("another process of this cell has the user's shard")
+        }
         Refusal::Frozen => Problem::new(ProblemType::Moving).retry_after_s(1),
         Refusal::UnknownUnit(unit) => {
             let error = SettingProblem::new(&format!("/cost/{unit}"), "no policy of the tier meters this unit");

@@ -51,9 +51,14 @@ create table fences (
     primary key (shard, fence)
 );
 
+-- One row a life of a process. It owns shards while its heartbeat is young, it does not say that it is
+-- leaving, and nobody who knows has said that it is over (`fenced`).
 create table instances (
     instance  text primary key,
-    heartbeat timestamptz not null
+    endpoint  text not null,
+    heartbeat timestamptz not null,
+    leaving   boolean not null default false,
+    fenced    boolean not null default false
 );
 
 -- A process's own word that it acknowledges nothing more under this fence.

@@ -5,14 +5,18 @@ use crate::cells::Cell;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
+use bytes::Bytes;
 use cellar_model::{CellName, Problem, ProblemType};
 use cellar_server::HttpProblem;
+use futures::FutureExt;
 use http::{HeaderMap, Method, header};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// For an answer's headers. A page of the books of a large cell takes a while.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
+/// So much later than one process the next is asked.
+const NEXT_AFTER: Duration = Duration::from_millis(500);
 /// What cells serve under `/admin/v1/` and routers pass on.
 const PASSED_ON: [&str; 4] = ["audit", "instances", "ledger", "shards"];
 
@@ -25,14 +29,16 @@ pub(super) async fn ask(
     let map = state.routing.map().ok_or(ProblemType::TryAgain)?;
     let cell = CellName::new(&cell).ok().and_then(|name| map.cell(&name)).ok_or(ProblemType::NotFound)?;
     let query = request.uri().query().map_or(String::new(), |query| format!("?{query}"));
-    send(cell, Method::GET, &format!("/admin/v1/{what}{query}"), request.headers(), Body::empty()).await
+    send(cell, Method::GET, &format!("/admin/v1/{what}{query}"), request.headers(), Bytes::new()).await
 }
 
 /// A month of a cell's ledger: its rows, or that they have been exported.
 pub(super) async fn ledger(
     State(state): State<AdminState>,
     Path((cell, month)): Path<(String, String)>,
-    request: Request<Body>,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
 ) -> Result<Response, HttpProblem> {
     let map = state.routing.map().ok_or(ProblemType::TryAgain)?;
     let cell = CellName::new(&cell).ok().and_then(|name| map.cell(&name)).ok_or(ProblemType::NotFound)?;
@@ -40,29 +46,55 @@ pub(super) async fn ledger(
     if !month.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
         return Err(ProblemType::NotFound.into());
     }
-    let (parts, body) = request.into_parts();
-    send(cell, parts.method, &format!("/admin/v1/ledger/{month}"), &parts.headers, body).await
+    send(cell, method, &format!("/admin/v1/ledger/{month}"), &headers, body).await
 }
 
-/// Asks a cell with the operator's own credential.
+/// An operator's word that a life of one of a cell's processes is over.
+pub(super) async fn fence(
+    State(state): State<AdminState>,
+    Path((cell, life)): Path<(String, String)>,
+    request: Request<Body>,
+) -> Result<Response, HttpProblem> {
+    let plain = !life.is_empty() && life.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let map = state.routing.map().ok_or(ProblemType::TryAgain)?;
+    let cell = CellName::new(&cell).ok().and_then(|name| map.cell(&name)).ok_or(ProblemType::NotFound)?;
+    if !plain {
+        return Err(ProblemType::NotFound.into());
+    }
+    let path = format!("/admin/v1/instances/{life}/fence");
+    send(cell, Method::POST, &path, request.headers(), Bytes::new()).await
+}
+
+/// Asks a cell with the operator's own credential: its first process, and one after the other those behind
+/// it while there is no answer. What is asked here may be asked twice.
 pub(super) async fn send(
     cell: &Cell,
     method: Method,
     path: &str,
     from: &HeaderMap,
-    body: impl Into<Body>,
+    body: impl Into<Bytes>,
 ) -> Result<Response, HttpProblem> {
-    let mut request = http::Request::builder().method(method).uri(path);
-    for name in [header::AUTHORIZATION, header::ACCEPT] {
-        if let Some(value) = from.get(&name) {
-            request = request.header(name, value);
+    let (body, now) = (body.into(), Instant::now());
+    let mut asking = Vec::with_capacity(cell.processes());
+    for n in 0..cell.processes() {
+        let mut request = http::Request::builder().method(method.clone()).uri(path);
+        for name in [header::AUTHORIZATION, header::ACCEPT] {
+            if let Some(value) = from.get(&name) {
+                request = request.header(name, value);
+            }
         }
+        let request = request
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Body::from(body.clone()))
+            .map_err(|_| Problem::new(ProblemType::Malformed).detail("the query cannot be passed on"))?;
+        let ask = async move {
+            tokio::time::sleep_until(now + NEXT_AFTER * n as u32).await;
+            cell.ask_admin(n, request, now + ANSWER_MAX).await
+        };
+        asking.push(ask.boxed());
     }
-    let request = request
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(body.into())
-        .map_err(|_| Problem::new(ProblemType::Malformed).detail("the query cannot be passed on"))?;
-    let answer = cell.ask_admin(request, Instant::now() + ANSWER_MAX).await;
+    // The topology gives each cell one process at least.
+    let answer = futures::future::select_ok(asking).await.map(|(answer, _)| answer);
     let answer = answer.map_err(|fault| {
         Problem::new(ProblemType::TryAgain).detail(format!("cell {}: {}", cell.name(), fault.reason().label()))
     })?;

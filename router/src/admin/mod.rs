@@ -33,6 +33,7 @@ pub(crate) fn routes(state: AdminState) -> Router {
         .route("/admin/v1/users/{id}", get(user))
         .route("/admin/v1/cells/{cell}/{what}", get(cells::ask))
         .route("/admin/v1/cells/{cell}/ledger/{month}", post(cells::ledger).put(cells::ledger))
+        .route("/admin/v1/cells/{cell}/instances/{life}/fence", post(cells::fence))
         .layer(axum::middleware::from_fn_with_state(keys, operators_only))
         .with_state(state)
 }

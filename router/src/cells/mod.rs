@@ -3,26 +3,25 @@
 mod breaker;
 mod gather;
 mod lane;
+mod process;
 
 use crate::metrics::RouterMetrics;
 use axum::body::Body;
-use breaker::Breaker;
-use cellar_model::{CellEntry, CellName, Check, TryAgain, Verdict};
-use gather::Gather;
-use http::uri::{Authority, Uri};
+use cellar_model::{CellEntry, CellName, Check, Refusal, TryAgain, UserId, Verdict};
+use futures::future::join_all;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use process::Process;
 use prometheus_client::metrics::counter::Counter;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
-/// Requests forwarded to one cell at once, until their answer's headers are there. Above it a cell is
-/// too slow for what it is asked, and more requests would only wait longer.
+/// Requests forwarded to one process at once, until their answer's headers are there. Above it it is too
+/// slow for what it is asked, and more requests would only wait longer.
 const FORWARDS_MAX: usize = 1_024;
 /// Requests that wait at once for users of one cell to arrive where they are being moved.
 const FROZEN_MAX: usize = 1_024;
@@ -30,6 +29,9 @@ const IDLE_CONNECTIONS_MAX: usize = 256;
 const CONNECT_MAX: Duration = Duration::from_secs(1);
 /// No answer after this long is the cell's failure. Before it, the caller was impatient.
 const SLOW: Duration = Duration::from_secs(1);
+/// Times a request is sent on among the processes of one cell. One hand-over takes one; while a dead
+/// process still counts as an owner, its shards' requests end here.
+const SENT_ON_MAX: u32 = 3;
 
 /// Why a cell gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,51 +42,55 @@ pub(crate) enum Fault {
     Silent,
     /// Too many wait for it already: certainly nothing was sent.
     Full,
+    /// The caller does not wait any more: nothing was sent.
+    Late,
+    /// The body went with an earlier attempt, to a process that did nothing with it.
+    Spent,
 }
 
 impl Fault {
     pub(crate) fn reason(self) -> TryAgain {
         match self {
             Fault::Down => TryAgain::CellDown,
-            Fault::Silent => TryAgain::Unknown,
+            Fault::Silent | Fault::Spent => TryAgain::Unknown,
             Fault::Full => TryAgain::Overloaded,
+            Fault::Late => TryAgain::Deadline,
         }
     }
 }
 
-/// One cell: its pools, its limits, its breaker.
+/// What a cell said to one check.
+pub(crate) type Said = Result<Verdict, Fault>;
+
+/// One cell, with its processes.
 pub(crate) struct Cell {
     pub(crate) entry: CellEntry,
-    data: Option<Authority>,
-    admin: Option<Authority>,
-    gather: Option<Gather>,
-    client: Client<HttpConnector, Body>,
-    breaker: Arc<Breaker>,
-    places: Semaphore,
+    processes: Vec<Process>,
+    /// Of each shard, the process that was last known to have it. Stale costs a hop.
+    owners: Vec<AtomicUsize>,
     frozen: Semaphore,
     failures: Counter,
+    sent_on: Counter,
+}
+
+/// A request's way among the processes of one cell.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way {
+    shard: usize,
+    process: usize,
+    sent_on: u32,
 }
 
 impl Cell {
     pub(crate) fn new(entry: &CellEntry, metrics: &RouterMetrics) -> Arc<Self> {
-        let breaker = Arc::new(Breaker::new());
-        let data = authority(entry, 0);
-        let gather = data.clone().map(|data| Gather::start(data, breaker.clone(), metrics.gathered.clone()));
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(CONNECT_MAX));
+        let count = entry.endpoints.len().div_ceil(2).max(1);
         Arc::new(Self {
-            data,
-            admin: authority(entry, 1),
-            gather,
-            client: Client::builder(TokioExecutor::new())
-                .pool_timer(TokioTimer::new())
-                .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-                .build(connector),
-            breaker,
-            places: Semaphore::new(FORWARDS_MAX),
+            processes: (0..count).map(|n| Process::new(entry, n, metrics)).collect(),
+            // A guess, until one of them says better.
+            owners: (0..usize::from(entry.shards)).map(|shard| AtomicUsize::new(shard % count)).collect(),
             frozen: Semaphore::new(FROZEN_MAX),
             failures: metrics.failures_of(&entry.name),
+            sent_on: metrics.sent_on.clone(),
             entry: entry.clone(),
         })
     }
@@ -93,14 +99,96 @@ impl Cell {
         &self.entry.name
     }
 
-    /// Has checks decided: of each its verdict, in order, or why there is none.
-    pub(crate) async fn decide(&self, checks: &[&Check], until: Instant) -> Vec<Result<Verdict, Fault>> {
-        let Some(gather) = self.gather.as_ref().filter(|_| self.breaker.allows()) else {
-            return vec![Err(Fault::Down); checks.len()];
+    /// Where a request about `user` goes first.
+    pub(crate) fn way(&self, user: &UserId) -> Way {
+        let shard = usize::from(user.placement_key().point().shard(self.entry.shards));
+        let process = self.owners.get(shard).map_or(0, |owner| owner.load(Ordering::Relaxed));
+        Way { shard, process, sent_on: 0 }
+    }
+
+    /// Goes on to the process at `endpoint`, which another one named. False: the topology has none there,
+    /// or the request has been sent on often enough.
+    pub(crate) fn follow(&self, way: &mut Way, endpoint: &str) -> bool {
+        let Some(process) = self.processes.iter().position(|process| process.endpoint == endpoint) else {
+            tracing::warn!(cell = %self.name(), endpoint, "a process names one that the topology does not have");
+            return false;
         };
-        let said = gather.ask(checks, until).await;
+        self.learn(way.shard, process);
+        self.go_on(way, process)
+    }
+
+    /// The process cannot be reached, so certainly nothing was sent: asks another one, if there is one.
+    pub(crate) fn sidestep(&self, way: &mut Way) -> bool {
+        self.processes.len() > 1 && self.go_on(way, (way.process + 1) % self.processes.len())
+    }
+
+    fn go_on(&self, way: &mut Way, process: usize) -> bool {
+        if way.sent_on == SENT_ON_MAX {
+            return false;
+        }
+        self.sent_on.inc();
+        (way.process, way.sent_on) = (process, way.sent_on + 1);
+        true
+    }
+
+    /// The process that was asked has the shard.
+    pub(crate) fn arrived(&self, way: &Way) {
+        self.learn(way.shard, way.process);
+    }
+
+    fn learn(&self, shard: usize, process: usize) {
+        // Read before written: the line is shared by all who ask.
+        if let Some(owner) = self.owners.get(shard)
+            && owner.load(Ordering::Relaxed) != process
+        {
+            owner.store(process, Ordering::Relaxed);
+        }
+    }
+
+    /// Has checks decided: of each its verdict, in order, or why there is none. Never "another process".
+    pub(crate) async fn decide(&self, checks: &[&Check], until: Instant) -> Vec<Said> {
+        let said = match &self.processes[..] {
+            [only] => only.decide(checks, until).await.into_iter().map(only_one).collect(),
+            _ => self.decide_by_shard(checks, until).await,
+        };
         if said.iter().any(Result::is_err) {
             self.failures.inc();
+        }
+        said
+    }
+
+    /// Each process gets its shards' checks in one piece; those that are not at home there go on.
+    async fn decide_by_shard(&self, checks: &[&Check], until: Instant) -> Vec<Said> {
+        let mut ways: Vec<Way> = checks.iter().map(|check| self.way(&check.user)).collect();
+        let mut said: Vec<Said> = vec![Err(Fault::Down); checks.len()];
+        let mut under_way: Vec<usize> = (0..checks.len()).collect();
+        // Bounded by how often each may be sent on.
+        while !under_way.is_empty() {
+            let mut by_process: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+            for n in under_way.drain(..) {
+                by_process.entry(ways[n].process).or_default().push(n);
+            }
+            let answers = join_all(by_process.into_iter().map(|(process, places)| async move {
+                let checks: Vec<&Check> = places.iter().map(|n| checks[*n]).collect();
+                let answers = self.processes[process].decide(&checks, until).await;
+                places.into_iter().zip(answers)
+            }));
+            for (n, answer) in answers.await.into_iter().flatten() {
+                let goes_on = match &answer {
+                    Ok(Verdict::Refused(Refusal::OtherInstance { endpoint })) => self.follow(&mut ways[n], endpoint),
+                    Err(Fault::Down) => self.sidestep(&mut ways[n]),
+                    Ok(_) => {
+                        self.arrived(&ways[n]);
+                        false
+                    }
+                    Err(_) => false,
+                };
+                if goes_on {
+                    under_way.push(n);
+                } else {
+                    said[n] = only_one(answer);
+                }
+            }
         }
         said
     }
@@ -108,50 +196,36 @@ impl Cell {
     /// Checks that wait for a lane.
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
-        self.gather.as_ref().map_or(0, Gather::waiting)
+        self.processes.iter().map(Process::waiting).sum()
     }
 
-    /// Sends a request to the cell's data listener; its URI is a path.
-    pub(crate) async fn forward(&self, request: Request<Body>, until: Instant) -> Result<Response<Incoming>, Fault> {
-        if !self.breaker.allows() {
-            return Err(Fault::Down);
-        }
-        let _place = self.places.try_acquire().map_err(|_| Fault::Full)?;
-        let began = Instant::now();
-        let answer = self.send(self.data.as_ref(), request, until).await;
-        match answer {
-            Ok(_) => self.breaker.answered(),
-            Err(fault) => {
-                self.failures.inc();
-                if fault == Fault::Down || began.elapsed() >= SLOW {
-                    self.breaker.failed();
-                }
-            }
+    /// Sends a request to the process that `way` names; its URI is a path.
+    pub(crate) async fn forward(
+        &self,
+        way: &Way,
+        request: Request<Body>,
+        until: Instant,
+    ) -> Result<Response<Incoming>, Fault> {
+        let answer = self.processes[way.process].forward(request, until).await;
+        if answer.is_err() {
+            self.failures.inc();
         }
         answer
     }
 
-    /// Sends a request to the cell's admin listener. Operators are few and want to see what is: no
-    /// breaker here.
-    pub(crate) async fn ask_admin(&self, request: Request<Body>, until: Instant) -> Result<Response<Incoming>, Fault> {
-        self.send(self.admin.as_ref(), request, until).await
+    /// How many processes can be asked by [`Cell::ask_admin`].
+    pub(crate) fn processes(&self) -> usize {
+        self.processes.len()
     }
 
-    async fn send(
+    /// Sends a request to the admin listener of the `n`th process.
+    pub(crate) async fn ask_admin(
         &self,
-        to: Option<&Authority>,
-        mut request: Request<Body>,
+        n: usize,
+        request: Request<Body>,
         until: Instant,
     ) -> Result<Response<Incoming>, Fault> {
-        let to = to.ok_or(Fault::Down)?;
-        let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
-        let uri = Uri::builder().scheme("http").authority(to.clone()).path_and_query(path).build();
-        *request.uri_mut() = uri.map_err(|_| Fault::Down)?;
-        match timeout_at(until, self.client.request(request)).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) if error.is_connect() => Err(Fault::Down),
-            Ok(Err(_)) | Err(_) => Err(Fault::Silent),
-        }
+        self.processes.get(n).ok_or(Fault::Down)?.ask_admin(request, until).await
     }
 
     /// A place among those who wait for a user under way; none when too many do.
@@ -160,13 +234,10 @@ impl Cell {
     }
 }
 
-/// Where the entry's endpoint `n` is. What is no `http://host:port` cannot be reached.
-fn authority(entry: &CellEntry, n: usize) -> Option<Authority> {
-    let endpoint = entry.endpoints.get(n)?;
-    let uri: Option<Uri> = endpoint.parse().ok();
-    let authority = uri.filter(|uri| uri.scheme_str() == Some("http")).and_then(|uri| uri.authority().cloned());
-    if authority.is_none() {
-        tracing::error!(cell = %entry.name, endpoint, "an endpoint is not http://host:port");
+/// Nobody to send it on to is nobody who could be reached: nothing was done.
+fn only_one(said: Said) -> Said {
+    match said {
+        Ok(Verdict::Refused(Refusal::OtherInstance { .. })) => Err(Fault::Down),
+        said => said,
     }
-    authority.filter(|authority| authority.port().is_some())
 }

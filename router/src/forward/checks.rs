@@ -1,6 +1,6 @@
 //! Checks on their way: to the cells of their users, and on to others when they have moved.
 
-use crate::cells::Fault;
+use crate::cells::{Fault, Said};
 use crate::route::{Journey, Map, Onward, Routing};
 use cellar_model::{CellName, Check, Refusal, TryAgain, Verdict};
 use cellar_server::Decider;
@@ -20,9 +20,6 @@ pub(crate) struct Forwarder {
     /// Whether callers may say what time it is.
     virtual_clock: bool,
 }
-
-/// What a cell said to one check.
-type Said = Result<Verdict, Fault>;
 
 /// A check and how far it has come.
 struct Traveller {

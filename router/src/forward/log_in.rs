@@ -1,8 +1,8 @@
 //! Log-in: finds the user behind an e-mail, and takes the request to their cell.
 
+use super::Front;
 use super::cargo::{Cargo, Outgoing, read_whole};
 use super::requests::{arrived, forward, refusal, refused};
-use super::{Front, left};
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
@@ -74,10 +74,7 @@ impl Front {
             return Ok(refused(refusal(TryAgain::NotReady)));
         };
         let anyone = UserId::mint(&self.region, rand::random());
-        let Some(request) = left(until).and_then(|left| outgoing.request(left)) else {
-            return Ok(refused(refusal(TryAgain::Deadline)));
-        };
-        match forward(&map, map.ring_owner(&anyone), request, until).await {
+        match forward(&map, map.ring_owner(&anyone), &anyone, &mut outgoing, until).await {
             // Somebody has it since a moment ago.
             Ok(response) if matches!(response.status(), StatusCode::MISDIRECTED_REQUEST | StatusCode::LOCKED) => {
                 Ok(refused(refusal(TryAgain::NotReady)))

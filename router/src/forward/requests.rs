@@ -33,11 +33,7 @@ impl Requests {
         let mut journey = self.routing.depart(&map, user);
         let mut pause = Pause::default();
         loop {
-            let left = left(until).ok_or(refusal(TryAgain::Deadline))?;
-            // Gone with the first attempt, at a cell that did nothing. The next request goes to the
-            // right one.
-            let request = outgoing.request(left).ok_or(refusal(TryAgain::Unknown))?;
-            let onward = match forward(&map, &journey.cell, request, until).await {
+            let onward = match forward(&map, &journey.cell, user, &mut outgoing, until).await {
                 Ok(response) if response.status() == StatusCode::MISDIRECTED_REQUEST => {
                     let told = home(&response);
                     timeout_at(until, self.routing.elsewhere(&map, user, &mut journey, told)).await
@@ -59,14 +55,41 @@ impl Requests {
     }
 }
 
+/// The answer of the cell's process that has `user`'s shard.
 pub(super) async fn forward(
     map: &Map,
     cell: &CellName,
-    request: http::Request<Body>,
+    user: &UserId,
+    outgoing: &mut Outgoing,
     until: Instant,
 ) -> Result<http::Response<Incoming>, Fault> {
     // A cell that the topology does not name cannot be reached.
-    map.cell(cell).ok_or(Fault::Down)?.forward(request, until).await
+    let cell = map.cell(cell).ok_or(Fault::Down)?;
+    let mut way = cell.way(user);
+    loop {
+        let left = left(until).ok_or(Fault::Late)?;
+        // Gone with the first attempt, at a process that did nothing. The next request goes to the right
+        // one.
+        let request = outgoing.request(left).ok_or(Fault::Spent)?;
+        match cell.forward(&way, request, until).await {
+            Ok(response) => match instance(&response) {
+                Some(endpoint) if cell.follow(&mut way, endpoint) => {}
+                Some(_) => return Err(Fault::Down),
+                None => {
+                    cell.arrived(&way);
+                    return Ok(response);
+                }
+            },
+            Err(Fault::Down) if cell.sidestep(&mut way) => {}
+            Err(fault) => return Err(fault),
+        }
+    }
+}
+
+/// The process of the same cell that a 421 names.
+fn instance(response: &http::Response<Incoming>) -> Option<&str> {
+    let misdirected = response.status() == StatusCode::MISDIRECTED_REQUEST;
+    response.headers().get(ours::INSTANCE).filter(|_| misdirected)?.to_str().ok()
 }
 
 /// Whom a 421 names.

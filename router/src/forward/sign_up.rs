@@ -1,8 +1,8 @@
 //! Sign-up: draws an id whose place on the ring is an open cell, and hands the rest to that cell.
 
+use super::Front;
 use super::cargo::{Cargo, Outgoing, read_whole};
 use super::requests::{arrived, forward, home, refusal, refused};
-use super::{Front, left};
 use crate::cells::Fault;
 use crate::route::Map;
 use axum::extract::Request;
@@ -34,7 +34,7 @@ impl Front {
             return Ok(refused(refusal(TryAgain::NotReady)));
         };
         let (user_id, region) = place(&map, &body, &self.region)?;
-        let cell = map.ring_owner(&user_id).clone();
+        let (cell, user) = (map.ring_owner(&user_id).clone(), user_id.clone());
         let intent = sign_up_intent(&admitted.caller.name(), key.as_deref());
         let placed = PlacedSignUp { user_id, region, intent, body };
         // Plain data with string keys: nothing in it can fail to serialize.
@@ -44,16 +44,20 @@ impl Front {
         parts.headers.remove(ours::IDEMPOTENCY_KEY);
         parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let outgoing = Outgoing::new(parts, Cargo::Kept(placed));
-        Ok(self.send_sign_up(&map, cell, outgoing, until).await)
+        Ok(self.send_sign_up(&map, cell, &user, outgoing, until).await)
     }
 
     /// An earlier attempt under the same key may have gone to another cell, which this one then names.
-    async fn send_sign_up(&self, map: &Map, mut cell: CellName, mut outgoing: Outgoing, until: Instant) -> Response {
+    async fn send_sign_up(
+        &self,
+        map: &Map,
+        mut cell: CellName,
+        user: &UserId,
+        mut outgoing: Outgoing,
+        until: Instant,
+    ) -> Response {
         for _ in 0..=FOLLOWED_MAX {
-            let Some(request) = left(until).and_then(|left| outgoing.request(left)) else {
-                return refused(refusal(TryAgain::Deadline));
-            };
-            match forward(map, &cell, request, until).await {
+            match forward(map, &cell, user, &mut outgoing, until).await {
                 Ok(response) if response.status() == StatusCode::MISDIRECTED_REQUEST => match home(&response) {
                     Some((named, _)) if named != cell => {
                         self.requests.routing.metrics.followed.inc();

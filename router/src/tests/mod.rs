@@ -1,5 +1,6 @@
 //! The router before stub cells.
 
 mod checks;
+mod instances;
 mod requests;
 pub(crate) mod stub;

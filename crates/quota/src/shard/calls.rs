@@ -218,6 +218,9 @@ impl Shard {
         let on_postgres = matches!(serving.open.store, OpenStore::Postgres);
         let error = match done.result {
             Ok(committed) => {
+                if on_postgres || self.is_autonomous(serving) {
+                    self.parts.standing.confirm(serving.open.fence, call.asked);
+                }
                 if on_postgres {
                     serving.open.confirmed = call.asked;
                     if let (Some(seq), Some((_, tail))) = (committed.seq, &mut self.tail) {
@@ -237,6 +240,10 @@ impl Shard {
             StoreError::Refused { .. } => (TryAgain::StoreDown, Some("redis")),
             StoreError::Unknown { .. } | StoreError::Unreadable { .. } => (TryAgain::Unknown, Some("unanswered")),
         };
+        if matches!(error, StoreError::Fenced) {
+            self.put_back(serving, call.decided);
+            return cause;
+        }
         tracing::warn!(shard = %self.parts.id, error = &error as &dyn std::error::Error, "commit failed");
         let unknown = matches!(error, StoreError::Unknown { .. } | StoreError::Unreadable { .. });
         for decided in call.decided {
@@ -251,6 +258,17 @@ impl Shard {
             }
         }
         cause
+    }
+
+    /// Fenced: certainly nothing of it was written. It goes back to the front, to be decided anew by
+    /// whoever is the writer; deadlines hold.
+    fn put_back(&mut self, serving: &mut Serving, decided: Vec<Decided>) {
+        let mut back = Vec::new();
+        for decided in decided {
+            let waiting = serving.users.release(&decided.user, None);
+            back.extend(decided.asks.into_iter().map(|(ask, _)| ask).chain(waiting));
+        }
+        back.into_iter().rev().for_each(|ask| self.ready.push_front(ask));
     }
 
     fn committed(&mut self, serving: &mut Serving, sent: impl Iterator<Item = (Decided, Group)>, committed: Committed) {

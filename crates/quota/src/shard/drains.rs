@@ -114,6 +114,7 @@ impl Shard {
         match done.result {
             Ok(batches) => {
                 serving.open.confirmed = done.asked;
+                self.parts.standing.confirm(serving.open.fence, done.asked);
                 serving.postgres_answers = true;
                 let last = batches.last().map(|batch| batch.seq);
                 if let (Some(last), Some((_, tail))) = (last, &mut self.tail) {

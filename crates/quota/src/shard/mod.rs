@@ -10,6 +10,7 @@ mod late;
 mod loads;
 mod replicas;
 mod serve;
+mod stand_by;
 mod sweep;
 mod turn;
 mod users;
@@ -18,7 +19,9 @@ use crate::compiled::CompiledSettings;
 use crate::config::QuotaConfig;
 use crate::entry::LedgerCheck;
 use crate::entry::LedgerEntry;
+use crate::membership::Membership;
 use crate::metrics::{QuotaMetrics, ShardMetrics};
+use crate::standing::Standing;
 use crate::store::postgres::PostgresStore;
 use crate::store::servers::Servers;
 use crate::tail::{Months, Tail};
@@ -35,6 +38,7 @@ use std::sync::atomic::AtomicU64;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use turn::Turned;
 
 /// `point` modulo the cell's shard count; a Redis hash tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -78,6 +82,8 @@ pub(crate) struct ShardParts {
     pub(crate) metrics: QuotaMetrics,
     /// Undrained entries, for the audit.
     pub(crate) undrained: Arc<AtomicU64>,
+    pub(crate) membership: Membership,
+    pub(crate) standing: Arc<Standing>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -96,6 +102,8 @@ pub(crate) struct Shard {
     tail: Option<(Fence, Tail)>,
     /// Calls to Redis that were not answered, by the fence they were sent under, for the next turn.
     unanswered: Vec<(Fence, LedgerEntry)>,
+    /// The fence last served under, until this process has said that it has stopped.
+    served: Option<Fence>,
     /// Turns in a row that broke on Redis: one that answers now and then is as good as none.
     redis_broke: u32,
     /// When the shard last went back to Redis.
@@ -121,6 +129,7 @@ impl Shard {
             ready: VecDeque::new(),
             tail: None,
             unanswered: Vec::new(),
+            served: None,
             redis_broke: 0,
             returned: None,
             acks: VecDeque::new(),
@@ -129,15 +138,34 @@ impl Shard {
         }
     }
 
-    /// Turns and serves until told to stop, then drains what it holds.
+    /// While the shard is this process's own: turns and serves. Until told to stop; then drains what it
+    /// holds.
     pub(crate) async fn run(mut self) {
         let mut cause = "start";
-        while let Some(open) = self.turn_until_open(cause).await {
-            match self.serve(open).await {
+        loop {
+            if !self.parts.membership.is_mine(self.parts.id) {
+                if !self.stand_by().await {
+                    break;
+                }
+                cause = "taken";
+            }
+            let open = match self.turn_until_open(cause).await {
+                Turned::Open(open) => open,
+                Turned::NotMine => continue,
+                Turned::Stop => break,
+            };
+            self.served = Some(open.fence);
+            let ended = self.serve(open).await;
+            self.parts.standing.close();
+            match ended {
                 Some(next) => cause = next,
                 None => break,
             }
+            // Whatever the cause: the members say whether the next turn is this process's to take.
+            self.parts.membership.refresh().await;
         }
         self.gauges.open.set(0);
+        self.parts.standing.close();
+        self.leave_behind().await;
     }
 }

@@ -8,6 +8,7 @@ use super::loads::LoadDone;
 use super::replicas::ReplicaDone;
 use super::turn::{Open, OpenStore};
 use super::users::Users;
+use crate::clock::boot_clock;
 use crate::error::StoreError;
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -18,6 +19,10 @@ use tokio::time::Instant;
 
 /// How often an idle shard asks Postgres whether it still is the writer, and housekeeping is done.
 const TICK: Duration = Duration::from_secs(1);
+/// The same while the cell has other processes: reads need the fence confirmed within a second.
+const LEASE_TICK: Duration = Duration::from_millis(400);
+/// And while members say that the shard is another's: how soon one notices that it has been taken.
+const TAKEN_TICK: Duration = Duration::from_millis(20);
 /// For how long a stopping shard drains before it leaves the rest to its successor.
 const STOP_DRAIN: Duration = Duration::from_secs(5);
 
@@ -44,6 +49,9 @@ pub(super) struct Serving {
     /// Whether Redis can be gone back to.
     pub(super) probe: Option<BoxFuture<'static, bool>>,
     stopping: Option<Instant>,
+    /// By the members. If not, the shard is served until its next owner has taken it.
+    mine: bool,
+    housekept: Instant,
 }
 
 impl Shard {
@@ -64,9 +72,14 @@ impl Shard {
             asked_postgres: None,
             postgres_answers: true,
             stopping: None,
+            mine: true,
+            housekept: Instant::now(),
             open,
         };
-        let mut tick = tokio::time::interval(TICK);
+        let membership = self.parts.membership.clone();
+        let mut members = membership.subscribe();
+        serving.mine = membership.is_mine(self.parts.id);
+        let mut tick = tokio::time::interval(if membership.is_on() { LEASE_TICK } else { TICK });
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let stop = self.parts.stop.clone();
         loop {
@@ -112,14 +125,52 @@ impl Shard {
                     serving.stopping = Some(Instant::now());
                     None
                 }
+                Ok(()) = members.changed() => { serving.mine = membership.is_mine(self.parts.id); None }
+                () = tokio::time::sleep(TAKEN_TICK), if !serving.mine && serving.drain.is_none() => {
+                    self.confirm_fence(&mut serving);
+                    None
+                }
                 _ = tick.tick() => self.tick(&mut serving),
             };
             if cause.is_some() {
+                if cause == Some("fenced") {
+                    self.finish_fenced(&mut serving).await;
+                }
                 self.abandon_calls(&mut serving);
                 return cause;
             }
             self.gather().await;
         }
+    }
+
+    /// Another has the shard, or one's own unanswered statement. Calls on their way to the store have its
+    /// answer within moments; who waits behind them and behind loads has been promised nothing, and waits
+    /// on for whoever decides next.
+    async fn finish_fenced(&mut self, serving: &mut Serving) {
+        let until = Instant::now() + self.parts.config.store_timeout;
+        while let Ok(Some(done)) = tokio::time::timeout_at(until, serving.calls.next()).await {
+            self.finish_call(serving, done);
+        }
+        self.ready.extend(serving.users.take_waiting());
+        // Others may commit keys before they are decided.
+        self.ready.iter_mut().for_each(|ask| ask.looked_up = false);
+    }
+
+    /// With Postgres away, Redis's word keeps reads going.
+    fn confirm_on_redis(&self, serving: &Serving) {
+        let OpenStore::Redis { redis, key, .. } = &serving.open.store else { return };
+        // Beyond autonomy another may have opened the shard without Redis.
+        if !self.is_autonomous(serving) {
+            return;
+        }
+        let (mut redis, key, standing) = (redis.clone(), key.clone(), self.parts.standing.clone());
+        let fence = serving.open.fence;
+        tokio::spawn(async move {
+            let asked = boot_clock();
+            if redis.fence_stands(&key).await.unwrap_or(false) {
+                standing.confirm(fence, asked);
+            }
+        });
     }
 
     /// Lets callers that are about to ask do so, then takes what waits: a batch costs one call
@@ -136,6 +187,15 @@ impl Shard {
 
     /// Once a second: what an idle shard would otherwise never notice. `Some`: a turn is due.
     fn tick(&mut self, serving: &mut Serving) -> Option<&'static str> {
+        if self.parts.membership.is_on() {
+            self.confirm_on_redis(serving);
+            self.confirm_fence(serving);
+            // The rest as often as ever.
+            if serving.housekept.elapsed() < TICK {
+                return None;
+            }
+            serving.housekept = Instant::now();
+        }
         // Beyond autonomy it takes nothing more, until Postgres answers.
         self.gauges.open.set(i64::from(self.is_autonomous(serving)));
         self.gauges.users.set(serving.users.in_memory() as i64);

@@ -12,6 +12,7 @@ use crate::error::{QuotaError, StoreError};
 use crate::metrics::CauseLabel;
 use crate::protocol::{self, Fate, Next, Progress, Redis};
 use crate::record::{Head, RecordError};
+use crate::standing::{LEASE_MARGIN, READING_LEASE};
 use crate::store::Fsync;
 use crate::store::postgres::{RedisContent, TurnRow};
 use crate::store::redis::{FenceKey, RedisStore, StreamBatch, nonce};
@@ -40,6 +41,22 @@ const REDIS_BREAKS_MAX: u32 = 3;
 const WAIT_POLL: Duration = Duration::from_millis(200);
 /// Late entries taken from their table at once.
 const LATE_PAGE: i64 = 500;
+
+/// The same while the cell has other processes: who asks comes from one that has just let go, and is not
+/// to hear of it. His own deadline ends his wait.
+const HOLD_TAKEN: Duration = Duration::from_secs(1);
+/// How often a new owner looks whether the last one still answers without a commit.
+const LEASE_POLL: Duration = Duration::from_millis(20);
+
+/// How turning ended.
+#[expect(clippy::large_enum_variant, reason = "there is one a shard")]
+pub(super) enum Turned {
+    Open(Open),
+    /// Told to stop.
+    Stop,
+    /// Meanwhile the shard is another process's.
+    NotMine,
+}
 
 /// A shard that may serve.
 pub(super) struct Open {
@@ -91,11 +108,11 @@ struct DrainedAll {
 
 impl Shard {
     /// Turns until the shard is open; meanwhile holds checks for a moment and then refuses them.
-    /// `None`: told to stop.
-    pub(super) async fn turn_until_open(&mut self, cause: &'static str) -> Option<Open> {
+    pub(super) async fn turn_until_open(&mut self, cause: &'static str) -> Turned {
         self.gauges.open.set(0);
         self.parts.metrics.turns.get_or_create(&CauseLabel { cause }).inc();
         let (since, mut retry, mut logged) = (Instant::now(), RETRY_MIN, false);
+        let hold = self.hold();
         loop {
             let (id, queue_max) = (self.parts.id, self.parts.config.queue_max);
             // The turn borrows the shard's tail and stores; the inbox is watched beside it.
@@ -108,9 +125,9 @@ impl Shard {
                     tokio::select! {
                         result = &mut turn => break result,
                         Some(ask) = inbox.recv(), if ready.len() < queue_max => ready.push_back(ask),
-                        () = tokio::time::sleep_until(since + HOLD), if !ready.is_empty() && since.elapsed() < HOLD => {}
+                        () = tokio::time::sleep_until(since + hold), if !ready.is_empty() && since.elapsed() < hold => {}
                     }
-                    if since.elapsed() >= HOLD {
+                    if since.elapsed() >= hold {
                         refuse(&mut ready);
                     }
                 }
@@ -123,7 +140,7 @@ impl Shard {
                     self.gauges.fence.set(open.fence.0 as i64);
                     self.gauges.on_postgres.set(i64::from(matches!(open.store, OpenStore::Postgres)));
                     tracing::info!(shard = %id, fence = %open.fence, cause, "shard open");
-                    return Some(open);
+                    return Turned::Open(open);
                 }
                 Err(error) if !logged => {
                     logged = true;
@@ -131,18 +148,28 @@ impl Shard {
                 }
                 Err(error) => tracing::debug!(shard = %id, error = &error as &dyn std::error::Error, "turn failed"),
             }
+            if self.parts.membership.is_on() {
+                self.parts.membership.refresh().await;
+                if !self.parts.membership.is_mine(self.parts.id) {
+                    return Turned::NotMine;
+                }
+            }
             if !self.pause(retry, since).await {
-                return None;
+                return Turned::Stop;
             }
             retry = (retry * 2).min(RETRY_MAX);
         }
+    }
+
+    fn hold(&self) -> Duration {
+        if self.parts.membership.is_on() { HOLD_TAKEN } else { HOLD }
     }
 
     /// Waits before the next attempt, refusing checks that have waited long enough. False: stop.
     async fn pause(&mut self, retry: Duration, since: Instant) -> bool {
         let (until, queue_max) = (Instant::now() + retry, self.parts.config.queue_max);
         loop {
-            if since.elapsed() >= HOLD {
+            if since.elapsed() >= self.hold() {
                 refuse(&mut self.ready);
             }
             tokio::select! {
@@ -162,7 +189,7 @@ impl Shard {
         let (mut progress, mut fenced, mut left) = (Progress::BEGUN, None, DrainedAll::default());
         loop {
             let certain = progress.redis == Redis::Fenced { certain: true };
-            let ended = self.parts.config.sole_process;
+            let ended = self.parts.config.sole_process();
             match progress.next(protocol::must_wait(finished, &me, certain, ended)) {
                 Next::AskRedis => {
                     fenced = self.fence_redis(&row).await?;
@@ -191,12 +218,19 @@ impl Shard {
             }
         }
         let certain = progress.redis == Redis::Fenced { certain: true };
-        let valid_from = protocol::valid_from(finished, row.fence, certain, left.late_charged);
+        let valid_from = match finished {
+            Some(_) => protocol::valid_from(finished, row.fence, certain, left.late_charged),
+            // Nothing was ever committed, however many turns were begun at once.
+            None => Fence(1),
+        };
         let content = fenced.as_ref().map(|(Fenced { redis, key }, _)| RedisContent {
             run_id: redis.run_id.clone(),
             fence_key: key.text.clone(),
         });
+        // No earlier owner's fence is confirmed any more: what it was told last ends a lease from here.
+        let asked = boot_clock();
         let valid_for = postgres.open_turn(row.fence, &me, content.as_ref(), valid_from).await?;
+        self.open_to_visitors(&row, asked);
         self.tail = Some((row.fence, Tail::new(None)));
         self.unanswered.clear();
         self.redis_broke = 0;
@@ -292,9 +326,36 @@ impl Shard {
             if self.parts.postgres.has_stopped(opened).await? {
                 break;
             }
+            if self.parts.stop.is_cancelled() || !self.parts.membership.is_mine(self.parts.id) {
+                // Not this process's wait any more.
+                return Err(StoreError::Fenced.into());
+            }
             tokio::time::sleep(WAIT_POLL).await;
         }
         Ok(())
+    }
+
+    /// Lets in who is answered without a commit: at once, or when the lease of another life that owned the
+    /// shard before has run out, unless that one says sooner that it has stopped.
+    fn open_to_visitors(&self, row: &TurnRow, asked: Duration) {
+        let (standing, fence) = (self.parts.standing.clone(), row.fence);
+        let other = row.finished.as_ref().filter(|finished| *finished.owner != *self.parts.owner);
+        let Some(other) = other.filter(|_| !self.parts.config.sole_process()) else {
+            standing.open(fence, asked, Duration::ZERO);
+            return;
+        };
+        let until = asked + READING_LEASE + LEASE_MARGIN;
+        standing.open(fence, asked, until);
+        let (postgres, opened) = (self.parts.postgres.clone(), other.opened);
+        tokio::spawn(async move {
+            while boot_clock() < until {
+                if postgres.has_stopped(opened).await.unwrap_or(false) {
+                    standing.predecessor_stopped(fence);
+                    return;
+                }
+                tokio::time::sleep(LEASE_POLL).await;
+            }
+        });
     }
 
     /// Step 3: everything committed that Postgres does not hold, from the stream (if Redis answers) and
@@ -496,7 +557,7 @@ async fn read_batches(redis: &mut RedisStore, page: Vec<StreamBatch>) -> Result<
     Ok(batches)
 }
 
-fn refuse(ready: &mut std::collections::VecDeque<super::Ask>) {
+pub(super) fn refuse(ready: &mut std::collections::VecDeque<super::Ask>) {
     for ask in ready.drain(..) {
         ask.answer(Verdict::try_again(TryAgain::ShardClosed));
     }

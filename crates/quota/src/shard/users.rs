@@ -60,6 +60,12 @@ impl Users {
         waited
     }
 
+    /// All who wait, of whomever; nobody is busy any more.
+    pub(super) fn take_waiting(&mut self) -> Vec<Ask> {
+        self.waiting = 0;
+        std::mem::take(&mut self.busy).into_values().flatten().collect()
+    }
+
     pub(super) fn in_memory(&self) -> usize {
         self.idle.len()
     }

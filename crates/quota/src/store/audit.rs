@@ -2,9 +2,10 @@
 
 use crate::record::{Head, Record};
 use crate::shard::ShardId;
+use crate::store::postgres::{PostgresStore, ShardRow};
 use crate::store::servers::Servers;
 use crate::{QuotaError, StoreError};
-use cellar_model::wire::{AuditPage, AuditedUser};
+use cellar_model::wire::{AuditPage, AuditedUser, CellShard};
 use cellar_model::{Fence, UserId};
 use smol_str::SmolStr;
 use sqlx::{PgConnection, PgPool, Row};
@@ -90,6 +91,47 @@ impl Audit {
             stores.push("redis".into());
         }
         Ok(AuditPage { users, next, undrained, stores })
+    }
+
+    /// Every shard, with what the ledger lacks of it: of shards that are served here as they count
+    /// themselves (`mine`), of the others by what the stores show.
+    pub async fn shards(&self, mine: impl Fn(ShardId) -> Option<u64>) -> Result<Vec<CellShard>, QuotaError> {
+        let rows = PostgresStore::shards(&self.pool).await?;
+        let mut shards = Vec::with_capacity(rows.len());
+        for row in rows {
+            let undrained = match mine(ShardId(row.shard)) {
+                Some(entries) => entries,
+                None => self.undrained_elsewhere(&row).await?,
+            };
+            shards.push(CellShard {
+                shard: row.shard,
+                fence: row.fence.0,
+                opened: row.opened.0,
+                endpoint: row.endpoint,
+                mode: row.mode,
+                undrained,
+            });
+        }
+        Ok(shards)
+    }
+
+    /// Batches of the stream above the watermark, and charges that wait for a turn; at least one while a
+    /// turn is under way.
+    async fn undrained_elsewhere(&self, row: &ShardRow) -> Result<u64, QuotaError> {
+        let turning = u64::from(row.fence > row.opened);
+        if row.mode.as_deref() != Some("redis") {
+            return Ok(turning + row.late);
+        }
+        let shard = ShardId(row.shard);
+        let mut redis = self.servers.connect(shard, self.timeout, true).await?;
+        let batches = match redis.stream_end().await? {
+            Some((fence, last)) if fence == row.opened => {
+                let drained = row.drained.map_or(0, |seq| seq.0 + 1);
+                (last.0 + 1).saturating_sub(drained)
+            }
+            _ => 0,
+        };
+        Ok(turning + row.late + batches)
     }
 
     /// The shards that commit to Redis, with the fence since which its content counts.

@@ -28,13 +28,17 @@ const OPEN_TURN: &str = "
         insert into fences (shard, fence, last_seq)
         select shard, opened, drained_seq from shard where shard = $1 and fence = $2 and opened between 1 and $2 - 1
         on conflict (shard, fence) do nothing
+    ), opening as (
+        update shard set opened = $2, owner = $3, mode = case when $5::text is null then 'postgres' else 'redis' end,
+            run_id = $4, fence_key = $5,
+            valid_at = case when valid_from = $6 then valid_at else now() end,
+            valid_from = $6, drained_seq = -1
+        where shard = $1 and fence = $2
+        returning extract(epoch from now() - valid_at)::float8 as valid_for_s
+    ), forgotten as (
+        delete from stopped where shard = $1 and fence < $2 and exists (select from opening)
     )
-    update shard set opened = $2, owner = $3, mode = case when $5::text is null then 'postgres' else 'redis' end,
-        run_id = $4, fence_key = $5,
-        valid_at = case when valid_from = $6 then valid_at else now() end,
-        valid_from = $6, drained_seq = -1
-    where shard = $1 and fence = $2
-    returning extract(epoch from now() - valid_at)::float8 as valid_for_s";
+    select valid_for_s from opening";
 
 /// Whether the fence stands, and whether a turn could charge late entries.
 const CONFIRM_FENCE: &str = "
@@ -62,7 +66,35 @@ const FORGET_LATE: &str = "
     delete from late using unnest($2::bigint[], $3::bigint[]) as t (fence, n)
     where late.shard = $1 and late.fence = t.fence and late.n = t.n";
 
-const HAS_STOPPED: &str = "select exists (select from stopped where shard = $1 and fence = $2)";
+/// By its own word, or by that of somebody who knows that its life is over.
+const HAS_STOPPED: &str = "
+    select exists (select from stopped where shard = $1 and fence = $2)
+        or exists (select from shard s join instances i on i.instance = s.owner
+                   where s.shard = $1 and s.opened = $2 and i.fenced)";
+
+/// What became of a fence: who has opened since, and up to where the ledger holds its batches.
+const ENDED: &str = "
+    select s.opened, s.drained_seq, f.last_seq from shard s
+    left join fences f on f.shard = s.shard and f.fence = $2 where s.shard = $1";
+
+/// A deposed owner's last statement: what the ledger may lack, and unanswered calls while the turn that
+/// ended its fence is unfinished (a finished one has settled them); then its word that it has stopped.
+const HAND_OVER: &str = "
+    with unfinished as (
+        select shard from shard where shard = $1 and opened = $2 for share
+    ), kept as (
+        insert into late (shard, fence, n, user_id, entry)
+        select $1, $2, t.n, t.user_id, t.entry
+        from unnest($3::bigint[], $4::text[], $5::bytea[], $6::bool[]) as t (n, user_id, entry, answered)
+        where t.answered or exists (select from unfinished)
+        on conflict do nothing
+    )
+    insert into stopped (shard, fence) select $1, $2 where $7 on conflict do nothing";
+
+const SHARDS: &str = "
+    select s.shard, s.fence, s.opened, s.mode, s.drained_seq, i.endpoint,
+           (select count(*) from late l join ownership o using (user_id) where l.shard = s.shard and o.state = 'OWNED')
+    from shard s left join instances i on i.instance = s.owner order by s.shard";
 
 /// The commits of users at times.
 const FIND_CHARGES: &str = "
@@ -140,6 +172,14 @@ pub const STATEMENTS: &[&str] = &[
     KEEP_LATE,
     FORGET_LATE,
     HAS_STOPPED,
+    ENDED,
+    HAND_OVER,
+    SHARDS,
+    crate::membership::BEAT_INSTANCE,
+    crate::membership::LIVE_INSTANCES,
+    crate::membership::ALL_INSTANCES,
+    crate::membership::FENCE_INSTANCES,
+    crate::membership::FORGET_INSTANCES,
     FIND_CHARGES,
     DRAIN,
     LOAD_USERS,
@@ -201,6 +241,28 @@ pub(crate) struct Standing {
 pub(crate) struct LateRow {
     pub(crate) place: (i64, i64),
     pub(crate) entry: LedgerEntry,
+}
+
+/// What became of a fence after it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ended {
+    /// The turn that ended it has gone through.
+    pub(crate) finished: bool,
+    /// The last of its batches that the ledger holds.
+    pub(crate) watermark: Option<Seq>,
+}
+
+/// A shard, as anyone can read it.
+#[derive(Clone, Debug)]
+pub(crate) struct ShardRow {
+    pub(crate) shard: u16,
+    pub(crate) fence: Fence,
+    pub(crate) opened: Fence,
+    pub(crate) mode: Option<String>,
+    pub(crate) drained: Option<Seq>,
+    pub(crate) endpoint: Option<String>,
+    /// Late entries that wait for a turn.
+    pub(crate) late: u64,
 }
 
 /// Of one user, what Postgres knows.
@@ -274,6 +336,60 @@ impl PostgresStore {
     pub(crate) async fn has_stopped(&self, fence: Fence) -> Result<bool, StoreError> {
         let stopped = sqlx::query_scalar(HAS_STOPPED).bind(self.shard()).bind(fence.as_i64()).fetch_one(&self.pool);
         bounded("has stopped", stopped).await
+    }
+
+    pub(crate) async fn ended(&self, fence: Fence) -> Result<Ended, StoreError> {
+        let row = sqlx::query_as::<_, (i64, i64, Option<i64>)>(ENDED)
+            .bind(self.shard())
+            .bind(fence.as_i64())
+            .fetch_one(&self.pool);
+        let (opened, drained, last) = bounded("ended", row).await?;
+        let finished = opened != fence.as_i64();
+        let seq = if finished { last.unwrap_or(-1) } else { drained };
+        Ok(Ended { finished, watermark: (seq >= 0).then(|| Seq::from_i64(seq)) })
+    }
+
+    /// Leaves what was served under `fence` to its successors: `entries` with whether each was answered.
+    /// With `stopped` it is this process's word that it acknowledges nothing more under it.
+    pub(crate) async fn hand_over(
+        &self,
+        fence: Fence,
+        entries: &[(LedgerEntry, bool)],
+        stopped: bool,
+    ) -> Result<(), StoreError> {
+        let packed = entries.iter().map(|(entry, _)| postcard::to_allocvec(entry)).collect::<Result<Vec<_>, _>>();
+        let packed = packed.map_err(|cause| StoreError::Refused {
+            store: "postgres",
+            call: "hand over",
+            cause: cause.to_string(),
+        })?;
+        // Random places: what is handed over twice is void the second time.
+        let hand_over = sqlx::query(HAND_OVER)
+            .bind(self.shard())
+            .bind(fence.as_i64())
+            .bind(entries.iter().map(|_| rand::random::<i64>()).collect::<Vec<_>>())
+            .bind(entries.iter().map(|(entry, _)| entry.user.as_str()).collect::<Vec<_>>())
+            .bind(packed)
+            .bind(entries.iter().map(|(_, answered)| *answered).collect::<Vec<_>>())
+            .bind(stopped)
+            .execute(&self.pool);
+        bounded("hand over", hand_over).await.map(|_| ())
+    }
+
+    /// Every shard of the cell.
+    pub(crate) async fn shards(pool: &PgPool) -> Result<Vec<ShardRow>, StoreError> {
+        type Row = (i16, i64, i64, Option<String>, i64, Option<String>, i64);
+        let rows = bounded("shards", sqlx::query_as::<_, Row>(SHARDS).fetch_all(pool)).await?;
+        let row = |(shard, fence, opened, mode, drained, endpoint, late): Row| ShardRow {
+            shard: shard as u16,
+            fence: Fence::from_i64(fence),
+            opened: Fence::from_i64(opened),
+            mode,
+            drained: (drained >= 0).then(|| Seq::from_i64(drained)),
+            endpoint,
+            late: late.max(0) as u64,
+        };
+        Ok(rows.into_iter().map(row).collect())
     }
 
     /// Says, before the first of them is charged, that the turn under `fence` charges late entries.
@@ -428,7 +544,7 @@ impl PostgresStore {
 }
 
 /// A statement with a bound on its wait. What is not answered in time may still be carried out.
-pub(super) async fn bounded<T>(
+pub(crate) async fn bounded<T>(
     call: &'static str,
     statement: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, StoreError> {

@@ -218,6 +218,24 @@ impl RedisStore {
         Ok(page.into_iter().filter_map(batch).collect())
     }
 
+    /// The newest batch of the stream.
+    pub(crate) async fn stream_end(&mut self) -> Result<Option<(Fence, Seq)>, StoreError> {
+        let last: Vec<(String, StreamFields)> = redis::cmd("XREVRANGE")
+            .arg(self.ledger_name())
+            .arg("+")
+            .arg("-")
+            .arg("COUNT")
+            .arg(1)
+            .query_async(&mut self.connection)
+            .await
+            .map_err(|e| StoreError::redis("XREVRANGE", &e))?;
+        let id = |(id, _): &(String, StreamFields)| {
+            let (fence, seq) = id.split_once('-')?;
+            Some((Fence(fence.parse().ok()?), Seq(seq.parse().ok()?)))
+        };
+        Ok(last.first().and_then(id))
+    }
+
     /// Lets records that Postgres holds expire, and then, if told to, trims the stream: of all earlier
     /// fences, and of this one up to a seq.
     pub(crate) async fn drained(
