@@ -56,6 +56,7 @@ async fn list_instances(target: &Target, json: bool) -> anyhow::Result<()> {
                 (false, false, true) => "left",
                 (false, false, false) => "silent",
             };
+            let cell = cell.as_str();
             let (age_s, shards) = (one.age_ms as f64 / 1e3, one.shards);
             println!(
                 "{cell:<8} {}  {:<28} {state:<7} {shards:>4} shards  {age_s:.1} s ago",
@@ -93,6 +94,7 @@ pub(crate) async fn shard(folder: &Path, command: ShardCommand) -> anyhow::Resul
             continue;
         }
         for one in shards {
+            let cell = cell.as_str();
             let (mode, endpoint) = (one.mode.as_deref().unwrap_or("-"), one.endpoint.as_deref().unwrap_or("-"));
             println!(
                 "{cell:<8} {:>4}  fence {:>6}  opened {:>6}  {mode:<8}  {endpoint:<28}  {} undrained",

@@ -4,7 +4,7 @@ use crate::support::{T0, World, known, tokens};
 use cellar_client::Decision;
 use cellar_devstack::Stack;
 use cellar_model::UserId;
-use cellar_model::wire::CellShard;
+use cellar_model::wire::{CellShard, SignUpBody};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -76,12 +76,32 @@ fn shard_of(user: &UserId) -> u16 {
     user.placement_key().point().shard(SHARDS)
 }
 
+/// Signs up a user, once the process that is asked has the tier: each reads the catalog by itself.
+async fn sign_up(world: &World, email: &str, tier: &str) -> UserId {
+    let body = SignUpBody {
+        email: email.into(),
+        name: None,
+        password: None,
+        tier: tier.parse().unwrap(),
+        region: None,
+        user_id: None,
+    };
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        match world.client.sign_up(&body, None).await {
+            Ok(signed_up) => return signed_up.user_id,
+            Err(error) => assert!(error.status() == Some(422) && Instant::now() < until, "{error}"),
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// Users of `tier`, at least two on each process, with the URL of the process that has them.
 async fn users(world: &World, tier: &str) -> Vec<(UserId, String)> {
     let owners = shards(world).await;
     let mut users: Vec<(UserId, String)> = Vec::new();
     for n in 0.. {
-        let user = world.user(&format!("{tier}-{n}@example.org"), tier).await;
+        let user = sign_up(world, &format!("{tier}-{n}@example.org"), tier).await;
         let owner = owners[usize::from(shard_of(&user))].endpoint.clone().unwrap();
         users.push((user, owner));
         let of = |name: &str| {
