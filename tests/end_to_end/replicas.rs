@@ -88,6 +88,11 @@ async fn a_bucket_is_exact_on_a_cluster() {
     a_bucket_is_exact("cluster").await;
 }
 
+/// Few enough that the load does not end before the test does: a shard that nobody asks does not notice that
+/// its primary has died.
+const SEND_EVERY: Duration = Duration::from_millis(10);
+const SENT_MAX: usize = 10_000;
+
 /// Charges under load until told to stop: each key, and its answer if there was one.
 struct Load<'a> {
     world: &'a World,
@@ -99,14 +104,14 @@ struct Load<'a> {
 impl Load<'_> {
     async fn sender(&self, sender: usize) -> Vec<(String, Option<cellar_client::Decision>)> {
         let mut sent = Vec::new();
-        while !self.stop.load(Ordering::Relaxed) && sent.len() < 3_000 {
+        while !self.stop.load(Ordering::Relaxed) && sent.len() < SENT_MAX {
             let key = format!("{sender}-{}", sent.len());
             let answer = self.world.client.consume(&tokens(self.user, 1, Some(&key))).await.ok();
-            match &answer {
-                Some(_) => _ = self.acknowledged.fetch_add(1, Ordering::Relaxed),
-                None => tokio::time::sleep(Duration::from_millis(20)).await,
+            if answer.is_some() {
+                self.acknowledged.fetch_add(1, Ordering::Relaxed);
             }
             sent.push((key, answer));
+            tokio::time::sleep(SEND_EVERY).await;
         }
         sent
     }
@@ -128,10 +133,13 @@ async fn a_primary_dies_under_load(kill: fn(&World, &str), revive: fn(&World, &s
     let (primary, replica) = ("local-1-redis-quota", "local-1-redis-replica");
     let killer = async {
         load.until_acknowledged(50).await;
+        // One that misses it all, and remembers the old primary.
+        world.cellctl.ok(&["stop", "local-1-sentinel-3"]).unwrap();
         kill(&world, primary);
         until("no replica is promoted", || redis_says(&world, replica, "ROLE").contains("master")).await;
         store_becomes(&world, &user, None).await;
         load.until_acknowledged(50).await;
+        world.cellctl.ok(&["restart", "local-1-sentinel-3"]).unwrap();
         revive(&world, primary);
         until("the old primary stays one", || redis_says(&world, primary, "ROLE").contains("slave")).await;
         load.until_acknowledged(50).await;
@@ -149,11 +157,15 @@ async fn a_primary_dies_under_load(kill: fn(&World, &str), revive: fn(&World, &s
     let all = sent.len() as u64;
     assert_eq!(world.books(None, &user, "tokens").await, (all, all, all));
     assert!(!redis_says(&world, replica, "SCARD cellar:deposed").contains(":1"), "it is mended and forgotten");
-    // The Sentinels watch the new primary, and its old one as a replica.
-    until("the Sentinels do not know the replica", || {
-        redis_says(&world, "local-1-sentinel-1", "SENTINEL MASTER local-1").contains("num-slaves\r\n$1\r\n1")
-    })
-    .await;
+    // All Sentinels watch the new primary, and its old one as a replica.
+    let port = Stack::open(world.cellctl.stack()).unwrap().state().processes[1].ports[0];
+    for n in 1..=3 {
+        until("a Sentinel does not know the replica", || {
+            let said = redis_says(&world, &format!("local-1-sentinel-{n}"), "SENTINEL MASTER local-1");
+            said.contains("num-slaves\r\n$1\r\n1") && said.contains(&format!("\r\n{port}\r\n"))
+        })
+        .await;
+    }
 }
 
 fn kill(world: &World, name: &str) {
@@ -225,6 +237,75 @@ async fn what_a_replica_acknowledged_survives_the_primary_and_its_disk() {
         assert_eq!(&again, first, "k{n}");
     }
     assert_eq!(world.books(None, &user, "tokens").await, (12, 12, 12));
+}
+
+/// Goal: what only the old primary's disk remembers is charged before that disk is emptied.
+/// Method: the replica is cut off, and Postgres dead, while ten keys are acknowledged; then the cell and the
+/// primary die. The cell comes back on the replica, which has nothing of the ten, and then the primary.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_returned_primary_alone_remembers_is_charged_before_it_is_a_replica() {
+    let world = up("sentinel");
+    world.bucket_tier("bucket", 1_000).await;
+    let user = world.user("returned@example.org", "bucket").await;
+    let (primary, replica) = ("local-1-redis-quota", "local-1-redis-replica");
+    assert!(known(&world.client, &tokens(&user, 1, Some("both"))).await.is_allowed());
+    assert_eq!(world.books(None, &user, "tokens").await, (1, 1, 1));
+
+    redis_says(&world, primary, "ACL SETUSER default -psync -sync");
+    redis_says(&world, primary, "CLIENT KILL TYPE replica");
+    until("the replica is not cut off", || {
+        redis_says(&world, replica, "INFO replication").contains("link_status:down")
+    })
+    .await;
+    kill9(&world, "local-1-postgres").await;
+    let mut firsts = Vec::new();
+    for n in 0..10 {
+        let first = known(&world.client, &tokens(&user, 1, Some(&format!("k{n}")))).await;
+        assert!(first.is_allowed());
+        firsts.push(first);
+    }
+    kill9(&world, "cell").await;
+    kill9(&world, primary).await;
+    world.cellctl.ok(&["restart", "local-1-postgres"]).unwrap();
+    world.cellctl.ok(&["restart", "cell"]).unwrap();
+    until("no replica is promoted", || redis_says(&world, replica, "ROLE").contains("master")).await;
+    store_becomes(&world, &user, None).await;
+    assert_eq!(world.books(None, &user, "tokens").await, (1, 1, 1));
+
+    world.cellctl.ok(&["restart", primary]).unwrap();
+    until("the old primary stays one", || redis_says(&world, primary, "ROLE").contains("slave")).await;
+    // The next turn charges them; until then their keys are not known.
+    until("nothing is charged late", || counted(&world, "cellar_quota_late_charges_total") == 10).await;
+    for (n, first) in firsts.iter().enumerate() {
+        assert_eq!(&known(&world.client, &tokens(&user, 1, Some(&format!("k{n}")))).await, first, "k{n}");
+    }
+    assert_eq!(world.books(None, &user, "tokens").await, (11, 11, 11));
+}
+
+/// Goal: a stack that was promoted comes up again as it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stack_that_was_promoted_goes_down_and_comes_up_with_its_new_primary() {
+    if std::env::var_os("CELLAR_TEST_FULL").is_none() {
+        return;
+    }
+    let mut world = up("sentinel");
+    world.bucket_tier("bucket", 1_000).await;
+    let user = world.user("again@example.org", "bucket").await;
+    let (primary, replica) = ("local-1-redis-quota", "local-1-redis-replica");
+    for (n, (dies, follows)) in [(primary, replica), (replica, primary)].into_iter().enumerate() {
+        assert!(known(&world.client, &tokens(&user, 1, Some(&format!("before-{n}")))).await.is_allowed());
+        kill9(&world, dies).await;
+        until("no replica is promoted", || redis_says(&world, follows, "ROLE").contains("master")).await;
+        store_becomes(&world, &user, None).await;
+        world.cellctl.ok(&["restart", dies]).unwrap();
+        until("the old primary stays one", || redis_says(&world, dies, "ROLE").contains("slave")).await;
+        world.cellctl.ok(&["down"]).unwrap();
+        world.cellctl.keep(&["cell", "up"]).unwrap();
+        store_becomes(&world, &user, None).await;
+        assert!(redis_says(&world, follows, "ROLE").contains("master"), "round {n}");
+        assert!(known(&world.client, &tokens(&user, 1, Some(&format!("after-{n}")))).await.is_allowed());
+    }
+    assert_eq!(world.books(None, &user, "tokens").await, (4, 4, 4));
 }
 
 /// Goal: a node of a cluster that dies closes no shard for long; Postgres takes those of that node only, and

@@ -223,11 +223,11 @@ pub(crate) fn status(folder: &Path, json: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     println!("{} is {}", folder.display(), document["state"].as_str().unwrap_or("?"));
-    println!("{:<20} {:<12} {:<8} {:>8}  url", "process", "role", "state", "pid");
+    println!("{:<24} {:<13} {:<8} {:>8}  url", "process", "role", "state", "pid");
     for process in &stack.state().processes {
         let state = if process.is_running() { "running" } else { "dead" };
         let pid = process.life.map_or_else(|| "-".into(), |life| life.pid.to_string());
-        println!("{:<20} {:<12} {:<8} {:>8}  {}", process.name, process.role.label(), state, pid, process.url);
+        println!("{:<24} {:<13} {:<8} {:>8}  {}", process.name, process.role.label(), state, pid, process.url);
     }
     Ok(())
 }

@@ -123,7 +123,7 @@ fn replicated_launch(
     }
     let _ = writeln!(
         settings,
-        "replica-priority 0\nuser default on nopass ~* &* +@all -replicaof -slaveof -failover\n\
+        "repl-diskless-sync-delay 0\nreplica-priority 0\nuser default on nopass ~* &* +@all -replicaof -slaveof -failover\n\
          user cellar on >{password} ~* &* +@all"
     );
     if let Some(primary) = primary {
@@ -176,6 +176,22 @@ pub(crate) async fn settle(shape: RedisShape, servers: &[(Role, Vec<u16>)]) -> R
             until("forming the cluster", async || all_see_all(&stores).await).await
         }
     }
+}
+
+/// Waits until the Sentinels of one cell, started when its servers were one store, know the replica and each
+/// other. One that asks a primary too early asks again after ten seconds only.
+pub(crate) async fn watched(servers: &[(Role, Vec<u16>)]) -> Result<(), StackError> {
+    let sentinels: Vec<u16> = servers.iter().filter(|(role, _)| *role == Role::Sentinel).map(|(_, p)| p[0]).collect();
+    let others = format!("slaves=1,sentinels={}", sentinels.len());
+    until("watching the primary", async || {
+        for sentinel in &sentinels {
+            if !command(*sentinel, "INFO sentinel").await.is_ok_and(|info| info.contains(&others)) {
+                return false;
+            }
+        }
+        true
+    })
+    .await
 }
 
 async fn any_has_a_replica(stores: &[&Vec<u16>]) -> bool {
@@ -243,7 +259,18 @@ impl QuotaRedis {
         let folder = test_folder()?;
         let plan = plan(shape, "test", |name| folder.path().join(name), Fsync::Always)?;
         let mut redis = Self { servers: Vec::new(), url: plan.url, _folder: folder };
-        for server in plan.servers {
+        let is_sentinel = |server: &QuotaServer| server.role == Role::Sentinel;
+        let (sentinels, stores): (Vec<_>, Vec<_>) = plan.servers.into_iter().partition(is_sentinel);
+        redis.launch(stores).await?;
+        settle(shape, &redis.ports()).await?;
+        redis.launch(sentinels).await?;
+        watched(&redis.ports()).await?;
+        Ok(redis)
+    }
+
+    async fn launch(&mut self, servers: Vec<QuotaServer>) -> Result<(), StackError> {
+        let before = self.servers.len();
+        for server in servers {
             for port in &server.ports {
                 if !ports::release(*port).await {
                     return Err(StackError::PortTaken { name: server.name, port: *port });
@@ -251,14 +278,16 @@ impl QuotaRedis {
             }
             let life = server.launch.start(&server.name, Tether::ToUs)?;
             // Held before it is ready, so that a failed wait ends it.
-            redis.servers.push((server, life));
+            self.servers.push((server, life));
         }
-        for (server, life) in &redis.servers {
+        for (server, life) in &self.servers[before..] {
             Ready::RedisOn(server.ports[0]).wait(&server.name, *life, &server.launch).await?;
         }
-        let servers = redis.servers.iter().map(|(server, _)| (server.role, server.ports.clone()));
-        settle(shape, &servers.collect::<Vec<_>>()).await?;
-        Ok(redis)
+        Ok(())
+    }
+
+    fn ports(&self) -> Vec<(Role, Vec<u16>)> {
+        self.servers.iter().map(|(server, _)| (server.role, server.ports.clone())).collect()
     }
 
     /// As a cell is told of it.

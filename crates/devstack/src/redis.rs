@@ -45,6 +45,9 @@ impl Redis {
     /// As a replica of `primary`, with all it holds.
     pub async fn start_replica(primary: &Redis) -> Result<Self, StackError> {
         let of = format!("127.0.0.1 {}", primary.port);
+        // Nobody else is about to come for a copy.
+        let set = command(primary.port, "CONFIG SET repl-diskless-sync-delay 0").await;
+        set.map_err(|error| StackError::Step { step: "attaching a replica", cause: error.to_string() })?;
         let replica = Self::launch(|folder, port| {
             let mut launch = quota_launch(folder, port, Fsync::Always)?;
             launch.arguments.extend(["--replica-priority", "0", "--replicaof", &of].map(str::to_owned));

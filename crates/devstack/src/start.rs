@@ -26,8 +26,16 @@ impl Starting<'_> {
     {
         let stores = self.state.numbers(|process| process.role.is_store());
         say(&format!("starting {}", counted(stores.len(), "server")));
+        let is_sentinel = |n: &usize| self.state.processes[*n].role == Role::Sentinel;
+        let (sentinels, stores): (Vec<usize>, Vec<usize>) = stores.into_iter().partition(is_sentinel);
         self.together(&stores).await?;
-        self.settle_quotas().await?;
+        for servers in self.quotas() {
+            quota::settle(self.state.world.redis, &servers).await?;
+        }
+        self.together(&sentinels).await?;
+        for servers in self.quotas() {
+            quota::watched(&servers).await?;
+        }
         if self.state.service_key.is_none() {
             say("filling the directory");
             let keys = bootstrap(Bootstrap {
@@ -58,17 +66,14 @@ impl Starting<'_> {
         self.state.write(self.folder)
     }
 
-    /// Sees each cell's quota servers become one store.
-    async fn settle_quotas(&self) -> Result<(), StackError> {
+    /// Each cell's quota servers.
+    fn quotas(&self) -> Vec<Vec<(Role, Vec<u16>)>> {
         let mut cells: BTreeMap<&str, Vec<(Role, Vec<u16>)>> = BTreeMap::new();
         for process in self.state.processes.iter().filter(|process| process.role.is_quota()) {
             let servers = cells.entry(process.cell.as_deref().unwrap_or_default()).or_default();
             servers.push((process.role, process.ports.clone()));
         }
-        for servers in cells.values() {
-            quota::settle(self.state.world.redis, servers).await?;
-        }
-        Ok(())
+        cells.into_values().collect()
     }
 
     /// Starts all of them that do not run, then waits for each: their starts overlap.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::folders::test_folder;
-use crate::plan::{Clock, Fsync};
+use crate::plan::{Clock, Fsync, RedisShape};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 struct Here {
@@ -86,6 +86,25 @@ async fn a_world_comes_up_is_broken_and_mended_by_name_and_goes_down() {
     stack.down().await.unwrap();
     let stack = Stack::open(&here.stack()).unwrap();
     assert!(states(&stack).iter().all(|(_, running)| !running));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_servers_of_every_redis_shape_are_one_store_and_come_up_again() {
+    let sentinel = ["redis-quota", "redis-replica", "sentinel-1", "sentinel-2", "sentinel-3"];
+    let cluster = ["redis-quota-1", "redis-quota-2", "redis-quota-3"];
+    for (redis, names) in [(RedisShape::Sentinel, &sentinel[..]), (RedisShape::Cluster, &cluster[..])] {
+        let here = Here::new();
+        let world = World { redis, ..World::single_cell() };
+        let mut stack = here.up(world.clone()).await.unwrap();
+        let held: Vec<String> = states(&stack).into_iter().map(|(name, _)| name).collect();
+        let names: Vec<String> = names.iter().map(|name| format!("local-1-{name}")).collect();
+        assert_eq!(held[..names.len()], names);
+        stack.restart(&names[1]).await.unwrap();
+        stack.down().await.unwrap();
+        let again = here.up(world).await.unwrap();
+        assert!(states(&again).iter().all(|(_, running)| *running));
+        again.delete().await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

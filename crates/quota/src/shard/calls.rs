@@ -34,6 +34,15 @@ struct Answered {
     asks: Vec<(Ask, Verdict)>,
 }
 
+/// How the shard stands with Postgres.
+#[derive(Clone, Copy)]
+pub(super) struct Standing {
+    /// Whether anything may be acknowledged.
+    autonomous: bool,
+    /// Whether the tail is longer than it may be.
+    over: bool,
+}
+
 /// A call on its way to the store.
 pub(super) struct InFlight {
     decided: Vec<Decided>,
@@ -300,25 +309,31 @@ impl Shard {
     /// Answers what is committed; what its tier wants at a replica first waits for that.
     fn answer(&mut self, serving: &Serving, seq: Seq, answers: Vec<Answered>) {
         let on_redis = matches!(serving.open.store, OpenStore::Redis { .. });
+        let standing = self.standing(serving);
         for Answered { charged, ack, asks } in answers {
             for (ask, verdict) in asks {
                 let admitted = charged && matches!(verdict, Verdict::Admitted { .. });
                 if admitted && ack == Ack::Replica && on_redis {
                     self.replicas.wait(Unreplicated { seq, ask, verdict });
                 } else {
-                    self.answer_one(serving, seq, admitted.then_some(ack), ask, verdict);
+                    self.answer_one(standing, seq, admitted.then_some(ack), ask, verdict);
                 }
             }
         }
     }
 
+    /// What every answer of a moment depends on.
+    pub(super) fn standing(&self, serving: &Serving) -> Standing {
+        Standing { autonomous: self.is_autonomous(serving), over: self.is_over(serving) }
+    }
+
     /// Answers, unless the answer is an admission (of a tier with this `ack`) that its tier, or a tail over
     /// its bounds, wants in Postgres first: that waits for the drain.
-    pub(super) fn answer_one(&mut self, serving: &Serving, seq: Seq, ack: Option<Ack>, ask: Ask, verdict: Verdict) {
+    pub(super) fn answer_one(&mut self, standing: Standing, seq: Seq, ack: Option<Ack>, ask: Ask, verdict: Verdict) {
         let by_tier = ack == Some(Ack::Postgres);
-        if !self.is_autonomous(serving) {
+        if !standing.autonomous {
             ask.answer(Verdict::try_again(TryAgain::Unknown));
-        } else if ack.is_some() && (by_tier || self.is_over(serving)) && seq_waits(&self.tail, seq) {
+        } else if ack.is_some() && (by_tier || standing.over) && seq_waits(&self.tail, seq) {
             self.acks.push_back(PendingAck { seq, by_tier, ask, verdict });
         } else {
             ask.answer(verdict);
@@ -350,6 +365,7 @@ impl Shard {
     /// first answer, the rest is decided again on the record read anew.
     fn replayed(&mut self, serving: &mut Serving, decided: Decided, known: Vec<Option<Vec<u8>>>) {
         let mut waiting = serving.users.release(&decided.user, None);
+        let standing = self.standing(serving);
         let known: HashMap<usize, Vec<u8>> =
             decided.keyed.into_iter().zip(known).filter_map(|(n, bytes)| Some((n, bytes?))).collect();
         for (n, (ask, _)) in decided.asks.into_iter().enumerate().rev() {
@@ -367,7 +383,7 @@ impl Shard {
                             let seq = seq.unwrap_or_default();
                             self.replicas.wait(Unreplicated { seq, ask, verdict });
                         }
-                        (ack, Some(seq)) => self.answer_one(serving, seq, Some(ack), ask, verdict),
+                        (ack, Some(seq)) => self.answer_one(standing, seq, Some(ack), ask, verdict),
                         (_, None) => ask.answer(verdict),
                     }
                 }

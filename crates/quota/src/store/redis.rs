@@ -8,6 +8,7 @@ use crate::shard::ShardId;
 use cellar_model::{Fence, KeyId, Seq, UserId};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, Value};
+use std::sync::Arc;
 use std::time::Duration;
 
 const COMMIT: &str = include_str!("../../../../lua/commit.lua");
@@ -35,7 +36,7 @@ pub(crate) struct RedisStore {
     pub(super) shard: ShardId,
     scripts: [String; 3],
     /// Of this very server: it may hold a password.
-    pub(crate) url: String,
+    pub(crate) url: Arc<str>,
     pub(crate) run_id: String,
     pub(crate) fsync: Fsync,
 }
@@ -102,7 +103,7 @@ impl RedisStore {
             return Err(unfit("appendfsync is not `always`: set it, or allow_unsafe_ack = true".into()));
         }
         let (scripts, run_id) = (Default::default(), field("run_id"));
-        let mut store = Self { connection, shard, scripts, url: url.to_owned(), run_id, fsync };
+        let mut store = Self { connection, shard, scripts, url: url.into(), run_id, fsync };
         for (n, script) in [COMMIT, FENCE, DRAINED].into_iter().enumerate() {
             store.scripts[n] = redis::cmd("SCRIPT")
                 .arg("LOAD")

@@ -192,10 +192,13 @@ impl Sentinels {
         if other_host || split(primary)?.1 != port {
             return Err(unfit("follows another primary"));
         }
-        if field("master_sync_in_progress") != "0" || number("slave_repl_offset") <= 0 {
-            return Err(unfit("never had all that the primary holds"));
+        // How far it has come in the primary's stream of writes. None, if it was started since and has not
+        // reached the primary: what it holds then is of some earlier day.
+        let offset = number("master_repl_offset");
+        if field("master_sync_in_progress") != "0" || offset <= 0 {
+            return Err(unfit("has not followed the primary since it started"));
         }
-        Ok(Candidate { address: address.to_owned(), connection, offset: number("slave_repl_offset") })
+        Ok(Candidate { address: address.to_owned(), connection, offset })
     }
 
     /// The replicas that any Sentinel knows of.
