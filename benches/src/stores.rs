@@ -28,8 +28,9 @@ const TABLE_BYTES: &str = "
     select coalesce(sum(pg_table_size(relid)), 0)::bigint, coalesce(sum(pg_indexes_size(relid)), 0)::bigint
     from (select relid from pg_partition_tree($1::text::regclass) union select $1::text::regclass) t (relid)";
 
-const TABLES: [(&str, &str); 4] = [
+const TABLES: [(&str, &str); 5] = [
     ("users", "select count(*) from users"),
+    ("ownership", "select count(*) from ownership"),
     ("ledger", "select count(*) from ledger"),
     ("quota_state", "select count(*) from quota_state"),
     ("ledger_keys", "select count(*) from ledger_keys"),
