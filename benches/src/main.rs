@@ -1,22 +1,35 @@
-//! The load runs: a cell by itself, and a world through its router; consume and profile reads.
+//! The load runs: a cell by itself, and a world through its router; checks one by one and in batches,
+//! profile reads, stores that die; and what users weigh in memory and on disk.
 //!
-//! Bounded: to loopback only, 64 connections, so many seconds a run. Every answer is checked.
+//! Bounded: to loopback only, so many connections, so many seconds a run. Every answer is checked.
 
+mod connection;
+mod kind;
+mod memory;
+mod outage;
 mod people;
+mod plan;
+mod process;
 mod run;
+mod stores;
 mod table;
+mod target;
 
 use anyhow::Result;
-use cellar_devstack::Cellctl;
 use clap::Parser;
-use run::{Kind, Load};
+use outage::redis_is_stopped;
+use people::Tier;
+use plan::{MEMORY_UP, OUTAGE, Planned, RUNS, Redis};
+use run::Load;
 use std::time::Duration;
+use target::Target;
 
 #[derive(Parser)]
 struct Arguments {
     /// Seconds of each run
     #[arg(long, default_value_t = 30)]
     seconds: u64,
+    /// Of runs with one check a request; large batches take eight
     #[arg(long, default_value_t = 64)]
     connections: usize,
     #[arg(long, default_value_t = 2_000)]
@@ -24,43 +37,39 @@ struct Arguments {
     /// Only the runs whose name contains this
     #[arg(long, default_value = "")]
     only: String,
+    /// Instead of the runs: what so many users weigh in a cell, in Redis and in Postgres
+    #[arg(long, value_name = "USERS", value_parser = clap::value_parser!(u32).range(1_000..=10_000_000))]
+    memory: Option<u32>,
 }
-
-/// What a run is compared with: requests a second on two cores, client included.
-struct Planned {
-    name: &'static str,
-    up: &'static [&'static str],
-    kind: Kind,
-    must: f64,
-}
-
-const CELL: &[&str] = &["cell", "up"];
-const CELL_EVERYSEC: &[&str] = &["cell", "up", "--fsync", "everysec"];
-const WORLD: &[&str] = &["up", "--regions", "1", "--cells", "1"];
-const WORLD_EVERYSEC: &[&str] = &["up", "--regions", "1", "--cells", "1", "--fsync", "everysec"];
-
-const RUNS: [Planned; 5] = [
-    Planned { name: "consume at a cell, everysec", up: CELL_EVERYSEC, kind: Kind::Consume, must: 40_000.0 },
-    Planned { name: "consume at a cell, always", up: CELL, kind: Kind::Consume, must: 30_000.0 },
-    Planned { name: "consume through the router, everysec", up: WORLD_EVERYSEC, kind: Kind::Consume, must: 30_000.0 },
-    Planned { name: "consume through the router, always", up: WORLD, kind: Kind::Consume, must: 25_000.0 },
-    Planned { name: "profile read at a cell, cached", up: CELL, kind: Kind::Profile, must: 25_000.0 },
-];
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    println!(
-        "{} connections, {} users, {} s a run, answers checked",
-        arguments.connections, arguments.users, arguments.seconds
-    );
+    if let Some(users) = arguments.memory {
+        // The one who signs up finds the tier in force.
+        let target = Target::up(MEMORY_UP, Tier::AckRedis, 1).await?;
+        return memory::measure(target, users as usize).await;
+    }
+    println!("{} users, {} s a run, answers checked", arguments.users, arguments.seconds);
     table::head();
     for planned in RUNS.iter().filter(|planned| planned.name.contains(&arguments.only)) {
-        // A stack of its own each: nothing of one run is left for the next.
-        let stack = Cellctl::up(planned.up)?;
-        let load = Load::prepare(&stack, arguments.users).await?;
-        let measured = load.run(planned.kind, arguments.connections, Duration::from_secs(arguments.seconds)).await?;
-        table::row(planned.name, planned.must, &measured);
+        run(planned, &arguments).await?;
     }
+    let (name, up) = OUTAGE;
+    if name.contains(&arguments.only) {
+        let target = Target::up(up, Tier::AckRedis, arguments.users).await?;
+        outage::measure(&target, arguments.connections).await?.print(name);
+    }
+    Ok(())
+}
+
+async fn run(planned: &Planned, arguments: &Arguments) -> Result<()> {
+    let target = Target::up(planned.up, planned.tier, arguments.users).await?;
+    let connections = planned.connections.unwrap_or(arguments.connections);
+    if planned.redis == Redis::Stopped {
+        redis_is_stopped(&target).await?;
+    }
+    let load = Load { kind: planned.kind, connections, length: Duration::from_secs(arguments.seconds) };
+    table::row(planned.name, planned.must, &load.run(&target).await?);
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Users of a load run, in a tier that no run exhausts.
 
-use crate::run::Connection;
+use crate::connection::{Connection, Question};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -8,23 +8,41 @@ use std::time::{Duration, Instant};
 /// Cells read the catalog every two seconds.
 const IN_FORCE_MAX: Duration = Duration::from_secs(30);
 
-/// Two policies, as the tiers of the local stack have, with limits beyond reach.
-fn tier() -> Value {
-    json!({
-        "name": "load",
-        "policy": [
-            { "slot": "per-minute", "use": "gcra@1", "unit": "requests",
-              "settings": { "limit": 1_000_000_000u64, "period_s": 60, "burst": 1_000_000_000u64 } },
-            { "slot": "monthly", "use": "monthly-bucket@1", "unit": "tokens", "settings": { "limit": 1_000_000_000_000u64 } },
-        ],
-    })
+/// When the tier's checks are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tier {
+    /// Once Redis has them.
+    AckRedis,
+    /// Once their ledger rows are committed as well.
+    AckPostgres,
+}
+
+impl Tier {
+    /// Two policies, as the tiers of the local stack have, with limits beyond reach.
+    fn document(self) -> Value {
+        let ack = match self {
+            Tier::AckRedis => "redis",
+            Tier::AckPostgres => "postgres",
+        };
+        json!({
+            "name": "load",
+            "ack": ack,
+            "policy": [
+                { "slot": "per-minute", "use": "gcra@1", "unit": "requests",
+                  "settings": { "limit": 1_000_000_000u64, "period_s": 60, "burst": 1_000_000_000u64 } },
+                { "slot": "monthly", "use": "monthly-bucket@1", "unit": "tokens", "settings": { "limit": 1_000_000_000_000u64 } },
+            ],
+        })
+    }
 }
 
 /// Puts the tier in force by way of the admin listener.
-pub(crate) async fn put_tier(admin: &str, operator_key: &str) -> Result<()> {
+pub(crate) async fn put_tier(admin: &str, operator_key: &str, tier: Tier) -> Result<()> {
     let mut connection = Connection::open(admin).await?;
-    let (status, body) = connection.send("PUT", "/admin/v1/tiers/load", operator_key, None, tier().to_string()).await?;
-    ensure!(status == 200, "the tier was answered {status}: {}", String::from_utf8_lossy(&body));
+    let body = tier.document().to_string();
+    let question = Question { method: "PUT", path: "/admin/v1/tiers/load", header: None, body };
+    let answer = connection.send(operator_key, question).await?;
+    ensure!(answer.status == 200, "the tier was answered {}: {}", answer.status, String::from_utf8_lossy(&answer.body));
     Ok(())
 }
 
@@ -35,14 +53,15 @@ pub(crate) async fn sign_up(address: &str, key: &str, count: usize) -> Result<Ve
     let mut ids = Vec::with_capacity(count);
     while ids.len() < count {
         let body = json!({ "email": format!("load-{}@example.org", ids.len()), "tier": "load" }).to_string();
-        let (status, body) = connection.send("POST", "/v1/users", key, None, body).await?;
-        if status == 422 && ids.is_empty() && Instant::now() < until {
+        let question = Question { method: "POST", path: "/v1/users", header: None, body };
+        let answer = connection.send(key, question).await?;
+        if answer.status == 422 && ids.is_empty() && Instant::now() < until {
             // The tier is not in force yet.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         }
-        ensure!(status == 201, "sign-up answered {status}: {}", String::from_utf8_lossy(&body));
-        let signed_up: Value = serde_json::from_slice(&body)?;
+        ensure!(answer.status == 201, "sign-up answered {}: {}", answer.status, String::from_utf8_lossy(&answer.body));
+        let signed_up: Value = serde_json::from_slice(&answer.body)?;
         ids.push(signed_up["user_id"].as_str().context("no user_id")?.to_owned());
     }
     Ok(ids)

@@ -7,8 +7,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use cellar_directory::{PostgresDirectory, catalog};
+use cellar_model::wire::{LedgerExport, LedgerRow};
 use cellar_model::{Problem, ProblemType, Scope, TierDocument, TierName, UserId};
-use cellar_quota::Quota;
+use cellar_quota::{Quota, QuotaError};
 use cellar_server::{HttpProblem, JsonBody, Keys};
 use http::StatusCode;
 use serde::Deserialize;
@@ -28,6 +29,8 @@ pub(crate) fn routes(state: AdminState) -> Router {
     let mut routes = Router::new()
         .route("/admin/v1/audit", get(audit))
         .route("/admin/v1/shards", get(shards))
+        .route("/admin/v1/ledger", get(ledger_months))
+        .route("/admin/v1/ledger/{month}", post(ledger_page).put(ledger_exported))
         .route("/admin/v1/tiers/check", post(check_tier));
     if state.public {
         // Without a router the catalog is changed here.
@@ -63,6 +66,40 @@ async fn audit(State(state): State<AdminState>, Query(query): Query<After>) -> R
 
 async fn shards(State(state): State<AdminState>) -> axum::Json<serde_json::Value> {
     axum::Json(serde_json::json!({ "undrained": state.quota.undrained() }))
+}
+
+fn unread(error: QuotaError) -> HttpProblem {
+    tracing::warn!(error = &error as &dyn std::error::Error, "the ledger cannot be read");
+    ProblemType::TryAgain.into()
+}
+
+/// The months of the ledger, oldest first.
+async fn ledger_months(State(state): State<AdminState>) -> Result<Response, HttpProblem> {
+    Ok(axum::Json(state.quota.ledger().months().await.map_err(unread)?).into_response())
+}
+
+/// Rows of a month after the one sent (`null`: from its first).
+async fn ledger_page(
+    State(state): State<AdminState>,
+    Path(month): Path<String>,
+    JsonBody(after): JsonBody<Option<LedgerRow>>,
+) -> Result<Response, HttpProblem> {
+    let page = state.quota.ledger().page(&month, after.as_ref()).await.map_err(unread)?;
+    let odd = || Problem::new(ProblemType::Invalid).detail("a month is written as 2023-11");
+    Ok(axum::Json(page.ok_or_else(odd)?).into_response())
+}
+
+/// Remembers a complete export: 409 if the month has other rows by now.
+async fn ledger_exported(
+    State(state): State<AdminState>,
+    Path(month): Path<String>,
+    JsonBody(export): JsonBody<LedgerExport>,
+) -> Result<StatusCode, HttpProblem> {
+    if state.quota.ledger().mark_exported(&month, export.rows, &export.sha256).await.map_err(unread)? {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    let detail = "the month has another number of rows by now: export it again";
+    Err(HttpProblem(Problem::new(ProblemType::Conflict).detail(detail)))
 }
 
 /// 204 if this document could be put in force, else everything that is wrong with it.

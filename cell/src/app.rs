@@ -152,6 +152,7 @@ fn quota_config(config: &CellConfig, secrets: &CellSecrets) -> QuotaConfig {
     let clock = Clock::new(mode);
     let mut quota = QuotaConfig::new(config.name.clone(), config.shards, secrets.redis_quota_url.clone(), clock);
     quota.allow_unsafe_ack = config.allow_unsafe_ack;
+    quota.retention_months = config.retention_months;
     quota
 }
 

@@ -48,6 +48,9 @@ pub(crate) struct CellConfig {
     pub(crate) quota_pool_max: u32,
     #[serde(default = "sixteen")]
     pub(crate) standard_pool_max: u32,
+    /// Months of the ledger that have been exported and lie so far behind are dropped. Absent: they stay.
+    #[serde(default)]
+    pub(crate) retention_months: Option<u32>,
     #[serde(default)]
     pub(crate) otlp_endpoint: Option<String>,
     #[serde(default)]

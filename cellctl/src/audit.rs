@@ -1,36 +1,49 @@
-//! `cellctl audit`: ledger = record = copy, user by user.
+//! `cellctl audit`: ledger = record = copy, user by user, while the cells go on serving.
 
 use crate::books;
 use crate::stack::Target;
 use std::path::Path;
 use std::process::ExitCode;
 
+/// The books could not be read: nobody can say whether they agree.
+const NOT_COMPARED: u8 = 2;
+
 pub(crate) async fn run(folder: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let target = Target::find(folder)?;
-    let users = match books::read(&target).await {
-        Ok(users) => users,
+    let live = match books::read_live(&target).await {
+        Ok(live) => live,
         Err(error) => {
-            // Not "they differ": nobody has compared them.
             eprintln!("cellctl: the books could not be compared: {error:#}");
-            return Ok(ExitCode::from(2));
+            return Ok(ExitCode::from(NOT_COMPARED));
         }
     };
-    let mismatches: Vec<_> = users
-        .iter()
-        .filter_map(|(cell, user)| {
-            let what = books::mismatch(user)?;
-            Some(serde_json::json!({ "cell": cell, "user_id": user.user_id, "what": what }))
-        })
-        .collect();
     if json {
-        println!("{}", serde_json::json!({ "users": users.len(), "mismatches": mismatches }));
-    } else if mismatches.is_empty() {
-        println!("the books of {} users agree: ledger = Redis = Postgres", users.len());
+        let mismatch =
+            |(cell, user, what): &(_, _, _)| serde_json::json!({ "cell": cell, "user_id": user, "what": what });
+        let mismatches: Vec<_> = live.mismatches.iter().map(mismatch).collect();
+        let (users, ahead, stores) = (live.users, live.ahead, &live.stores);
+        println!(
+            "{}",
+            serde_json::json!({ "users": users, "mismatches": mismatches, "ahead": ahead, "stores": stores })
+        );
     } else {
-        println!("{} of {} users' books do not agree:", mismatches.len(), users.len());
-        for mismatch in &mismatches {
-            println!("  {mismatch}");
+        say(&live);
+    }
+    Ok(if live.mismatches.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn say(live: &books::Live) {
+    let s = if live.users == 1 { "" } else { "s" };
+    if live.mismatches.is_empty() {
+        let stores = live.stores.iter().map(|store| store.as_str()).collect::<Vec<_>>().join(" = ");
+        println!("the books of {} user{s} agree: {stores}", live.users);
+    } else {
+        println!("{} of {} user{s} have books that do not agree:", live.mismatches.len(), live.users);
+        for (cell, user, what) in &live.mismatches {
+            println!("  {cell} {}: {what}", user.as_str());
         }
     }
-    Ok(if mismatches.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    if live.ahead > 0 {
+        println!("{} charged at every look: of them ledger and copy were compared, Redis not", live.ahead);
+    }
 }

@@ -2,8 +2,10 @@
 
 use crate::stack::Target;
 use anyhow::bail;
-use cellar_model::CellName;
 use cellar_model::wire::AuditedUser;
+use cellar_model::{CellName, UserId};
+use smol_str::SmolStr;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -46,7 +48,7 @@ async fn read_cell(target: &Target, cell: Option<&CellName>) -> anyhow::Result<O
 }
 
 /// Every cell, and whether its books are read by way of a router.
-async fn cells(target: &Target) -> anyhow::Result<Vec<(CellName, bool)>> {
+pub(crate) async fn cells(target: &Target) -> anyhow::Result<Vec<(CellName, bool)>> {
     if let Some(state) = target.local.as_ref().filter(|state| state.world.single) {
         let cell = state.processes.iter().find_map(|process| process.cell.as_deref());
         return Ok(vec![(CellName::new(cell.unwrap_or_default())?, false)]);
@@ -55,13 +57,63 @@ async fn cells(target: &Target) -> anyhow::Result<Vec<(CellName, bool)>> {
     Ok(topology.cells().map(|(_, cell)| (cell.name.clone(), true)).collect())
 }
 
+/// How often users whose latest commit is on its way to the ledger are looked at again.
+const LOOKS_MAX: u32 = 50;
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// The books as they are, without waiting for anybody to be quiet.
+#[derive(Default)]
+pub(crate) struct Live {
+    pub(crate) users: usize,
+    /// Users who charged again at every look: their ledger and copy agree, their Redis record was ahead.
+    pub(crate) ahead: usize,
+    pub(crate) mismatches: Vec<(CellName, UserId, String)>,
+    pub(crate) stores: BTreeSet<SmolStr>,
+}
+
+/// Compares every user of every cell. Each page is of one moment, and who is ahead of it in Redis is
+/// looked at again.
+pub(crate) async fn read_live(target: &Target) -> anyhow::Result<Live> {
+    let mut live = Live::default();
+    for (cell, by_router) in cells(target).await? {
+        let asked = by_router.then_some(&cell);
+        let mut after = None;
+        loop {
+            let mut page = target.admin.audit(asked, after.as_ref()).await?;
+            let mut looks = 0;
+            while page.users.iter().any(|user| user.behind) && looks < LOOKS_MAX {
+                looks += 1;
+                tokio::time::sleep(LOOK_EVERY).await;
+                let again = target.admin.audit(asked, after.as_ref()).await?;
+                // Who has been compared stays so: only the others are looked at again.
+                for user in page.users.iter_mut().filter(|user| user.behind) {
+                    if let Some(now) = again.users.iter().find(|now| now.user_id == user.user_id) {
+                        *user = now.clone();
+                    }
+                }
+            }
+            for user in &page.users {
+                live.users += 1;
+                live.ahead += usize::from(user.behind);
+                live.mismatches.extend(mismatch(user).map(|what| (cell.clone(), user.user_id.clone(), what)));
+            }
+            live.stores.extend(page.stores);
+            match page.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+    }
+    Ok(live)
+}
+
 /// What is wrong with one user's books, if anything is.
 pub(crate) fn mismatch(user: &AuditedUser) -> Option<String> {
     if user.ledger != user.copy {
         return Some(format!("the ledger sums to {:?}, the record in Postgres says {:?}", user.ledger, user.copy));
     }
     // A record may have expired from Redis, or not have been read back since Redis lost it.
-    if !user.record.is_empty() && user.record != user.ledger {
+    if !user.behind && !user.record.is_empty() && user.record != user.ledger {
         return Some(format!("the ledger sums to {:?}, the record in Redis says {:?}", user.ledger, user.record));
     }
     None

@@ -2,6 +2,7 @@
 
 mod audit;
 mod books;
+mod ledger;
 mod policy;
 mod stack;
 mod tier;
@@ -61,6 +62,9 @@ enum Command {
     /// Traces: real load, played again
     #[command(subcommand)]
     Trace(trace::TraceCommand),
+    /// The ledger by months: what there is, and its export
+    #[command(subcommand)]
+    Ledger(ledger::LedgerCommand),
     /// Compare the books of every cell, user by user
     Audit {
         #[arg(long)]
@@ -106,6 +110,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Tier(command) => tier::run(&folder, command).await?,
         Command::Policy(command) => policy::run(command).await?,
         Command::Trace(command) => return trace::run(&folder, command).await,
+        Command::Ledger(command) => ledger::run(&folder, command).await?,
         Command::Audit { json } => return audit::run(&folder, json).await,
     }
     Ok(ExitCode::SUCCESS)

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-async fn kill9(world: &World, name: &str) {
+pub(crate) async fn kill9(world: &World, name: &str) {
     Stack::open(world.cellctl.stack()).unwrap().kill9(name).await.unwrap();
 }
 
@@ -58,7 +58,7 @@ async fn postgres_killed_and_restarted_loses_and_doubles_nothing() {
 }
 
 /// One check over HTTP: status and `Cellar-Degraded`.
-async fn ask(world: &World, user: &cellar_model::UserId, key: &str, tokens: u64) -> (u16, Option<String>) {
+pub(crate) async fn ask(world: &World, user: &cellar_model::UserId, key: &str, tokens: u64) -> (u16, Option<String>) {
     let url = format!("{}/v1/internal/quota/consume", world.urls[0]);
     let body = serde_json::json!({"user_id": user, "cost": {"requests": 0, "tokens": tokens}});
     let request = reqwest::Client::new().post(url).bearer_auth(&world.service_key).header("idempotency-key", key);
@@ -71,7 +71,7 @@ async fn ask(world: &World, user: &cellar_model::UserId, key: &str, tokens: u64)
 }
 
 /// Waits until answers to a user say of their store what is expected; meanwhile they are right, or 503.
-async fn store_becomes(world: &World, user: &cellar_model::UserId, degraded: Option<&str>) {
+pub(crate) async fn store_becomes(world: &World, user: &cellar_model::UserId, degraded: Option<&str>) {
     let until = Instant::now() + Duration::from_secs(30);
     loop {
         let (status, said) = ask(world, user, "only-asked", 0).await;

@@ -8,6 +8,7 @@ mod faults;
 mod idempotency;
 mod limits;
 mod policy;
+mod replicas;
 mod reserve;
 mod support;
 mod world;

@@ -20,6 +20,10 @@ async fn a_trace_played_twice_gives_the_same_verdicts_and_books_that_agree() {
     assert_eq!(first["total"]["requests"], 2_000);
     assert_eq!(first["books"]["mismatches"], serde_json::json!([]));
     assert_eq!(second["books"]["mismatches"], serde_json::json!([]));
+    let out = world.cellctl.folder().join("ledger");
+    let said = world.cellctl.ok(&["ledger", "export", "--month", "2023-11", "--out", out.to_str().unwrap()]).unwrap();
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 4, "a file a cell: {said}");
+    assert!(world.cellctl.ok(&["ledger", "list"]).unwrap().contains("2023-12"), "the next month is made ahead");
     let audit: Value = serde_json::from_str(&world.cellctl.ok(&["audit", "--json"]).unwrap()).unwrap();
     assert_eq!((audit["users"].as_u64(), &audit["mismatches"]), (Some(200), &serde_json::json!([])));
 }
@@ -107,4 +111,40 @@ fn a_folder_that_cannot_be_written_is_one_clear_line() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("cannot write to"), "{said}");
     std::fs::remove_file(cellctl.stack()).unwrap();
+}
+
+/// What a command says that has to fail.
+fn refusal(command: &mut std::process::Command) -> String {
+    let output = command.stdin(std::process::Stdio::null()).output().unwrap();
+    assert!(!output.status.success());
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_program_that_is_missing_is_named_with_what_brings_it() {
+    let cellctl = Cellctl::new().unwrap();
+    let up = |program: &std::path::Path| {
+        let mut command = std::process::Command::new(program);
+        command.args(["cell", "up", "--detach", "--stack"]).arg(cellctl.stack());
+        command
+    };
+    let said = refusal(up(cellctl.program()).env("PATH", "/nowhere"));
+    assert!(said.contains("redis-server is not installed: run `make setup`"), "{said}");
+
+    let alone = cellctl.folder().join("cellctl");
+    std::fs::copy(cellctl.program(), &alone).unwrap();
+    let said = refusal(&mut up(&alone));
+    assert!(said.contains("is not built: run `make build`"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_taken_is_one_clear_line() {
+    let world = World::cell();
+    let address = world.urls[0].trim_start_matches("http://").to_owned();
+    world.cellctl.ok(&["down"]).unwrap();
+    let _taken = std::net::TcpListener::bind(&address).unwrap();
+    let mut again = std::process::Command::new(world.cellctl.program());
+    let said = refusal(again.args(["cell", "up", "--detach", "--stack"]).arg(world.cellctl.stack()));
+    let port = address.rsplit(':').next().unwrap();
+    assert!(said.contains(&format!("port {port} is taken by another program: local-1-0 cannot start")), "{said}");
 }

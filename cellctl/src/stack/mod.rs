@@ -9,7 +9,7 @@ pub(crate) use demo::{RunArguments, run};
 pub(crate) use target::Target;
 
 use anyhow::Context;
-use cellar_devstack::{Clock, Fsync, Stack, Tether, World};
+use cellar_devstack::{Clock, Fsync, RedisShape, Stack, Tether, World};
 use clap::{Args, Subcommand, ValueEnum};
 use progress::Progress;
 use std::io::ErrorKind;
@@ -45,6 +45,10 @@ pub(crate) struct HowArguments {
     /// which allows an answer that the machine may forget
     #[arg(long, value_enum)]
     pub(crate) fsync: Option<FsyncArgument>,
+    /// What each cell's quota Redis is: single (unless the stack in the folder has another); sentinel, a
+    /// primary with a replica and three Sentinels; or cluster, three nodes
+    #[arg(long, value_enum)]
+    pub(crate) redis: Option<RedisArgument>,
     /// Print the status document when up
     #[arg(long)]
     pub(crate) json: bool,
@@ -60,6 +64,13 @@ pub(crate) enum ClockArgument {
 pub(crate) enum FsyncArgument {
     Always,
     Everysec,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum RedisArgument {
+    Single,
+    Sentinel,
+    Cluster,
 }
 
 #[derive(Subcommand)]
@@ -81,7 +92,13 @@ impl HowArguments {
             Some(FsyncArgument::Everysec) => Fsync::Everysec,
             None => world.fsync,
         };
-        World { clock, fsync, ..world }
+        let redis = match self.redis {
+            Some(RedisArgument::Single) => RedisShape::Single,
+            Some(RedisArgument::Sentinel) => RedisShape::Sentinel,
+            Some(RedisArgument::Cluster) => RedisShape::Cluster,
+            None => world.redis,
+        };
+        World { clock, fsync, redis, ..world }
     }
 }
 

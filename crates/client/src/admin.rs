@@ -2,7 +2,7 @@
 
 use crate::error::ClientError;
 use crate::transport::{Client, Credential};
-use cellar_model::wire::AuditPage;
+use cellar_model::wire::{AuditPage, LedgerExport, LedgerMonth, LedgerPage, LedgerRow};
 use cellar_model::{CellName, PolicyName, RevisedTier, SettingProblem, TierDocument, TierName, Topology, UserId};
 use reqwest::Method;
 use serde::Deserialize;
@@ -65,8 +65,38 @@ impl Admin {
 
     /// A page of a cell's books; `cell` is none where the listener is that of a cell itself.
     pub async fn audit(&self, cell: Option<&CellName>, after: Option<&UserId>) -> Result<AuditPage, ClientError> {
-        let base = cell.map_or_else(|| "/admin/v1".to_owned(), |cell| format!("/admin/v1/cells/{cell}"));
+        let base = base(cell);
         let query = after.map_or_else(String::new, |after| format!("?after={}", after.as_str()));
         self.0.ask(Method::GET, &format!("{base}/audit{query}"), |request| request).await
     }
+
+    /// The months of a cell's ledger, oldest first.
+    pub async fn ledger_months(&self, cell: Option<&CellName>) -> Result<Vec<LedgerMonth>, ClientError> {
+        self.0.ask(Method::GET, &format!("{}/ledger", base(cell)), |request| request).await
+    }
+
+    /// Rows of a month of a cell's ledger after `after`.
+    pub async fn ledger_page(
+        &self,
+        cell: Option<&CellName>,
+        month: &str,
+        after: Option<&LedgerRow>,
+    ) -> Result<LedgerPage, ClientError> {
+        self.0.ask(Method::POST, &format!("{}/ledger/{month}", base(cell)), |request| request.json(&after)).await
+    }
+
+    /// Says that a month has been exported whole.
+    pub async fn ledger_exported(
+        &self,
+        cell: Option<&CellName>,
+        month: &str,
+        export: &LedgerExport,
+    ) -> Result<(), ClientError> {
+        self.0.tell(Method::PUT, &format!("{}/ledger/{month}", base(cell)), |request| request.json(export)).await
+    }
+}
+
+/// Where a cell is asked: through a router, or (none) at the listener of the cell itself.
+fn base(cell: Option<&CellName>) -> String {
+    cell.map_or_else(|| "/admin/v1".to_owned(), |cell| format!("/admin/v1/cells/{cell}"))
 }

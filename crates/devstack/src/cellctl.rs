@@ -68,6 +68,10 @@ impl Cellctl {
         StackState::read(&self.stack)
     }
 
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }

@@ -5,9 +5,10 @@ use crate::config::{CellFiles, RouterFiles, write_secret};
 use crate::folders::Folders;
 use crate::postgres::Database;
 use crate::process::{Gently, Launch};
+use crate::quota::QuotaServer;
 use crate::ready::Ready;
 use crate::state::{ProcessEntry, RegionEntry, Role};
-use crate::{ports, postgres, redis};
+use crate::{ports, postgres, quota, redis};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -38,6 +39,18 @@ pub enum Fsync {
     Everysec,
 }
 
+/// What a cell's quota store consists of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RedisShape {
+    #[default]
+    Single,
+    /// A primary, a replica, and three Sentinels that watch them.
+    Sentinel,
+    /// Three nodes that share the shards.
+    Cluster,
+}
+
 /// What to start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct World {
@@ -48,13 +61,16 @@ pub struct World {
     pub single: bool,
     pub clock: Clock,
     pub fsync: Fsync,
+    #[serde(default)]
+    pub redis: RedisShape,
     /// The folder of our programs, if they are not beside the running one.
     pub programs: Option<PathBuf>,
 }
 
 impl World {
     pub fn of(regions: usize, cells: usize) -> Self {
-        Self { regions, cells, single: false, clock: Clock::default(), fsync: Fsync::default(), programs: None }
+        let (clock, fsync, redis) = (Clock::default(), Fsync::default(), RedisShape::default());
+        Self { regions, cells, single: false, clock, fsync, redis, programs: None }
     }
 
     /// One cell that callers reach without a router.
@@ -82,7 +98,7 @@ impl World {
     pub(crate) fn describe(&self) -> String {
         let shape =
             if self.single { "one cell".into() } else { format!("{} regions × {} cells", self.regions, self.cells) };
-        format!("{shape}, {:?} clock, fsync {:?}", self.clock, self.fsync).to_lowercase()
+        format!("{shape}, {:?} clock, fsync {:?}, redis {:?}", self.clock, self.fsync, self.redis).to_lowercase()
     }
 }
 
@@ -157,27 +173,18 @@ impl Planner<'_> {
     }
 
     fn cell(&mut self, region: &str, cell: &str) -> Result<(String, String), StackError> {
-        let data = |name: &str| self.folders.data.join(format!("{cell}-{name}"));
-        let (quota_port, cache_port) = (ports::free()?, ports::free()?);
-        let quota = redis::quota_launch(&data("redis-quota"), quota_port, self.world.fsync)?;
-        let cache = redis::cache_launch(&data("redis-cache"), cache_port)?;
+        let folders = self.folders;
+        let data = |name: &str| folders.data.join(format!("{cell}-{name}"));
         let of_cell = (Some(region), Some(cell));
-        self.server(
-            format!("{cell}-redis-quota"),
-            Role::RedisQuota,
-            of_cell,
-            quota,
-            quota_port,
-            Ready::RedisOn(quota_port),
-        );
-        self.server(
-            format!("{cell}-redis-cache"),
-            Role::RedisCache,
-            of_cell,
-            cache,
-            cache_port,
-            Ready::RedisOn(cache_port),
-        );
+        let quota = quota::plan(self.world.redis, cell, data, self.world.fsync)?;
+        for QuotaServer { name, role, ports, launch } in quota.servers {
+            let ready = Ready::RedisOn(ports[0]);
+            self.server(format!("{cell}-{name}"), role, of_cell, launch, ports, ready);
+        }
+        let cache_port = ports::free()?;
+        let cache = redis::cache_launch(&data("redis-cache"), cache_port)?;
+        let ready = Ready::RedisOn(cache_port);
+        self.server(format!("{cell}-redis-cache"), Role::RedisCache, of_cell, cache, vec![cache_port], ready);
         let postgres_url = self.postgres(&format!("{cell}-postgres"), Role::Postgres, Some(region), Some(cell))?;
         if self.world.single {
             let port = self.processes.last().map_or(0, |postgres| postgres.ports[0]);
@@ -194,7 +201,7 @@ impl Planner<'_> {
             world: self.world,
             postgres_url,
             directory_url: self.directory_url.clone(),
-            redis_quota_url: format!("redis://127.0.0.1:{quota_port}/"),
+            redis_quota_url: quota.url,
             redis_cache_url: format!("redis://127.0.0.1:{cache_port}/"),
             pepper_file: &self.pepper_file,
             mac_key_file: &self.mac_key_file,
@@ -232,7 +239,14 @@ impl Planner<'_> {
     ) -> Result<String, StackError> {
         let port = ports::free()?;
         let launch = postgres::launch(&self.folders.data.join(name), port)?;
-        self.server(name.to_owned(), role, (region, cell), launch, port, Ready::PostgresOn(port, role.database()));
+        self.server(
+            name.to_owned(),
+            role,
+            (region, cell),
+            launch,
+            vec![port],
+            Ready::PostgresOn(port, role.database()),
+        );
         Ok(postgres::url(port, role.database()))
     }
 
@@ -242,9 +256,10 @@ impl Planner<'_> {
         role: Role,
         of: (Option<&str>, Option<&str>),
         launch: Launch,
-        port: u16,
+        ports: Vec<u16>,
         ready: Ready,
     ) {
+        let port = ports[0];
         let url = match ready {
             Ready::RedisOn(_) => format!("redis://127.0.0.1:{port}/"),
             _ => postgres::url(port, role.database()),
@@ -257,7 +272,7 @@ impl Planner<'_> {
             life: None,
             url,
             admin_url: None,
-            ports: vec![port],
+            ports,
             launch,
             ready,
         });

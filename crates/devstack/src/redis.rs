@@ -5,10 +5,18 @@ use crate::plan::Fsync;
 use crate::process::{Gently, Identity, Launch, Tether, on_path};
 use crate::ready::Ready;
 use crate::{StackError, ports};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 
 /// The cache is a cache: what does not fit is evicted.
 const CACHE_MEMORY: &str = "64mb";
+/// For a replica to take over what its primary holds.
+const REPLICA_MAX: Duration = Duration::from_secs(30);
+const COMMAND_MAX: Duration = Duration::from_secs(2);
+/// Of what a server says of itself.
+const ANSWER_MAX: usize = 64 * 1024;
 
 /// A Redis of one test's own: own port, own folder, gone on drop.
 pub struct Redis {
@@ -32,6 +40,25 @@ impl Redis {
     /// Without persistence, evicting.
     pub async fn start_cache() -> Result<Self, StackError> {
         Self::launch(cache_launch).await
+    }
+
+    /// As a replica of `primary`, with all it holds.
+    pub async fn start_replica(primary: &Redis) -> Result<Self, StackError> {
+        let of = format!("127.0.0.1 {}", primary.port);
+        let replica = Self::launch(|folder, port| {
+            let mut launch = quota_launch(folder, port, Fsync::Always)?;
+            launch.arguments.extend(["--replica-priority", "0", "--replicaof", &of].map(str::to_owned));
+            Ok(launch)
+        });
+        let replica = replica.await?;
+        let until = tokio::time::Instant::now() + REPLICA_MAX;
+        while !command(primary.port, "INFO replication").await.is_ok_and(|info| info.contains("state=online")) {
+            if tokio::time::Instant::now() > until {
+                return Err(StackError::Step { step: "attaching a replica", cause: "it does not get ready".into() });
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(replica)
     }
 
     async fn launch(launch: impl Fn(&Path, u16) -> Result<Launch, StackError>) -> Result<Self, StackError> {
@@ -75,11 +102,39 @@ impl Drop for Redis {
 }
 
 pub(crate) fn quota_launch(folder: &Path, port: u16, fsync: Fsync) -> Result<Launch, StackError> {
+    let settings = quota_settings(fsync).map(|(name, value)| [format!("--{name}"), value.to_owned()]);
+    let settings = settings.concat();
+    launch(folder, port, &settings.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// What every server of a quota store is started with.
+pub(crate) fn quota_settings(fsync: Fsync) -> [(&'static str, &'static str); 3] {
     let fsync = match fsync {
         Fsync::Always => "always",
         Fsync::Everysec => "everysec",
     };
-    launch(folder, port, &["--appendonly", "yes", "--appendfsync", fsync, "--maxmemory-policy", "noeviction"])
+    [("appendonly", "yes"), ("appendfsync", fsync), ("maxmemory-policy", "noeviction")]
+}
+
+pub(crate) fn redis_server() -> Result<PathBuf, StackError> {
+    on_path("redis-server").ok_or(StackError::NotInstalled { program: "redis-server" })
+}
+
+/// Asks one thing of a server on this machine: the answer's text, an error's too (which begins with `-`).
+pub(crate) async fn command(port: u16, line: &str) -> std::io::Result<String> {
+    let asked = async {
+        let mut stream = BufReader::new(TcpStream::connect(("127.0.0.1", port)).await?);
+        stream.write_all(format!("{line}\r\n").as_bytes()).await?;
+        let mut head = String::new();
+        stream.read_line(&mut head).await?;
+        let Some(length) = head.strip_prefix('$').and_then(|length| length.trim().parse::<usize>().ok()) else {
+            return Ok(head.trim_end().to_owned());
+        };
+        let mut text = vec![0; length.min(ANSWER_MAX)];
+        stream.read_exact(&mut text).await?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    };
+    tokio::time::timeout(COMMAND_MAX, asked).await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()))
 }
 
 pub(crate) fn cache_launch(folder: &Path, port: u16) -> Result<Launch, StackError> {
@@ -87,7 +142,7 @@ pub(crate) fn cache_launch(folder: &Path, port: u16) -> Result<Launch, StackErro
 }
 
 fn launch(folder: &Path, port: u16, settings: &[&str]) -> Result<Launch, StackError> {
-    let program = on_path("redis-server").ok_or(StackError::NotInstalled { program: "redis-server" })?;
+    let program = redis_server()?;
     std::fs::create_dir_all(folder).map_err(StackError::folder(folder))?;
     let common = ["--bind", "127.0.0.1", "--save", "", "--daemonize", "no", "--port"];
     let mut arguments: Vec<String> = common.iter().map(|text| (*text).to_owned()).collect();
@@ -101,22 +156,13 @@ fn launch(folder: &Path, port: u16, settings: &[&str]) -> Result<Launch, StackEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    async fn ask(redis: &Redis, command: &str) -> String {
-        let mut stream = tokio::net::TcpStream::connect(("127.0.0.1", redis.port)).await.unwrap();
-        stream.write_all(command.as_bytes()).await.unwrap();
-        let mut answer = vec![0; 64];
-        let got = stream.read(&mut answer).await.unwrap();
-        String::from_utf8_lossy(&answer[..got]).into_owned()
-    }
 
     #[tokio::test]
     async fn a_killed_quota_redis_comes_back_on_its_port_with_its_data() {
         let mut redis = Redis::start_quota().await.unwrap();
-        assert_eq!(ask(&redis, "SET a 1\r\n").await, "+OK\r\n");
+        assert_eq!(command(redis.port, "SET a 1").await.unwrap(), "+OK");
         redis.restart().await.unwrap();
-        assert_eq!(ask(&redis, "GET a\r\n").await, "$1\r\n1\r\n");
+        assert_eq!(command(redis.port, "GET a").await.unwrap(), "1");
     }
 
     #[tokio::test]

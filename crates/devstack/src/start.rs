@@ -4,7 +4,8 @@ use crate::postgres::{self, Database};
 use crate::process::{Launch, Tether};
 use crate::stack::{Bootstrap, Keys};
 use crate::state::{ProcessEntry, Role, StackState};
-use crate::{StackError, ports};
+use crate::{StackError, ports, quota};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 pub(crate) struct Starting<'a> {
@@ -26,6 +27,7 @@ impl Starting<'_> {
         let stores = self.state.numbers(|process| process.role.is_store());
         say(&format!("starting {}", counted(stores.len(), "server")));
         self.together(&stores).await?;
+        self.settle_quotas().await?;
         if self.state.service_key.is_none() {
             say("filling the directory");
             let keys = bootstrap(Bootstrap {
@@ -50,6 +52,19 @@ impl Starting<'_> {
         self.state.complete = true;
         self.state.serves = true;
         self.state.write(self.folder)
+    }
+
+    /// Sees each cell's quota servers become one store.
+    async fn settle_quotas(&self) -> Result<(), StackError> {
+        let mut cells: BTreeMap<&str, Vec<(Role, Vec<u16>)>> = BTreeMap::new();
+        for process in self.state.processes.iter().filter(|process| process.role.is_quota()) {
+            let servers = cells.entry(process.cell.as_deref().unwrap_or_default()).or_default();
+            servers.push((process.role, process.ports.clone()));
+        }
+        for servers in cells.values() {
+            quota::settle(self.state.world.redis, servers).await?;
+        }
+        Ok(())
     }
 
     /// Starts all of them that do not run, then waits for each: their starts overlap.

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 pub enum Role {
     Directory,
     RedisQuota,
+    RedisReplica,
+    Sentinel,
     RedisCache,
     Postgres,
     Cell,
@@ -26,6 +28,8 @@ impl Role {
         match self {
             Role::Directory => "directory",
             Role::RedisQuota => "redis-quota",
+            Role::RedisReplica => "redis-replica",
+            Role::Sentinel => "sentinel",
             Role::RedisCache => "redis-cache",
             Role::Postgres => "postgres",
             Role::Cell => "cell",
@@ -43,6 +47,11 @@ impl Role {
             Role::Directory => Database::Directory,
             _ => Database::Cell,
         }
+    }
+
+    /// Part of a cell's quota store.
+    pub(crate) fn is_quota(self) -> bool {
+        matches!(self, Role::RedisQuota | Role::RedisReplica | Role::Sentinel)
     }
 
     pub(crate) fn is_postgres(self) -> bool {

@@ -185,9 +185,6 @@ impl TierDocument {
         if self.on_unavailable != OnUnavailable::Deny {
             problem("/on_unavailable".into(), "an allowance is not served yet: use deny".into());
         }
-        if self.ack == Ack::Replica {
-            problem("/ack".into(), "replica is not served yet: use redis or postgres".into());
-        }
         for (n, policy) in self.policies.iter().enumerate() {
             if self.policies[..n].iter().any(|earlier| earlier.slot == policy.slot) {
                 problem(format!("/policy/{n}/slot"), format!("{} stands twice", policy.slot));

@@ -354,10 +354,58 @@ pub struct AuditedUser {
     pub ledger: BTreeMap<SmolStr, i64>,
     /// By unit: the total the Redis record counts. Empty where Redis has none that is believed.
     pub record: BTreeMap<SmolStr, i64>,
-    /// By unit: the total the copy of the record in Postgres counts.
+    /// By unit: the total the copy of the record in Postgres counts. Ledger and copy are of one moment.
     pub copy: BTreeMap<SmolStr, i64>,
+    /// Redis has a later commit than the copy: its entry is on the way, and nothing can be compared yet.
+    pub behind: bool,
     /// Checks that the ledger has.
     pub admitted: u64,
+}
+
+/// A month of a cell's ledger.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LedgerMonth {
+    /// Of policy time, in UTC: `2023-11`.
+    pub month: String,
+    /// As Postgres estimates them.
+    pub rows: i64,
+    pub bytes: i64,
+    /// How many the last export had; absent if there was none.
+    pub exported_rows: Option<i64>,
+}
+
+/// One commit of one user, as the ledger has it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LedgerRow {
+    pub at_us: i64,
+    pub shard: i16,
+    pub fence: i64,
+    pub seq: i64,
+    pub n: i32,
+    pub user_id: String,
+    pub epoch: i64,
+    pub version: i64,
+    pub kind: i16,
+    /// Checks of the commit.
+    pub places: i32,
+    /// By unit.
+    pub charges: BTreeMap<SmolStr, i64>,
+}
+
+/// `POST /admin/v1/ledger/{month}` of a cell: rows after the one sent, in the order of their key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LedgerPage {
+    pub rows: Vec<LedgerRow>,
+    /// Nothing comes after these.
+    pub last: bool,
+}
+
+/// What an export says of itself when it is complete: `PUT /admin/v1/ledger/{month}/export`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LedgerExport {
+    pub rows: i64,
+    /// Of the lines, uncompressed; in hex.
+    pub sha256: String,
 }
 
 /// `GET /admin/v1/audit?after=<user id>` of a cell: a page, in order of ids.

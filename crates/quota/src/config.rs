@@ -28,6 +28,9 @@ pub struct QuotaConfig {
     pub users_max: usize,
     /// A call unanswered for this long is never repeated: the shard takes a turn.
     pub store_timeout: Duration,
+    /// For so long may an admission wait for a replica, where its tier asks for one; shorter than the
+    /// deadline most callers have, so that they hear that it is unknown instead of nothing.
+    pub replica_wait: Duration,
     /// A ledger transaction gathers for this long.
     pub drain_gather: Duration,
     /// Entries of one ledger transaction.
@@ -41,6 +44,8 @@ pub struct QuotaConfig {
     pub autonomy: Duration,
     /// Between returns to Redis: one that comes and goes must not close the shard again and again.
     pub return_pause: Duration,
+    /// Exported months of the ledger go when they are so many months behind; none: they stay.
+    pub retention_months: Option<u32>,
 }
 
 impl QuotaConfig {
@@ -58,6 +63,7 @@ impl QuotaConfig {
             user_batch_max: 32,
             users_max: 50_000,
             store_timeout: Duration::from_secs(2),
+            replica_wait: Duration::from_millis(300),
             drain_gather: Duration::from_millis(50),
             drain_max: 5_000,
             undrained_max: 5_000,
@@ -65,6 +71,7 @@ impl QuotaConfig {
             tail_max: 200_000,
             autonomy: Duration::from_secs(120),
             return_pause: Duration::from_secs(60),
+            retention_months: None,
         }
     }
 }

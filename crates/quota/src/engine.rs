@@ -5,8 +5,9 @@ use crate::config::QuotaConfig;
 use crate::error::QuotaError;
 use crate::metrics::QuotaMetrics;
 use crate::shard::{Ask, Shard, ShardId, ShardParts};
-use crate::store::Audit;
 use crate::store::postgres::PostgresStore;
+use crate::store::servers::Servers;
+use crate::store::{Audit, Ledger, returned};
 use crate::tiers::TierSet;
 use cellar_model::{Check, Fence, Refusal, TryAgain, UserId, Verdict, Version};
 use cellar_policy_host::Host;
@@ -34,6 +35,7 @@ struct Inner {
     tasks: std::sync::Mutex<Vec<JoinHandle<()>>>,
     stop: CancellationToken,
     metrics: QuotaMetrics,
+    ledger: Ledger,
     audit: Audit,
     /// By shard.
     postgres: Vec<PostgresStore>,
@@ -44,7 +46,8 @@ impl Quota {
     /// Starts the shards' loops; each opens when its turn has gone through.
     ///
     /// # Errors
-    /// When the cell was made with another number of shards, or its Postgres cannot be asked.
+    /// When the cell was made with another number of shards, its Postgres cannot be asked, or the URL of its
+    /// Redis cannot be read.
     pub async fn start(
         config: QuotaConfig,
         pool: PgPool,
@@ -52,11 +55,12 @@ impl Quota {
         tiers: watch::Receiver<Arc<TierSet>>,
         metrics: QuotaMetrics,
     ) -> Result<Self, QuotaError> {
+        let servers = Arc::new(Servers::of(&config.redis_url)?);
         let made = PostgresStore::make_shards(&pool, config.shards).await.map_err(QuotaError::Postgres)?;
         if made != i64::from(config.shards) {
             return Err(QuotaError::ShardCount { made, configured: config.shards });
         }
-        let audit = Audit::new(pool.clone(), config.redis_url.clone(), config.shards);
+        let audit = Audit::new(pool.clone(), servers.clone(), config.shards);
         let owner: Arc<str> = hex::encode(rand::random::<[u8; 12]>()).into();
         let (config, stop) = (Arc::new(config), CancellationToken::new());
         let (mut shards, mut counts, mut tasks) = (Vec::new(), Vec::new(), Vec::new());
@@ -70,6 +74,7 @@ impl Quota {
                 id,
                 owner: owner.clone(),
                 config: config.clone(),
+                servers: servers.clone(),
                 postgres: PostgresStore::new(pool.clone(), id),
                 host: host.clone(),
                 tiers: tiers.clone(),
@@ -81,8 +86,14 @@ impl Quota {
             shards.push(sender);
             counts.push(undrained);
         }
+        let ledger = Ledger::new(pool.clone());
+        if let Some(keep) = config.retention_months {
+            tasks.push(tokio::spawn(drop_months(ledger.clone(), keep, stop.clone())));
+        }
         tasks.push(tokio::spawn(expire_keys(pool, stop.clone())));
-        let inner = Inner { shards, undrained: counts, tasks: tasks.into(), stop, metrics, audit, postgres, look_ups };
+        tasks.push(tokio::spawn(returned::look_after(servers, postgres.clone(), stop.clone())));
+        let inner =
+            Inner { shards, undrained: counts, tasks: tasks.into(), stop, metrics, ledger, audit, postgres, look_ups };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -160,6 +171,10 @@ impl Quota {
         self.inner.undrained.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
+    pub fn ledger(&self) -> &Ledger {
+        &self.inner.ledger
+    }
+
     pub fn audit(&self) -> &Audit {
         &self.inner.audit
     }
@@ -171,6 +186,25 @@ impl Quota {
         for task in tasks {
             // A shard that panicked has said so; its successor reads the stream.
             let _ = task.await;
+        }
+    }
+}
+
+/// Between looks for months that may go.
+const DROP_MONTHS_EVERY: Duration = Duration::from_secs(600);
+
+async fn drop_months(ledger: Ledger, keep: u32, stop: CancellationToken) {
+    loop {
+        match ledger.drop_due(keep).await {
+            Ok(months) if !months.is_empty() => tracing::info!(?months, "exported months of the ledger are dropped"),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "months of the ledger cannot be dropped yet");
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(DROP_MONTHS_EVERY) => {}
         }
     }
 }

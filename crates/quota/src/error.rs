@@ -7,6 +7,8 @@ use crate::record::RecordError;
 pub enum QuotaError {
     #[error("the quota Redis is not fit for use: {0}")]
     UnfitRedis(String),
+    #[error("the quota Redis is a {0}, not a master")]
+    RedisRole(String),
     #[error("the cell's Postgres failed")]
     Postgres(#[source] sqlx::Error),
     #[error("the cell was made with {made} shards and is configured for {configured}")]

@@ -31,5 +31,5 @@ pub use record::{
     SlotState, Take, Taker,
 };
 pub use shard::ShardId;
-pub use store::{Audit, Fsync, STATEMENTS};
+pub use store::{Audit, Fsync, Ledger, STATEMENTS};
 pub use tiers::{Tier, TierCompileError, TierSet, TierSlot};

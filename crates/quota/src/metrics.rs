@@ -25,7 +25,7 @@ pub(crate) struct CauseLabel {
 }
 
 /// Why a shard took a turn.
-pub(crate) const TURN_CAUSES: [&str; 6] = ["start", "unanswered", "fenced", "redis", "back", "late"];
+pub(crate) const TURN_CAUSES: [&str; 7] = ["start", "unanswered", "fenced", "redis", "back", "late", "moved"];
 
 /// Cheap to clone: all clones count together.
 #[derive(Clone)]
@@ -43,6 +43,8 @@ pub struct QuotaMetrics {
     pub(crate) commit_seconds: Histogram,
     pub(crate) drain_seconds: Histogram,
     pub(crate) drain_failures: Counter,
+    pub(crate) replica_seconds: Histogram,
+    pub(crate) unreplicated: Counter,
 }
 
 /// From 0.1 ms, doubling, to 3.3 s.
@@ -67,6 +69,8 @@ impl QuotaMetrics {
             commit_seconds: seconds(),
             drain_seconds: seconds(),
             drain_failures: Counter::default(),
+            replica_seconds: seconds(),
+            unreplicated: Counter::default(),
         };
         for shard in 0..shards {
             for family in [&metrics.undrained, &metrics.fence, &metrics.open, &metrics.on_postgres, &metrics.users] {
@@ -103,6 +107,17 @@ impl QuotaMetrics {
         );
         registry.register_with_unit("cellar_quota_drain", "One ledger transaction", Unit::Seconds, m.drain_seconds);
         registry.register("cellar_quota_drain_failures", "Ledger transactions that failed", m.drain_failures);
+        registry.register_with_unit(
+            "cellar_quota_replica_wait",
+            "From asking whether a replica has what is committed to the answer",
+            Unit::Seconds,
+            m.replica_seconds,
+        );
+        registry.register(
+            "cellar_quota_unreplicated_admissions",
+            "Admissions of tiers with ack = replica that were answered 503, for no replica had them in time",
+            m.unreplicated,
+        );
         metrics
     }
 

@@ -121,6 +121,31 @@ impl Month {
         Self { year: date.year(), month: date.month() }
     }
 
+    /// So many months later.
+    pub(crate) fn ahead(self, months: u32) -> Self {
+        (0..months).fold(self, |month, _| month.next())
+    }
+
+    /// `2023-11`.
+    pub(crate) fn name(self) -> String {
+        format!("{:04}-{:02}", self.year, self.month)
+    }
+
+    /// What [`Month::name`] says.
+    pub(crate) fn parse(name: &str) -> Option<Self> {
+        let (year, month) = name.split_once('-')?;
+        let digits = |text: &str, n: usize| text.len() == n && text.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits(year, 4) || !digits(month, 2) {
+            return None;
+        }
+        let (year, month) = (year.parse().ok()?, month.parse().ok()?);
+        (1..=12).contains(&month).then_some(Self { year, month })
+    }
+
+    pub(crate) fn of_partition(name: &str) -> Option<Self> {
+        Self::parse(&name.strip_prefix("ledger_")?.replace('_', "-"))
+    }
+
     fn next(self) -> Self {
         match self.month {
             12 => Self { year: self.year + 1, month: 1 },
@@ -150,8 +175,10 @@ impl Month {
 pub(crate) struct Months(HashSet<Month>);
 
 impl Months {
+    /// Those of `times`, and each one's next: a month's first entry finds its partition made.
     pub(crate) fn missing(&self, times: impl Iterator<Item = Micros>) -> Vec<Month> {
         let needed: HashSet<Month> = times.map(Month::of).collect();
+        let needed: HashSet<Month> = needed.into_iter().flat_map(|month| [month, month.next()]).collect();
         needed.into_iter().filter(|month| !self.0.contains(month)).collect()
     }
 
@@ -202,5 +229,15 @@ mod tests {
         let december = Month::of(us("2023-12-31T23:59:59Z"));
         assert_eq!(december.bounds().1, us("2024-01-01T00:00:00Z").0 as i64);
         assert_eq!(Month::of(Micros::MAX).bounds().1, i64::MAX);
+    }
+
+    #[test]
+    fn a_month_has_one_name_and_nothing_else_is_one() {
+        let november = Month::parse("2023-11").unwrap();
+        assert_eq!(Month::of_partition(&november.partition()), Some(november));
+        assert_eq!(november.ahead(2).name(), "2024-01");
+        for odd in ["", "2023", "2023-13", "2023-00", "23-11", "2023-1", "2023-11-01", "2023-1a", "+023-11"] {
+            assert_eq!(Month::parse(odd), None, "{odd}");
+        }
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 /// For an answer's headers. A page of the books of a large cell takes a while.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// What cells serve under `/admin/v1/` and routers pass on.
-const PASSED_ON: [&str; 3] = ["audit", "instances", "shards"];
+const PASSED_ON: [&str; 4] = ["audit", "instances", "ledger", "shards"];
 
 pub(super) async fn ask(
     State(state): State<AdminState>,
@@ -26,6 +26,22 @@ pub(super) async fn ask(
     let cell = CellName::new(&cell).ok().and_then(|name| map.cell(&name)).ok_or(ProblemType::NotFound)?;
     let query = request.uri().query().map_or(String::new(), |query| format!("?{query}"));
     send(cell, Method::GET, &format!("/admin/v1/{what}{query}"), request.headers(), Body::empty()).await
+}
+
+/// A month of a cell's ledger: its rows, or that they have been exported.
+pub(super) async fn ledger(
+    State(state): State<AdminState>,
+    Path((cell, month)): Path<(String, String)>,
+    request: Request<Body>,
+) -> Result<Response, HttpProblem> {
+    let map = state.routing.map().ok_or(ProblemType::TryAgain)?;
+    let cell = CellName::new(&cell).ok().and_then(|name| map.cell(&name)).ok_or(ProblemType::NotFound)?;
+    // It stands in a path, so it has to be what a month is made of.
+    if !month.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
+        return Err(ProblemType::NotFound.into());
+    }
+    let (parts, body) = request.into_parts();
+    send(cell, parts.method, &format!("/admin/v1/ledger/{month}"), &parts.headers, body).await
 }
 
 /// Asks a cell with the operator's own credential.

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
+use axum::routing::{get, post, put};
 use cellar_directory::{DirectoryError, ErrorKind, HomeState, PostgresDirectory, UserHome};
 use cellar_model::{Problem, ProblemType, Scope, UserId};
 use cellar_server::{HttpProblem, Keys};
@@ -32,6 +32,7 @@ pub(crate) fn routes(state: AdminState) -> Router {
         .route("/admin/v1/topology", get(topology))
         .route("/admin/v1/users/{id}", get(user))
         .route("/admin/v1/cells/{cell}/{what}", get(cells::ask))
+        .route("/admin/v1/cells/{cell}/ledger/{month}", post(cells::ledger).put(cells::ledger))
         .layer(axum::middleware::from_fn_with_state(keys, operators_only))
         .with_state(state)
 }

@@ -2,6 +2,7 @@
 
 use super::batch::{Decided, Deciding};
 use super::drains::PendingAck;
+use super::replicas::Unreplicated;
 use super::serve::Serving;
 use super::turn::OpenStore;
 use super::{Ask, Shard};
@@ -294,28 +295,38 @@ impl Shard {
         self.answer(serving, seq, answers);
     }
 
-    /// Answers what is committed; what its tier, or a tail over its bounds, wants in Postgres first
-    /// waits for the drain.
+    /// Answers what is committed; what its tier wants at a replica first waits for that.
     fn answer(&mut self, serving: &Serving, seq: Seq, answers: Vec<Answered>) {
-        let autonomous = self.is_autonomous(serving);
-        let over = self.is_over(serving);
+        let on_redis = matches!(serving.open.store, OpenStore::Redis { .. });
         for Answered { charged, ack, asks } in answers {
             for (ask, verdict) in asks {
                 let admitted = charged && matches!(verdict, Verdict::Admitted { .. });
-                if !autonomous {
-                    ask.answer(Verdict::try_again(TryAgain::Unknown));
-                } else if admitted && (ack == Ack::Postgres || over) && seq_waits(&self.tail, seq) {
-                    self.acks.push_back(PendingAck { seq, by_tier: ack == Ack::Postgres, ask, verdict });
+                if admitted && ack == Ack::Replica && on_redis {
+                    self.replicas.wait(Unreplicated { seq, ask, verdict });
                 } else {
-                    ask.answer(verdict);
+                    self.answer_one(serving, seq, admitted.then_some(ack), ask, verdict);
                 }
             }
+        }
+    }
+
+    /// Answers, unless the answer is an admission (of a tier with this `ack`) that its tier, or a tail over
+    /// its bounds, wants in Postgres first: that waits for the drain.
+    pub(super) fn answer_one(&mut self, serving: &Serving, seq: Seq, ack: Option<Ack>, ask: Ask, verdict: Verdict) {
+        let by_tier = ack == Some(Ack::Postgres);
+        if !self.is_autonomous(serving) {
+            ask.answer(Verdict::try_again(TryAgain::Unknown));
+        } else if ack.is_some() && (by_tier || self.is_over(serving)) && seq_waits(&self.tail, seq) {
+            self.acks.push_back(PendingAck { seq, by_tier, ask, verdict });
+        } else {
+            ask.answer(verdict);
         }
     }
 
     /// Calls that will not be answered any more, for the turn that is due.
     pub(super) fn abandon_calls(&mut self, serving: &mut Serving) {
         let on_redis = matches!(serving.open.store, OpenStore::Redis { .. });
+        self.replicas.abandon();
         for (_, call) in serving.in_flight.drain() {
             for decided in call.decided {
                 if on_redis {
@@ -349,12 +360,13 @@ impl Shard {
                     };
                     // As durable as the first answer had to be. His earlier calls are over, so what the
                     // key was charged by is in the tail, or drained.
-                    match self.tail.as_ref().and_then(|(_, tail)| tail.last()) {
-                        Some(seq) if decided.ack == Ack::Postgres || self.is_over(serving) => {
-                            let by_tier = decided.ack == Ack::Postgres;
-                            self.acks.push_back(PendingAck { seq, by_tier, ask, verdict });
+                    match (decided.ack, self.tail.as_ref().and_then(|(_, tail)| tail.last())) {
+                        (Ack::Replica, seq) => {
+                            let seq = seq.unwrap_or_default();
+                            self.replicas.wait(Unreplicated { seq, ask, verdict });
                         }
-                        _ => ask.answer(verdict),
+                        (ack, Some(seq)) => self.answer_one(serving, seq, Some(ack), ask, verdict),
+                        (_, None) => ask.answer(verdict),
                     }
                 }
                 _ => waiting.push_front(ask),

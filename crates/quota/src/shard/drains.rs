@@ -133,6 +133,8 @@ impl Shard {
             Err(StoreError::Fenced) => Some("fenced"),
             Err(error) => {
                 self.parts.metrics.drain_failures.inc();
+                // Whatever it refused: the next one does not rely on partitions that may have gone.
+                self.months = Months::default();
                 tracing::debug!(shard = %self.parts.id, error = &error as &dyn std::error::Error, "drain failed");
                 self.without_postgres(serving);
                 serving.drain_at = Some(Instant::now() + DRAIN_RETRY);

@@ -8,6 +8,7 @@ mod expiry;
 mod histories;
 mod late;
 mod loads;
+mod replicas;
 mod serve;
 mod sweep;
 mod turn;
@@ -19,12 +20,14 @@ use crate::entry::LedgerCheck;
 use crate::entry::LedgerEntry;
 use crate::metrics::{QuotaMetrics, ShardMetrics};
 use crate::store::postgres::PostgresStore;
+use crate::store::servers::Servers;
 use crate::tail::{Months, Tail};
 use crate::tiers::TierSet;
 pub(crate) use calls::replay;
 use cellar_model::{Check, Fence, UserId, Verdict};
 use cellar_policy_host::{Host, Stores};
 use drains::PendingAck;
+use replicas::Replicas;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -68,6 +71,7 @@ pub(crate) struct ShardParts {
     /// One life of this process, random at start.
     pub(crate) owner: Arc<str>,
     pub(crate) config: Arc<QuotaConfig>,
+    pub(crate) servers: Arc<Servers>,
     pub(crate) postgres: PostgresStore,
     pub(crate) host: Host,
     pub(crate) tiers: watch::Receiver<Arc<TierSet>>,
@@ -98,6 +102,8 @@ pub(crate) struct Shard {
     returned: Option<Instant>,
     /// Admissions that wait for Postgres.
     acks: VecDeque<PendingAck>,
+    /// Admissions that wait for a replica.
+    replicas: Replicas,
     months: Months,
 }
 
@@ -118,6 +124,7 @@ impl Shard {
             redis_broke: 0,
             returned: None,
             acks: VecDeque::new(),
+            replicas: Replicas::default(),
             months: Months::default(),
         }
     }

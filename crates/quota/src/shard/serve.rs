@@ -5,7 +5,8 @@ use super::calls::{CallDone, InFlight};
 use super::drains::DrainDone;
 use super::expiry::Expiring;
 use super::loads::LoadDone;
-use super::turn::Open;
+use super::replicas::ReplicaDone;
+use super::turn::{Open, OpenStore};
 use super::users::Users;
 use crate::error::StoreError;
 use futures::StreamExt;
@@ -34,6 +35,8 @@ pub(super) struct Serving {
     pub(super) drain: Option<BoxFuture<'static, DrainDone>>,
     pub(super) expiring: Expiring,
     pub(super) expiry: Option<BoxFuture<'static, Result<(), StoreError>>>,
+    /// Whether a replica has what is committed.
+    pub(super) replica: Option<BoxFuture<'static, ReplicaDone>>,
     /// When what has gathered in the tail is due.
     pub(super) drain_at: Option<Instant>,
     /// When Postgres was asked what it has not answered yet.
@@ -68,6 +71,7 @@ impl Shard {
             drain: None,
             expiring: std::mem::take(&mut open.expiring),
             expiry: None,
+            replica: None,
             drain_at: None,
             asked_postgres: None,
             postgres_answers: true,
@@ -80,12 +84,15 @@ impl Shard {
         loop {
             self.start_calls(&mut serving);
             self.start_drain(&mut serving);
+            self.ask_replicas(&mut serving);
             if serving.stopping.is_some_and(|since| self.tail_is_empty() || since.elapsed() > STOP_DRAIN)
                 && serving.calls.is_empty()
+                && serving.replica.is_none()
             {
                 return None;
             }
             if serving.returning && serving.is_idle() {
+                self.abandon_calls(&mut serving);
                 return Some("back");
             }
             let drain_at = serving.drain_at.unwrap_or_else(Instant::now);
@@ -100,6 +107,10 @@ impl Shard {
                 }
                 done = async { serving.expiry.as_mut().expect("guarded").await }, if serving.expiry.is_some() => {
                     self.finish_expiry(&mut serving, done)
+                }
+                done = async { serving.replica.as_mut().expect("guarded").await }, if serving.replica.is_some() => {
+                    self.replicas_answered(&mut serving, done);
+                    None
                 }
                 back = async { serving.probe.as_mut().expect("guarded").await }, if serving.probe.is_some() => {
                     serving.probe = None;
@@ -119,7 +130,7 @@ impl Shard {
                     serving.stopping = Some(Instant::now());
                     None
                 }
-                _ = tick.tick() => { self.tick(&mut serving); None }
+                _ = tick.tick() => self.tick(&mut serving),
             };
             if cause.is_some() {
                 self.abandon_calls(&mut serving);
@@ -141,8 +152,8 @@ impl Shard {
         }
     }
 
-    /// Once a second: what an idle shard would otherwise never notice.
-    fn tick(&mut self, serving: &mut Serving) {
+    /// Once a second: what an idle shard would otherwise never notice. `Some`: a turn is due.
+    fn tick(&mut self, serving: &mut Serving) -> Option<&'static str> {
         // Beyond autonomy it takes nothing more, until Postgres answers.
         self.gauges.open.set(i64::from(self.is_autonomous(serving)));
         self.gauges.users.set(serving.users.in_memory() as i64);
@@ -151,5 +162,9 @@ impl Shard {
         self.sweep();
         self.start_probe(serving);
         self.confirm_fence(serving);
+        match &serving.open.store {
+            OpenStore::Redis { redis, .. } => self.parts.servers.has_moved(&redis.url).then_some("moved"),
+            OpenStore::Postgres => None,
+        }
     }
 }

@@ -15,6 +15,7 @@ use crate::record::{Head, RecordError};
 use crate::store::Fsync;
 use crate::store::postgres::{RedisContent, TurnRow};
 use crate::store::redis::{FenceKey, RedisStore, StreamBatch, nonce};
+use crate::store::sentinel::Sentinels;
 use crate::tail::{Tail, TailBatch};
 use cellar_model::{Degraded, Fence, Seq, TryAgain, UserId, Verdict};
 use futures::FutureExt;
@@ -31,6 +32,8 @@ const HOLD: Duration = Duration::from_millis(250);
 /// A Redis that does not answer a turn within this time is silent: what it may have is found when it is
 /// back.
 const REDIS_PATIENCE: Duration = Duration::from_millis(500);
+/// For a replica to be promoted and the Sentinels to be told, servers that do not answer included.
+const PROMOTION_MAX: Duration = Duration::from_secs(3);
 /// Turns in a row that may break on Redis before one does without it.
 const REDIS_BREAKS_MAX: u32 = 3;
 /// How often a waiting turn looks whether the last owner has stopped.
@@ -220,6 +223,14 @@ impl Shard {
         if self.redis_broke >= REDIS_BREAKS_MAX {
             return Ok(None);
         }
+        let tried = self.parts.servers.sentinels().and_then(Sentinels::named);
+        match self.ask_redis(row).await? {
+            None if self.promoted(tried).await => self.ask_redis(row).await,
+            found => Ok(found),
+        }
+    }
+
+    async fn ask_redis(&mut self, row: &TurnRow) -> Result<Option<(Fenced, Option<RedisContent>)>, QuotaError> {
         let key = FenceKey { fence: row.fence, text: format!("{}:{}", row.fence, nonce()) };
         let asked = async {
             let mut redis = self.connect_redis().await?;
@@ -245,8 +256,24 @@ impl Shard {
 
     async fn connect_redis(&self) -> Result<RedisStore, QuotaError> {
         let config = &self.parts.config;
-        RedisStore::connect(config.redis_url.reveal(), self.parts.id, config.store_timeout, config.allow_unsafe_ack)
-            .await
+        self.parts.servers.connect(self.parts.id, config.store_timeout, config.allow_unsafe_ack).await
+    }
+
+    /// Whether a replica has taken the place of a primary that does not answer. `tried`: the one that did not.
+    async fn promoted(&self, tried: Option<String>) -> bool {
+        let Some(sentinels) = self.parts.servers.sentinels() else { return false };
+        let promotion = sentinels.promote(tried.as_deref(), self.parts.config.allow_unsafe_ack);
+        match tokio::time::timeout(PROMOTION_MAX, promotion).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::warn!(shard = %self.parts.id, error = &error as &dyn std::error::Error, "no replica takes its place");
+                false
+            }
+            Err(_) => {
+                tracing::warn!(shard = %self.parts.id, "no replica takes its place in time");
+                false
+            }
+        }
     }
 
     fn broke_on_redis<T>(&mut self, result: Result<T, QuotaError>) -> Result<T, QuotaError> {
@@ -405,16 +432,21 @@ impl Shard {
         if !matches!(serving.open.store, OpenStore::Postgres) || serving.probe.is_some() || serving.returning || soon {
             return;
         }
-        let (config, id) = (self.parts.config.clone(), self.parts.id);
+        let (config, servers, id) = (self.parts.config.clone(), self.parts.servers.clone(), self.parts.id);
         serving.probe = Some(
             async move {
                 let probe = async {
-                    let url = config.redis_url.reveal();
-                    let mut redis = RedisStore::connect(url, id, REDIS_PATIENCE, config.allow_unsafe_ack).await?;
+                    let mut redis = servers.connect(id, REDIS_PATIENCE, config.allow_unsafe_ack).await?;
                     redis.takes_writes().await?;
                     Ok::<_, QuotaError>(())
                 };
-                matches!(tokio::time::timeout(REDIS_PATIENCE, probe).await, Ok(Ok(())))
+                if matches!(tokio::time::timeout(REDIS_PATIENCE, probe).await, Ok(Ok(()))) {
+                    return true;
+                }
+                match servers.sentinels() {
+                    Some(sentinels) => sentinels.is_promotable().await,
+                    None => false,
+                }
             }
             .boxed(),
         );

@@ -2,13 +2,14 @@
 
 use crate::record::{Head, Record};
 use crate::shard::ShardId;
-use crate::store::redis::RedisStore;
+use crate::store::servers::Servers;
 use crate::{QuotaError, StoreError};
 use cellar_model::wire::{AuditPage, AuditedUser};
-use cellar_model::{Fence, Secret, UserId};
+use cellar_model::{Fence, UserId};
 use smol_str::SmolStr;
-use sqlx::{PgPool, Row};
+use sqlx::{PgConnection, PgPool, Row};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) const PAGE: &str = "
@@ -23,6 +24,8 @@ pub(super) const LEDGER_SUMS: &str = "
 
 pub(super) const ON_REDIS: &str = "select shard, valid_from from shard where mode = 'redis'";
 
+const SNAPSHOT: &str = "begin isolation level repeatable read read only";
+
 /// Users of one page.
 const PAGE_USERS: i64 = 500;
 
@@ -31,7 +34,7 @@ const PAGE_USERS: i64 = 500;
 #[derive(Clone)]
 pub struct Audit {
     pool: PgPool,
-    redis_url: Secret,
+    servers: Arc<Servers>,
     shards: u16,
     timeout: Duration,
 }
@@ -39,37 +42,45 @@ pub struct Audit {
 type Sums = BTreeMap<SmolStr, i64>;
 
 impl Audit {
-    pub fn new(pool: PgPool, redis_url: Secret, shards: u16) -> Self {
-        Self { pool, redis_url, shards, timeout: Duration::from_secs(5) }
+    pub(crate) fn new(pool: PgPool, servers: Arc<Servers>, shards: u16) -> Self {
+        Self { pool, servers, shards, timeout: Duration::from_secs(5) }
     }
 
     /// The page of users after `after`, with `undrained` as the shards count it.
+    ///
+    /// Ledger and copies are read in one snapshot, so a drain under way cannot tear them apart. Redis is
+    /// read after it, and is at or ahead of it.
     pub async fn page(&self, after: Option<&UserId>, undrained: u64) -> Result<AuditPage, QuotaError> {
         let postgres = |e: sqlx::Error| QuotaError::Postgres(e);
+        let mut snapshot = self.pool.begin_with(SNAPSHOT).await.map_err(postgres)?;
         let rows = sqlx::query(PAGE)
             .bind(after.map_or("", UserId::as_str))
             .bind(PAGE_USERS)
-            .fetch_all(&self.pool)
+            .fetch_all(&mut *snapshot)
             .await
             .map_err(postgres)?;
         let mut ids = Vec::with_capacity(rows.len());
-        let mut copies: HashMap<String, Sums> = HashMap::new();
+        let mut copies: HashMap<String, (Head, Sums)> = HashMap::new();
         for row in &rows {
             let id: String = row.try_get("user_id").map_err(postgres)?;
             let copy: Option<Vec<u8>> = row.try_get("record").map_err(postgres)?;
             copies.insert(id.clone(), copy.map(|bytes| totals(&bytes)).transpose()?.unwrap_or_default());
             ids.push(id);
         }
-        let (mut ledgers, mut places) = self.ledger_sums(&ids).await?;
+        let (mut ledgers, mut places) = ledger_sums(&mut snapshot, &ids).await?;
+        snapshot.commit().await.map_err(postgres)?;
         let valid_from = self.on_redis().await?;
         let mut records = self.records(&ids, &valid_from).await?;
         let mut users = Vec::with_capacity(ids.len());
         for id in &ids {
+            let (copied, copy) = copies.remove(id).unwrap_or_default();
+            let (recorded, record) = records.remove(id).unwrap_or_default();
             users.push(AuditedUser {
                 user_id: UserId::new(id).map_err(|_| QuotaError::OddUserId)?,
                 ledger: ledgers.remove(id).unwrap_or_default(),
-                record: records.remove(id).unwrap_or_default(),
-                copy: copies.remove(id).unwrap_or_default(),
+                record,
+                copy,
+                behind: recorded > copied,
                 admitted: places.remove(id).unwrap_or_default(),
             });
         }
@@ -79,23 +90,6 @@ impl Audit {
             stores.push("redis".into());
         }
         Ok(AuditPage { users, next, undrained, stores })
-    }
-
-    async fn ledger_sums(&self, ids: &[String]) -> Result<(HashMap<String, Sums>, HashMap<String, u64>), QuotaError> {
-        let rows = sqlx::query(LEDGER_SUMS).bind(ids).fetch_all(&self.pool).await.map_err(QuotaError::Postgres)?;
-        let (mut sums, mut places) = (HashMap::<String, Sums>::new(), HashMap::new());
-        for row in rows {
-            let get = |row: &sqlx::postgres::PgRow| -> Result<(String, String, i64), sqlx::Error> {
-                Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
-            };
-            let (id, unit, amount) = get(&row).map_err(QuotaError::Postgres)?;
-            if unit.is_empty() {
-                places.insert(id, amount.max(0) as u64);
-            } else {
-                sums.entry(id).or_default().insert(SmolStr::from(unit), amount);
-            }
-        }
-        Ok((sums, places))
     }
 
     /// The shards that commit to Redis, with the fence since which its content counts.
@@ -109,7 +103,7 @@ impl Audit {
         &self,
         ids: &[String],
         valid_from: &HashMap<ShardId, Fence>,
-    ) -> Result<HashMap<String, Sums>, QuotaError> {
+    ) -> Result<HashMap<String, (Head, Sums)>, QuotaError> {
         let mut by_shard: HashMap<ShardId, Vec<UserId>> = HashMap::new();
         for id in ids.iter().filter_map(|id| UserId::new(id).ok()) {
             let shard = ShardId(id.placement_key().point().shard(self.shards));
@@ -119,7 +113,7 @@ impl Audit {
         for (shard, users) in by_shard {
             // What Redis holds counts only where the last finished turn believes it.
             let Some(valid_from) = valid_from.get(&shard) else { continue };
-            let mut redis = RedisStore::connect(self.redis_url.reveal(), shard, self.timeout, true).await?;
+            let mut redis = self.servers.connect(shard, self.timeout, true).await?;
             for (user, record) in users.iter().zip(redis.records(&users).await?) {
                 if let Some(bytes) = record
                     && Head::from_bytes(&bytes).is_some_and(|head| head.fence >= *valid_from)
@@ -132,12 +126,29 @@ impl Audit {
     }
 }
 
-fn totals(record: &[u8]) -> Result<Sums, StoreError> {
+async fn ledger_sums(
+    snapshot: &mut PgConnection,
+    ids: &[String],
+) -> Result<(HashMap<String, Sums>, HashMap<String, u64>), QuotaError> {
+    let rows = sqlx::query(LEDGER_SUMS).bind(ids).fetch_all(snapshot).await.map_err(QuotaError::Postgres)?;
+    let (mut sums, mut places) = (HashMap::<String, Sums>::new(), HashMap::new());
+    for row in rows {
+        let get = |row: &sqlx::postgres::PgRow| -> Result<(String, String, i64), sqlx::Error> {
+            Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
+        };
+        let (id, unit, amount) = get(&row).map_err(QuotaError::Postgres)?;
+        if unit.is_empty() {
+            places.insert(id, amount.max(0) as u64);
+        } else {
+            sums.entry(id).or_default().insert(SmolStr::from(unit), amount);
+        }
+    }
+    Ok((sums, places))
+}
+
+/// A record's head, and its totals by unit.
+fn totals(record: &[u8]) -> Result<(Head, Sums), StoreError> {
     let record = Record::decode(record).map_err(|cause| StoreError::Unreadable { store: "redis", cause })?;
-    Ok(record
-        .body
-        .totals
-        .into_iter()
-        .map(|(unit, total)| (unit.into(), i64::try_from(total).unwrap_or(i64::MAX)))
-        .collect())
+    let total = |(unit, total): (_, u64)| (SmolStr::from(unit), i64::try_from(total).unwrap_or(i64::MAX));
+    Ok((record.head, record.body.totals.into_iter().map(total).collect()))
 }

@@ -2,9 +2,16 @@
 
 mod audit;
 mod charges;
+mod cluster;
+mod ledger;
 pub(crate) mod postgres;
 pub(crate) mod redis;
+pub(crate) mod replicated;
+pub(crate) mod returned;
+pub(crate) mod sentinel;
+pub(crate) mod servers;
 
 pub use audit::Audit;
+pub use ledger::Ledger;
 pub use postgres::STATEMENTS;
 pub use redis::Fsync;

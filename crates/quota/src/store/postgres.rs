@@ -50,6 +50,8 @@ const TAKE_LATE: &str = "
 
 const MARK_LATE: &str = "update shard set late = fence where shard = $1 and fence = $2";
 
+const SHARD_FENCE: &str = "select fence from shard where shard = $1";
+
 const KEEP_LATE: &str = "
     insert into late (shard, fence, n, user_id, entry)
     select $1, $2, t.n, t.user_id, t.entry from unnest($3::bigint[], $4::text[], $5::bytea[]) as t (n, user_id, entry)
@@ -134,6 +136,7 @@ pub const STATEMENTS: &[&str] = &[
     WATERMARKS,
     TAKE_LATE,
     MARK_LATE,
+    SHARD_FENCE,
     KEEP_LATE,
     FORGET_LATE,
     HAS_STOPPED,
@@ -150,6 +153,13 @@ pub const STATEMENTS: &[&str] = &[
     super::audit::PAGE,
     super::audit::LEDGER_SUMS,
     super::audit::ON_REDIS,
+    super::ledger::MONTHS,
+    super::ledger::ROWS,
+    super::ledger::MARK_EXPORTED,
+    super::ledger::REACHED,
+    super::ledger::EXPORTED,
+    super::ledger::COUNT,
+    super::ledger::FORGET_EXPORT,
 ];
 
 /// A statement without an answer for this long is unknown.
@@ -285,7 +295,13 @@ impl PostgresStore {
         bounded("late", rows).await?.into_iter().map(row).collect()
     }
 
-    /// Keeps entries that no turn under `fence` could charge.
+    /// The fence of the last turn that was begun.
+    pub(crate) async fn fence(&self) -> Result<Fence, StoreError> {
+        let fence = sqlx::query_scalar::<_, i64>(SHARD_FENCE).bind(self.shard()).fetch_one(&self.pool);
+        bounded("fence", fence).await.map(Fence::from_i64)
+    }
+
+    /// Keeps entries that no turn under `fence` could charge: all of them, or it is an error.
     pub(crate) async fn keep_late(&self, fence: Fence, entries: &[LedgerEntry]) -> Result<(), StoreError> {
         let packed = entries.iter().map(postcard::to_allocvec).collect::<Result<Vec<_>, _>>();
         let packed = packed.map_err(|cause| StoreError::Refused {
@@ -301,7 +317,9 @@ impl PostgresStore {
             .bind(entries.iter().map(|entry| entry.user.as_str()).collect::<Vec<_>>())
             .bind(packed)
             .execute(&self.pool);
-        bounded("keep late", keep).await.map(|_| ())
+        let kept = bounded("keep late", keep).await?.rows_affected();
+        // Another turn has begun meanwhile.
+        if kept == entries.len() as u64 { Ok(()) } else { Err(StoreError::Fenced) }
     }
 
     pub(crate) async fn forget_late(&self, places: &[(i64, i64)]) -> Result<(), StoreError> {

@@ -34,8 +34,10 @@ pub enum Fsync {
 #[derive(Clone)]
 pub(crate) struct RedisStore {
     connection: MultiplexedConnection,
-    shard: ShardId,
+    pub(super) shard: ShardId,
     scripts: [String; 3],
+    /// Of this very server: it may hold a password.
+    pub(crate) url: String,
     pub(crate) run_id: String,
     pub(crate) fsync: Fsync,
 }
@@ -90,25 +92,19 @@ impl RedisStore {
         allow_unsafe_ack: bool,
     ) -> Result<Self, QuotaError> {
         let unfit = |why: String| QuotaError::UnfitRedis(why);
-        let client = Client::open(url).map_err(|_| unfit("its URL cannot be read".into()))?;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
-            .set_response_timeout(Some(timeout));
-        let mut connection = client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-            .map_err(|e| StoreError::redis("connect", &e))?;
-        let info: String =
-            redis::cmd("INFO").query_async(&mut connection).await.map_err(|e| StoreError::redis("INFO", &e))?;
-        let field = |name: &str| {
-            info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or("").trim().to_owned()
-        };
-        check_server(&field("redis_version"), &field("role")).map_err(unfit)?;
+        let mut connection = open(url, timeout).await?;
+        let info = info(&mut connection).await?;
+        let field = |name: &str| info_field(&info, name);
+        check_version(&field("redis_version")).map_err(unfit)?;
+        if field("role") != "master" {
+            return Err(QuotaError::RedisRole(field("role")));
+        }
         let fsync = check_persistence(&mut connection).await?;
         if fsync == Fsync::Everysec && !allow_unsafe_ack {
             return Err(unfit("appendfsync is not `always`: set it, or allow_unsafe_ack = true".into()));
         }
-        let mut store = Self { connection, shard, scripts: Default::default(), run_id: field("run_id"), fsync };
+        let (scripts, run_id) = (Default::default(), field("run_id"));
+        let mut store = Self { connection, shard, scripts, url: url.to_owned(), run_id, fsync };
         for (n, script) in [COMMIT, FENCE, DRAINED].into_iter().enumerate() {
             store.scripts[n] = redis::cmd("SCRIPT")
                 .arg("LOAD")
@@ -256,19 +252,39 @@ impl RedisStore {
     }
 }
 
-fn check_server(version: &str, role: &str) -> Result<(), String> {
+/// A connection that nothing has been checked of.
+pub(super) async fn open(url: &str, timeout: Duration) -> Result<MultiplexedConnection, QuotaError> {
+    let client = Client::open(url).map_err(|_| QuotaError::UnfitRedis("its URL cannot be read".into()))?;
+    let config =
+        AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT_TIMEOUT)).set_response_timeout(Some(timeout));
+    let connection = client.get_multiplexed_async_connection_with_config(&config).await;
+    connection.map_err(|e| StoreError::redis("connect", &e).into())
+}
+
+pub(super) async fn info(connection: &mut MultiplexedConnection) -> Result<String, StoreError> {
+    redis::cmd("INFO").query_async(connection).await.map_err(|e| StoreError::redis("INFO", &e))
+}
+
+/// A line's value of what `INFO` says.
+pub(super) fn info_field(info: &str, name: &str) -> String {
+    info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap_or("").trim().to_owned()
+}
+
+/// Which life of the server answers.
+pub(super) async fn run_id(connection: &mut MultiplexedConnection) -> Result<String, StoreError> {
+    Ok(info_field(&info(connection).await?, "run_id"))
+}
+
+fn check_version(version: &str) -> Result<(), String> {
     let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
     let held = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
     if held < VERSION_MIN {
         return Err(format!("version {version} is older than 7.0"));
     }
-    if role != "master" {
-        return Err(format!("it is a {role}, not a master"));
-    }
     Ok(())
 }
 
-async fn check_persistence(connection: &mut MultiplexedConnection) -> Result<Fsync, QuotaError> {
+pub(super) async fn check_persistence(connection: &mut MultiplexedConnection) -> Result<Fsync, QuotaError> {
     let mut setting = async |name: &str| -> Result<String, QuotaError> {
         let (_, value): (String, String) = redis::cmd("CONFIG")
             .arg("GET")
@@ -327,121 +343,4 @@ pub(crate) fn nonce() -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn old_servers_and_replicas_are_refused() {
-        assert!(check_server("6.2.7", "master").is_err());
-        assert!(check_server("7.0.15", "slave").is_err());
-        assert!(check_server("7.0.15", "master").is_ok());
-        assert!(check_server("8.0.0", "master").is_ok());
-    }
-
-    struct Shard {
-        server: cellar_devstack::Redis,
-        store: RedisStore,
-        key: FenceKey,
-    }
-
-    async fn shard(fence: u64) -> Shard {
-        let server = cellar_devstack::Redis::start_quota().await.unwrap();
-        let mut store =
-            RedisStore::connect(&server.url(), ShardId(3), Duration::from_secs(2), false).await.ok().unwrap();
-        let key = FenceKey { fence: Fence(fence), text: format!("{fence}:{}", nonce()) };
-        assert_eq!(store.fence(&key).await.unwrap(), None);
-        Shard { server, store, key }
-    }
-
-    fn group(user: &str, record: &str, keys: &[(u8, Option<&str>)]) -> Group {
-        let keyed = |(id, outcome): &(u8, Option<&str>)| KeyedCheck {
-            id: KeyId([*id; 16]),
-            outcome: outcome.map(|text| outcome_of(5, text)),
-            expiry_s: 60,
-        };
-        Group {
-            user: UserId::new(user).unwrap(),
-            write: (!record.is_empty()).then(|| (record.into(), format!("<{user}>").into())),
-            keys: keys.iter().map(keyed).collect(),
-        }
-    }
-
-    fn outcome_of(fence: u64, text: &str) -> Vec<u8> {
-        [&fence.to_be_bytes()[..], text.as_bytes()].concat()
-    }
-
-    async fn records(shard: &mut Shard, users: [&str; 2]) -> [Option<String>; 2] {
-        let users = users.map(|user| UserId::new(user).unwrap());
-        let records = shard.store.records(&users).await.unwrap();
-        let mut texts = records.into_iter().map(|record| record.map(|bytes| String::from_utf8(bytes).unwrap()));
-        [texts.next().unwrap(), texts.next().unwrap()]
-    }
-
-    #[tokio::test]
-    async fn batches_are_numbered_from_zero_without_a_gap_and_denials_take_no_number() {
-        let mut shard = shard(5).await;
-        for expected in [Some(Seq(0)), Some(Seq(1))] {
-            let groups = [group("a", "r", &[]), group("b", "r", &[])];
-            let committed = shard.store.commit(&shard.key, Fence(5), &groups).await.unwrap();
-            assert_eq!(committed, Committed { seq: expected, replayed: Vec::new() });
-        }
-        let denied = shard.store.commit(&shard.key, Fence(5), &[group("a", "", &[])]).await.unwrap();
-        assert_eq!(denied.seq, None);
-        let stream = shard.store.stream_after(None).await.unwrap();
-        assert_eq!(stream.iter().map(|batch| batch.seq.0).collect::<Vec<_>>(), [0, 1]);
-        assert_eq!(stream[0].packed, b"<a><b>");
-    }
-
-    #[tokio::test]
-    async fn a_deposed_writer_writes_nothing() {
-        let mut shard = shard(5).await;
-        let newer = FenceKey { fence: Fence(6), text: "6:new".into() };
-        assert_eq!(shard.store.fence(&newer).await.unwrap(), Some(shard.key.text.clone()));
-        let refused = shard.store.commit(&shard.key, Fence(5), &[group("a", "r", &[])]).await;
-        assert!(matches!(refused, Err(StoreError::Fenced)));
-        assert!(matches!(shard.store.fence(&shard.key).await, Err(StoreError::Fenced)), "and cannot come back");
-        assert_eq!(records(&mut shard, ["a", "b"]).await, [None, None]);
-    }
-
-    #[tokio::test]
-    async fn of_a_group_with_a_known_key_nothing_is_written_and_its_neighbours_are() {
-        let mut shard = shard(5).await;
-        let first = [group("a", "first", &[(1, Some("one"))])];
-        shard.store.commit(&shard.key, Fence(5), &first).await.unwrap();
-        // A denied check's key is known too, if it was admitted before.
-        let second = [group("a", "second", &[(2, Some("two")), (1, None)]), group("b", "other", &[])];
-        let committed = shard.store.commit(&shard.key, Fence(5), &second).await.unwrap();
-        assert_eq!(committed.replayed, [(0, vec![None, Some(outcome_of(5, "one"))])]);
-        assert_eq!(committed.seq, Some(Seq(1)));
-        assert_eq!(records(&mut shard, ["a", "b"]).await, [Some("first".into()), Some("other".into())]);
-    }
-
-    #[tokio::test]
-    async fn an_outcome_of_a_life_that_is_not_believed_is_a_miss() {
-        let mut shard = shard(5).await;
-        let keyed = || [group("a", "r", &[(1, Some("one"))])];
-        shard.store.commit(&shard.key, Fence(5), &keyed()).await.unwrap();
-        let again = shard.store.commit(&shard.key, Fence(6), &keyed()).await.unwrap();
-        assert!(again.replayed.is_empty());
-    }
-
-    #[tokio::test]
-    async fn drained_batches_leave_the_stream_and_only_drained_records_may_expire() {
-        let mut shard = shard(5).await;
-        let head = Head { fence: Fence(5), ..Head::default() };
-        let record = String::from_utf8(head.to_bytes().to_vec()).unwrap();
-        let groups = [group("a", &record, &[]), group("b", "newer than what was drained", &[])];
-        let seq = shard.store.commit(&shard.key, Fence(5), &groups).await.unwrap().seq.unwrap();
-        let drained: Vec<_> = ["a", "b"].map(|user| (UserId::new(user).unwrap(), head)).into();
-        shard.store.drained(&shard.key, Some(Some(seq)), 100, &drained).await.unwrap();
-        assert!(shard.store.stream_after(None).await.unwrap().is_empty());
-        let mut lives = Vec::new();
-        for (user, _) in &drained {
-            let name = shard.store.record_name(user);
-            let left: i64 = redis::cmd("TTL").arg(name).query_async(&mut shard.store.connection).await.unwrap();
-            lives.push(left);
-        }
-        assert!((99..=100).contains(&lives[0]) && lives[1] == -1, "{lives:?}");
-        drop(shard.server);
-    }
-}
+mod tests;

@@ -1,0 +1,58 @@
+//! A stack under load, and what is needed to ask it.
+
+use crate::people::{Tier, put_tier, sign_up};
+use crate::process::Process;
+use anyhow::{Context, Result};
+use cellar_devstack::Cellctl;
+use serde_json::Value;
+
+pub(crate) struct Target {
+    pub(crate) stack: Cellctl,
+    pub(crate) address: String,
+    pub(crate) key: String,
+    pub(crate) users: Vec<String>,
+}
+
+impl Target {
+    /// A stack of its own: nothing of one run is left for the next.
+    pub(crate) async fn up(arguments: &[&str], tier: Tier, users: usize) -> Result<Self> {
+        let stack = Cellctl::up(arguments)?;
+        let status = stack.status()?;
+        let region = &status["regions"][0];
+        let address = text(&region["router_url"])?.trim_start_matches("http://").to_owned();
+        let key = text(&status["service_key"])?;
+        let admin = text(&region["admin_url"])?;
+        put_tier(admin.trim_start_matches("http://"), &text(&status["operator_key"])?, tier).await?;
+        let users = sign_up(&address, &key, users).await?;
+        Ok(Self { stack, address, key, users })
+    }
+
+    /// Every process that runs, the client among them.
+    pub(crate) fn processes(&self) -> Result<Vec<Process>> {
+        let status = self.stack.status()?;
+        let processes = status["processes"].as_array().context("no processes")?;
+        let running = processes.iter().filter(|process| process["state"] == "running");
+        let named = running.filter_map(|process| {
+            Some(Process { role: process["role"].as_str()?.into(), pid: process["pid"].as_i64()? })
+        });
+        let client = Process { role: "client".into(), pid: i64::from(std::process::id()) };
+        Ok(named.chain(std::iter::once(client)).collect())
+    }
+
+    pub(crate) fn process(&self, role: &str) -> Result<Process> {
+        let found = self.processes()?.into_iter().find(|process| process.role == role);
+        found.with_context(|| format!("no {role} runs"))
+    }
+
+    /// The address of the stack's one server of a kind.
+    pub(crate) fn server_url(&self, role: &str) -> Result<String> {
+        let status = self.stack.status()?;
+        let processes = status["processes"].as_array().context("no processes")?;
+        let found = processes.iter().find(|process| process["role"] == role);
+        text(&found.with_context(|| format!("no {role} in the stack"))?["url"])
+    }
+}
+
+fn text(value: &Value) -> Result<String> {
+    value.as_str().map(str::to_owned).context("a status of another form")
+}
