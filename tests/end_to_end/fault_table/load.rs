@@ -101,12 +101,15 @@ impl Load {
         let until = Instant::now() + WAIT_MAX;
         while !seen(&self.log()) {
             if Instant::now() > until {
-                let log = self.log();
-                let last: Vec<_> = log.iter().rev().take(20).map(|sent| (&sent.check.user, &sent.answer)).collect();
+                let last = self.last_answers();
                 panic!("{otherwise}; the last answers: {last:?}");
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    fn last_answers(&self) -> Vec<(UserId, Answer)> {
+        self.log().iter().rev().take(20).map(|sent| (sent.check.user.clone(), sent.answer.clone())).collect()
     }
 
     /// Ends the senders, each after its answer, and hands out the log.

@@ -4,7 +4,6 @@
 //! The quickest rows run always, all of them with `CELLAR_TEST_FULL=1`; the table is printed at their end.
 //! Times are printed and never asserted: they are this machine's.
 
-mod both_stores;
 mod caller;
 mod cell;
 mod load;
@@ -16,3 +15,4 @@ mod redis_refuses;
 mod router;
 mod row;
 mod trial;
+mod two_at_once;

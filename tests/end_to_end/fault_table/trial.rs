@@ -15,7 +15,9 @@ pub(super) const SENDERS: usize = 8;
 const WIDE_USERS: usize = 8;
 const NARROW_USERS: usize = 2;
 const WIDE: u64 = 1_000_000;
-const NARROW: u64 = 150;
+const NARROW: u64 = 60;
+/// Good answers to each user before the failure, and once all is well again.
+const ANSWERS: usize = 20;
 /// Keys sent again at once.
 const AGAIN_AT_ONCE: usize = 16;
 /// For a key to get its answer, once all is well again.
@@ -74,7 +76,7 @@ impl Trial {
     ) -> Self {
         let caller = Caller::new(&world.urls, &world.service_key);
         let load = Load::start("load", &caller, ids, SENDERS);
-        load.answers(Instant::now(), 20).await;
+        load.answers(Instant::now(), ANSWERS).await;
         let (beside, failed_at) = (Vec::new(), None);
         Self { world, caller, load, name, row, users, beside, failed_at, refusals_wrote_nothing: false }
     }
@@ -112,9 +114,10 @@ impl Trial {
         self.refusals_wrote_nothing = true;
     }
 
-    /// Waits until everybody is served again and none is degraded.
+    /// Waits until everybody is served again, none is degraded, and it has gone on so for a while.
     pub(super) async fn served_as_ever(&self) {
         self.load.served_by(Instant::now(), None).await;
+        self.load.answers(Instant::now(), ANSWERS).await;
     }
 
     /// Ends the load, sends every key again, compares the books, and prints the row.

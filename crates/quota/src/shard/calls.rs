@@ -24,8 +24,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Loads in flight, each of a batch's users: above it checks wait in line, where their number is bounded.
-const LOADS_MAX: usize = 4;
+/// Loads in flight, and look-ups, each of a batch's users: above it checks wait in line, where their number
+/// is bounded.
+pub(super) const LOADS_MAX: usize = 4;
 
 /// One user's answers, whether anything was charged, and how durable his tier wants that to be.
 struct Answered {
@@ -67,9 +68,16 @@ impl Shard {
             // Each moves the watermark from where the one before left it.
             OpenStore::Postgres => 1,
         };
-        while serving.calls.len() < calls_max && serving.loads.len() < LOADS_MAX && !self.ready.is_empty() {
+        while serving.calls.len() < calls_max && Self::may_start(serving) && !self.ready.is_empty() {
             self.start_call(serving);
         }
+    }
+
+    /// While Postgres is silent its look-ups hang, and hold up nobody but those who need one.
+    fn may_start(serving: &Serving) -> bool {
+        let fetching =
+            serving.loads.len() >= LOADS_MAX || (serving.look_ups.len() >= LOADS_MAX && serving.postgres_answers);
+        !fetching && !serving.returning
     }
 
     fn start_call(&mut self, serving: &mut Serving) {
@@ -145,7 +153,7 @@ impl Shard {
         let must_look_up = serving.open.asks_ledger(now);
         let mut places: HashMap<UserId, usize> = HashMap::new();
         let mut groups: Vec<(UserId, Record, Vec<Ask>)> = Vec::new();
-        let (mut missing, mut keys) = (Vec::new(), Vec::new());
+        let (mut missing, mut unknown, mut keys) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..self.ready.len().min(self.parts.config.batch_max) {
             let Some(ask) = self.ready.pop_front() else { break };
             if ask.deadline <= now {
@@ -178,8 +186,13 @@ impl Shard {
                     groups.push((user.clone(), record, vec![ask]));
                 }
                 record => {
-                    keys.extend(ask.check.key.filter(|_| look_up).map(|key| key.id));
-                    missing.push((user.clone(), record));
+                    match ask.check.key.filter(|_| look_up) {
+                        Some(key) => {
+                            keys.push(key.id);
+                            unknown.push((user.clone(), record));
+                        }
+                        None => missing.push(user.clone()),
+                    }
                     if let Some(ask) = serving.users.wait(ask) {
                         ask.answer(Verdict::try_again(TryAgain::Overloaded));
                     }
@@ -187,7 +200,10 @@ impl Shard {
             }
         }
         if !missing.is_empty() {
-            self.start_load(serving, missing, keys);
+            self.start_load(serving, missing);
+        }
+        if !unknown.is_empty() {
+            self.start_look_up(serving, unknown, keys);
         }
         groups
     }

@@ -1,7 +1,10 @@
-//! Loads: records and first answers fetched for users who are not in memory.
+//! Loads and look-ups: records and first answers fetched for users who are not in memory.
+//!
+//! What Redis has is loaded from Redis alone: while Postgres is silent, nobody who is served without it
+//! waits behind a look-up in it.
 
 use super::Shard;
-use super::calls::replay;
+use super::calls::{LOADS_MAX, replay};
 use super::serve::Serving;
 use super::turn::OpenStore;
 use crate::error::StoreError;
@@ -18,26 +21,57 @@ pub(super) struct LoadDone {
     result: Result<Fetched, StoreError>,
 }
 
-/// What a load brought: records, or why there is none, and first answers of keys.
+/// What was brought: records, or why there is none, and first answers of keys.
+#[derive(Default)]
 struct Fetched {
     records: HashMap<UserId, Result<Record, Refusal>>,
     known: HashMap<KeyId, Option<Outcome>>,
+    /// Of these Redis has no record that counts: Postgres is to be asked.
+    absent: HashSet<UserId>,
 }
 
 impl Shard {
-    /// Fetches records (those given are at hand already) and the ledger's answers to `keys`.
-    pub(super) fn start_load(&mut self, serving: &mut Serving, users: Vec<(UserId, Option<Record>)>, keys: Vec<KeyId>) {
+    /// Fetches records, from Redis where it takes the commits.
+    pub(super) fn start_load(&mut self, serving: &mut Serving, users: Vec<UserId>) {
+        let OpenStore::Redis { redis, valid_from, .. } = &serving.open.store else {
+            self.start_look_up(serving, users.into_iter().map(|user| (user, None)).collect(), Vec::new());
+            return;
+        };
+        let (mut redis, valid_from) = (redis.clone(), *valid_from);
+        serving.loads.push(Box::pin(async move {
+            let result = from_redis(&mut redis, valid_from, &users).await;
+            LoadDone { users, keys: HashSet::new(), result }
+        }));
+    }
+
+    /// Asks Postgres: for its answers to `keys`, and for records that are neither given nor in Redis. One too
+    /// many while it does not answer is refused at once.
+    pub(super) fn start_look_up(
+        &mut self,
+        serving: &mut Serving,
+        users: Vec<(UserId, Option<Record>)>,
+        keys: Vec<KeyId>,
+    ) {
+        if !serving.postgres_answers && serving.look_ups.len() >= LOADS_MAX {
+            for (user, record) in users {
+                for ask in serving.users.release(&user, record) {
+                    ask.answer(Verdict::try_again(TryAgain::StoreDown));
+                }
+            }
+            return;
+        }
         let postgres = self.parts.postgres.clone();
         let redis = match &serving.open.store {
-            OpenStore::Redis { redis, valid_from, .. } => Some((redis.clone(), *valid_from)),
-            OpenStore::Postgres => None,
+            // Those of a load have been asked for there.
+            OpenStore::Redis { redis, valid_from, .. } if !keys.is_empty() => Some((redis.clone(), *valid_from)),
+            _ => None,
         };
-        serving.loads.push(Box::pin(async move {
+        serving.look_ups.push(Box::pin(async move {
             let names = users.iter().map(|(user, _)| user.clone()).collect();
             let result = async {
                 let known = if keys.is_empty() { HashMap::new() } else { postgres.find_keys(&keys).await? };
                 let records = fetch(redis, &postgres, users).await?;
-                Ok(Fetched { records, known })
+                Ok(Fetched { records, known, absent: HashSet::new() })
             };
             LoadDone { users: names, keys: keys.iter().copied().collect(), result: result.await }
         }));
@@ -61,7 +95,8 @@ impl Shard {
                 return on_redis.then_some("redis");
             }
         };
-        for user in &done.users {
+        let absent = std::mem::take(&mut fetched.absent);
+        for user in done.users.iter().filter(|user| !absent.contains(*user)) {
             match fetched.records.remove(user) {
                 Some(Ok(record)) => {
                     for mut ask in serving.users.release(user, Some(record)).into_iter().rev() {
@@ -91,6 +126,9 @@ impl Shard {
                 }
             }
         }
+        if !absent.is_empty() {
+            self.start_look_up(serving, absent.into_iter().map(|user| (user, None)).collect(), Vec::new());
+        }
         None
     }
 }
@@ -112,28 +150,14 @@ async fn fetch(
             None => missing.push(user),
         }
     }
-    let (held, valid_from) = match redis {
-        Some((mut redis, valid_from)) => (redis.records(&missing).await?, valid_from),
-        None => (vec![None; missing.len()], Fence(0)),
-    };
-    let mut absent = Vec::new();
-    for (user, bytes) in missing.iter().zip(held) {
-        let record = match bytes.map(|bytes| Record::decode(&bytes)).transpose() {
-            Ok(record) => record,
-            Err(error) => {
-                records.insert(user.clone(), Err(unreadable(user, "redis", &error)));
-                continue;
-            }
-        };
-        match record {
-            // A record of a life that is not believed is a miss, and a frozen one is for Postgres to
-            // explain.
-            Some(record) if record.head.fence >= valid_from && !record.body.flags.frozen => {
-                records.insert(user.clone(), Ok(record));
-            }
-            _ => absent.push(user.clone()),
+    let absent: Vec<UserId> = match redis {
+        Some((mut redis, valid_from)) => {
+            let fetched = from_redis(&mut redis, valid_from, &missing).await?;
+            records.extend(fetched.records);
+            fetched.absent.into_iter().collect()
         }
-    }
+        None => missing,
+    };
     if !absent.is_empty() {
         let mut loaded = postgres.load_users(&absent).await?;
         for user in absent {
@@ -143,6 +167,22 @@ async fn fetch(
         }
     }
     Ok(records)
+}
+
+async fn from_redis(redis: &mut RedisStore, valid_from: Fence, users: &[UserId]) -> Result<Fetched, StoreError> {
+    let mut fetched = Fetched::default();
+    for (user, bytes) in users.iter().zip(redis.records(users).await?) {
+        match bytes.map(|bytes| Record::decode(&bytes)).transpose() {
+            // A record of a life that is not believed is a miss, and a frozen one is for Postgres to
+            // explain.
+            Ok(Some(record)) if record.head.fence >= valid_from && !record.body.flags.frozen => {
+                fetched.records.insert(user.clone(), Ok(record));
+            }
+            Ok(_) => _ = fetched.absent.insert(user.clone()),
+            Err(error) => _ = fetched.records.insert(user.clone(), Err(unreadable(user, "redis", &error))),
+        }
+    }
+    Ok(fetched)
 }
 
 /// Never decided on as if it were empty; only this user waits until somebody has looked.

@@ -35,6 +35,8 @@ pub(super) struct Serving {
     pub(super) in_flight: HashMap<u64, InFlight>,
     pub(super) next_call: u64,
     pub(super) loads: FuturesUnordered<BoxFuture<'static, LoadDone>>,
+    /// Loads that Postgres has to answer.
+    pub(super) look_ups: FuturesUnordered<BoxFuture<'static, LoadDone>>,
     pub(super) drain: Option<BoxFuture<'static, DrainDone>>,
     pub(super) expiring: Expiring,
     pub(super) expiry: Option<BoxFuture<'static, Result<(), StoreError>>>,
@@ -48,10 +50,18 @@ pub(super) struct Serving {
     pub(super) postgres_answers: bool,
     /// Whether Redis can be gone back to.
     pub(super) probe: Option<BoxFuture<'static, bool>>,
+    /// It can: what is under way is finished first, for nothing is wrong with it.
+    pub(super) returning: bool,
     stopping: Option<Instant>,
     /// By the members. If not, the shard is served until its next owner has taken it.
     mine: bool,
     housekept: Instant,
+}
+
+impl Serving {
+    fn is_idle(&self) -> bool {
+        self.calls.is_empty() && self.loads.is_empty() && self.look_ups.is_empty()
+    }
 }
 
 impl Shard {
@@ -63,7 +73,9 @@ impl Shard {
             in_flight: HashMap::new(),
             next_call: 0,
             probe: None,
+            returning: false,
             loads: FuturesUnordered::new(),
+            look_ups: FuturesUnordered::new(),
             drain: None,
             expiring: std::mem::take(&mut open.expiring),
             expiry: None,
@@ -92,12 +104,17 @@ impl Shard {
             {
                 return None;
             }
+            if serving.returning && serving.is_idle() {
+                self.abandon_calls(&mut serving);
+                return Some("back");
+            }
             let drain_at = serving.drain_at.unwrap_or_else(Instant::now);
             let patience = Self::patience_ends(&serving);
             let cause = tokio::select! {
                 biased;
                 Some(done) = serving.calls.next() => self.finish_call(&mut serving, done),
                 Some(done) = serving.loads.next() => self.finish_load(&mut serving, done),
+                Some(done) = serving.look_ups.next() => self.finish_load(&mut serving, done),
                 done = async { serving.drain.as_mut().expect("guarded").await }, if serving.drain.is_some() => {
                     self.finish_drain(&mut serving, done)
                 }
@@ -110,7 +127,8 @@ impl Shard {
                 }
                 back = async { serving.probe.as_mut().expect("guarded").await }, if serving.probe.is_some() => {
                     serving.probe = None;
-                    back.then_some("back")
+                    serving.returning = back;
+                    None
                 }
                 ask = self.inbox.recv(), if self.ready.len() < self.parts.config.batch_max => match ask {
                     Some(ask) => { self.ready.push_back(ask); None }

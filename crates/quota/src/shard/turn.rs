@@ -486,17 +486,22 @@ impl Shard {
         }
     }
 
-    /// Looks whether Redis can be gone back to, at most once in a while.
+    /// Looks whether Redis can be gone back to, at most once in a while. The turn back closes the shard, so
+    /// one that would not take the turn's first write must be told apart here.
     pub(super) fn start_probe(&self, serving: &mut Serving) {
         let soon = self.returned.is_some_and(|at| at.elapsed() < self.parts.config.return_pause);
-        if !matches!(serving.open.store, OpenStore::Postgres) || serving.probe.is_some() || soon {
+        if !matches!(serving.open.store, OpenStore::Postgres) || serving.probe.is_some() || serving.returning || soon {
             return;
         }
         let (config, servers, id) = (self.parts.config.clone(), self.parts.servers.clone(), self.parts.id);
         serving.probe = Some(
             async move {
-                let connect = servers.connect(id, REDIS_PATIENCE, config.allow_unsafe_ack);
-                if matches!(tokio::time::timeout(REDIS_PATIENCE, connect).await, Ok(Ok(_))) {
+                let probe = async {
+                    let mut redis = servers.connect(id, REDIS_PATIENCE, config.allow_unsafe_ack).await?;
+                    redis.takes_writes().await?;
+                    Ok::<_, QuotaError>(())
+                };
+                if matches!(tokio::time::timeout(REDIS_PATIENCE, probe).await, Ok(Ok(()))) {
                     return true;
                 }
                 match servers.sentinels() {

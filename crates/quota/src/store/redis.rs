@@ -17,6 +17,8 @@ const DRAINED: &str = include_str!("../../../../lua/drained.lua");
 
 /// Entries of the stream read at once while a turn drains it.
 const STREAM_PAGE: usize = 500;
+/// What a probe wrote goes by itself.
+const PROBE_TTL_S: u32 = 60;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// The first version with stream ids `<fence>-*` and the script rules the commit relies on.
 const VERSION_MIN: (u32, u32) = (7, 0);
@@ -113,6 +115,13 @@ impl RedisStore {
                 .map_err(|e| StoreError::redis("SCRIPT LOAD", &e))?;
         }
         Ok(store)
+    }
+
+    /// Whether it takes a write at all: one whose disk or memory is full lets itself be connected to.
+    pub(crate) async fn takes_writes(&mut self) -> Result<(), StoreError> {
+        let mut set = redis::cmd("SET");
+        set.arg(format!("probe:{{{}}}", self.shard)).arg(1).arg("EX").arg(PROBE_TTL_S);
+        set.query_async(&mut self.connection).await.map_err(|e| StoreError::redis("SET probe", &e))
     }
 
     fn fence_name(&self) -> String {
