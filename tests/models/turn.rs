@@ -59,6 +59,7 @@ const CASES: &[Case] = &[
     case("known_late_entries_are_void", "redis-unseen-deciding-process-dies"),
     case("a_broken_turn_keeps_the_tail", "flushed-postgres-unseen-broken-turn"),
     case("a_deposed_owner_hands_over", "flushed"),
+    case("handed_over_calls_are_judged", "flushed"),
     case("memory_goes_with_the_turn", "three-keys"),
     case("the_script_compares_the_fence", "no-fault"),
     case("the_ledger_compares_the_fence", "no-fault"),

@@ -85,6 +85,8 @@ rules! {
     a_broken_turn_keeps_the_tail,
     /// A deposed owner that reaches Postgres hands over what it holds.
     a_deposed_owner_hands_over,
+    /// What is handed over says whether it was answered, and unanswered calls are judged as one's own.
+    handed_over_calls_are_judged,
     /// Records in memory go with every turn.
     memory_goes_with_the_turn,
 

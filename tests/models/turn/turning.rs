@@ -175,7 +175,8 @@ impl World {
         } else if !state.postgres.late.is_empty() {
             let entry = state.postgres.late.remove(0);
             // What is handed over unanswered is judged like one's own.
-            if entry.seq.is_none() && !self.rules.charges_unanswered(entry.fence(), Some(opened), stream_read) {
+            let judged = entry.seq.is_none() && self.rules.handed_over_calls_are_judged;
+            if judged && !self.rules.charges_unanswered(entry.fence(), Some(opened), stream_read) {
                 return;
             }
             entry
