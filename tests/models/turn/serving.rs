@@ -24,49 +24,50 @@ impl Process {
 }
 
 impl World {
-    /// A client sends `key` to process `p`, which decides and calls its store.
-    pub fn ask(&self, state: &mut State, p: usize, key: u8) -> Option<()> {
-        let (user, k) = (self.user(key), usize::from(key));
-        let store = state.processes[p].store()?;
-        let busy = state.processes[p].calls.iter().any(|call| self.user(call.entry.key) == user);
+    /// A client sends `key` to process `who`, which decides and calls its store.
+    pub fn ask(&self, state: &mut State, who: usize, key: u8) -> Option<()> {
+        let (user, index) = (self.user(key), usize::from(key));
+        let store = state.processes[who].store()?;
+        let busy = state.processes[who].calls.iter().any(|call| self.user(call.entry.key) == user);
         match store {
-            _ if busy || !state.processes[p].is_autonomous() || state.processes[p].turn_due => return None,
+            _ if busy || !state.processes[who].is_autonomous() || state.processes[who].turn_due => return None,
             // One transaction at a time: each moves the watermark from where the one before left it.
-            Store::Postgres if !state.postgres_link[p] || !state.processes[p].calls.is_empty() => return None,
-            Store::Redis { .. } if !state.reaches_redis(p) => return None,
+            Store::Postgres if !state.postgres_link[who] || !state.processes[who].calls.is_empty() => return None,
+            Store::Redis { .. } if !state.reaches_redis(who) => return None,
             Store::Redis { over, .. }
                 if over.server_life != state.redis.life && self.rules.a_connection_is_of_one_life =>
             {
-                state.processes[p].turn_due = true;
+                state.processes[who].turn_due = true;
                 return Some(());
             }
             _ => {}
         }
-        state.tries[k] -= 1;
+        state.tries[index] -= 1;
         let asks_ledger = match store {
             Store::Postgres => true,
             Store::Redis { valid_from, .. } => valid_from > Fence(1) && self.rules.young_content_asks_the_ledger,
         };
-        let outcome = state.redis.disk.outcomes[k].filter(|_| store != Store::Postgres);
+        let outcome = state.redis.disk.outcomes[index].filter(|_| store != Store::Postgres);
         let outcome_comes_first = outcome.is_some() && !self.rules.outcomes_carry_their_fence;
         if asks_ledger && !outcome_comes_first {
-            let known = state.postgres_link[p].then(|| state.postgres.ledger.iter().find(|entry| entry.key == key))?;
+            let known =
+                state.postgres_link[who].then(|| state.postgres.ledger.iter().find(|entry| entry.key == key))?;
             if let Some(charged) = known.map(|entry| entry.charged) {
                 self.answer(state, key, charged);
                 return Some(());
             }
         }
-        let count = match state.processes[p].memory[user] {
+        let count = match state.processes[who].memory[user] {
             Some(count) => count,
-            None => self.load(state, p, store, user)?,
+            None => self.load(state, who, store, user)?,
         };
-        state.processes[p].memory[user] = Some(count);
-        let me = &mut state.processes[p];
+        state.processes[who].memory[user] = Some(count);
+        let me = &mut state.processes[who];
         let denied = count >= self.environment.limit;
         let charged = Charged { fence: me.fence, count: count + 1 };
         let by_writer = !self.rules.the_store_numbers && !denied;
         let seq = by_writer.then(|| next_number(me));
-        let entry = Entry { charged, seq, key, attempt: state.tries[k] };
+        let entry = Entry { charged, seq, key, attempt: state.tries[index] };
         let (sender, fence, after) = (me.life, me.fence, me.drained);
         match store {
             Store::Redis { over, valid_from } => {
@@ -79,10 +80,10 @@ impl World {
                 }
             }
             Store::Postgres if denied => {
-                if state.fence_is_mine(p) {
+                if state.fence_is_mine(who) {
                     self.deny(state, key);
                 } else {
-                    state.processes[p].turn_due = true;
+                    state.processes[who].turn_due = true;
                 }
             }
             Store::Postgres => {
@@ -95,19 +96,19 @@ impl World {
     }
 
     /// A user's count from Redis, where it counts since a fence, else from Postgres.
-    fn load(&self, state: &mut State, p: usize, store: Store, user: usize) -> Option<u8> {
+    fn load(&self, state: &mut State, who: usize, store: Store, user: usize) -> Option<u8> {
         let held = match store {
             Store::Redis { valid_from, .. } => state.redis.disk.records[user].filter(|held| held.fence >= valid_from),
             Store::Postgres => None,
         };
         if let Some(held) = held {
-            let is_writer = state.processes[p].fence == state.postgres.finished.opened;
+            let is_writer = state.processes[who].fence == state.postgres.finished.opened;
             if is_writer && held.fence < state.content_since {
                 state.breaks(Claim::NoOldState);
             }
             return Some(held.count);
         }
-        state.postgres_link[p].then(|| state.postgres.count(user))
+        state.postgres_link[who].then(|| state.postgres.count(user))
     }
 
     /// A message arrives. One of a connection that is gone does not.
@@ -179,8 +180,8 @@ impl World {
     }
 
     /// The process looks at a store's answer.
-    pub fn handle(&self, state: &mut State, p: usize, place: usize) {
-        let me = &mut state.processes[p];
+    pub fn handle(&self, state: &mut State, who: usize, place: usize) {
+        let me = &mut state.processes[who];
         let call = me.calls.remove(place);
         let (key, user) = (call.entry.key, self.user(call.entry.key));
         let autonomous = me.is_autonomous() || !self.rules.autonomy_when_handled;
@@ -214,9 +215,9 @@ impl World {
     }
 
     /// The process waits no longer for a store's answer.
-    pub fn give_up_call(&self, state: &mut State, p: usize, place: usize) {
+    pub fn give_up_call(&self, state: &mut State, who: usize, place: usize) {
         state.faults.unanswered_commit -= 1;
-        let me = &mut state.processes[p];
+        let me = &mut state.processes[who];
         let call = me.calls.remove(place);
         me.memory[self.user(call.entry.key)] = None;
         let on_redis = matches!(me.store(), Some(Store::Redis { .. }));
@@ -246,16 +247,16 @@ impl World {
         front
     }
 
-    pub fn start_drain(&self, state: &mut State, p: usize) {
-        let entries = self.front(&state.processes[p]);
+    pub fn start_drain(&self, state: &mut State, who: usize) {
+        let entries = self.front(&state.processes[who]);
         let attempt = state.faults.unanswered_drain;
-        let me = &mut state.processes[p];
+        let me = &mut state.processes[who];
         me.drain = Some(attempt);
         let (sender, fence, after) = (me.life, me.fence, me.drained);
         let last = entries.last().and_then(|entry| entry.seq);
         state.send(Message::Ledger { sender, fence, after, entries, drain: Some(attempt) });
         if !self.rules.trims_after_the_drain {
-            self.trim(state, p, last);
+            self.trim(state, who, last);
         }
     }
 
@@ -277,18 +278,18 @@ impl World {
     }
 
     /// `drained.lua`: drops what is below `last`, if the fence is one's own.
-    pub fn trim(&self, state: &mut State, p: usize, last: Option<Seq>) {
-        let Some(Store::Redis { over, .. }) = state.processes[p].store() else { return };
-        if state.reaches_redis(p) && state.redis.life == over.server_life && state.redis.disk.key == Some(over.key) {
+    pub fn trim(&self, state: &mut State, who: usize, last: Option<Seq>) {
+        let Some(Store::Redis { over, .. }) = state.processes[who].store() else { return };
+        if state.reaches_redis(who) && state.redis.life == over.server_life && state.redis.disk.key == Some(over.key) {
             state.redis.disk.stream.retain(|entry| (entry.fence(), entry.seq) > (over.key.fence, last));
         }
     }
 
     /// A client hears that its check was admitted.
     fn answer(&self, state: &mut State, key: u8, charged: Charged) {
-        let k = usize::from(key);
-        match state.answers[k] {
-            None => state.answers[k] = Some(charged),
+        let index = usize::from(key);
+        match state.answers[index] {
+            None => state.answers[index] = Some(charged),
             Some(first) => {
                 state.seen.replay = true;
                 if first != charged && !state.excused.replays {

@@ -370,6 +370,9 @@ impl State {
     pub fn is_quiet(&self) -> bool {
         self.network.is_empty()
             && self.redis.disk.stream.iter().all(|entry| self.postgres.has_key(entry.key))
-            && self.processes.iter().all(|p| p.tail.is_empty() && p.calls.is_empty() && p.unanswered.is_empty())
+            && self
+                .processes
+                .iter()
+                .all(|process| process.tail.is_empty() && process.calls.is_empty() && process.unanswered.is_empty())
     }
 }

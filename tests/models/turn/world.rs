@@ -51,83 +51,83 @@ impl World {
         usize::from(self.environment.user_of[usize::from(key)])
     }
 
-    fn actions_of(&self, state: &State, p: usize, actions: &mut Vec<Action>) {
-        let (me, postgres, faults) = (&state.processes[p], state.postgres_link[p], &state.faults);
-        let mine = state.fence_is_mine(p);
+    fn actions_of(&self, state: &State, who: usize, actions: &mut Vec<Action>) {
+        let (me, postgres, faults) = (&state.processes[who], state.postgres_link[who], &state.faults);
+        let mine = state.fence_is_mine(who);
         let unfinished = matches!(me.phase, Phase::Turning(_)) && mine;
         if postgres && !unfinished && state.postgres.fence < Fence(self.environment.fence_max.into()) {
-            actions.push(Action::BeginTurn(p));
+            actions.push(Action::BeginTurn(who));
         }
         if postgres && !mine && me.phase != Phase::Closed {
-            actions.push(Action::Learn(p));
+            actions.push(Action::Learn(who));
         }
         let holds = !me.tail.is_empty() || !me.unanswered.is_empty();
         if postgres && !mine && me.phase == Phase::Closed && holds && self.rules.a_deposed_owner_hands_over {
-            actions.push(Action::HandOver(p));
+            actions.push(Action::HandOver(who));
         }
         if let Phase::Turning(_) = me.phase {
-            self.steps_of(state, p, actions);
+            self.steps_of(state, who, actions);
             if mine && faults.broken_turn > 0 {
-                actions.push(Action::BreakTurn(p));
+                actions.push(Action::BreakTurn(who));
             }
         }
         if let Some(store) = me.store() {
             let keys = (0..KEYS as u8).filter(|key| state.tries[usize::from(*key)] > 0);
-            actions.extend(keys.map(|key| Action::Ask(p, key)));
+            actions.extend(keys.map(|key| Action::Ask(who, key)));
             let on_redis = matches!(store, Store::Redis { .. });
             if on_redis && me.drain.is_none() && postgres && !me.turn_due && !self.front(me).is_empty() {
-                actions.push(Action::StartDrain(p));
+                actions.push(Action::StartDrain(who));
             }
             if me.drain.is_some() && faults.unanswered_drain > 0 {
-                actions.push(Action::GiveUpDrain(p));
+                actions.push(Action::GiveUpDrain(who));
             }
             if on_redis && self.environment.trims && me.drained.is_some() {
-                actions.push(Action::Trim(p));
+                actions.push(Action::Trim(who));
             }
             for (place, call) in me.calls.iter().enumerate() {
                 if call.reply.is_some() {
-                    actions.push(Action::Handle(p, place));
+                    actions.push(Action::Handle(who, place));
                 } else if faults.unanswered_commit > 0 {
-                    actions.push(Action::GiveUpCall(p, place));
+                    actions.push(Action::GiveUpCall(who, place));
                 }
             }
         }
         if faults.process_dies > 0 {
-            actions.push(Action::ProcessDies(p));
+            actions.push(Action::ProcessDies(who));
         }
-        if !state.redis_link[p] || faults.redis_link > 0 {
-            actions.push(Action::RedisLink(p));
+        if !state.redis_link[who] || faults.redis_link > 0 {
+            actions.push(Action::RedisLink(who));
         }
         if !postgres || faults.postgres_link > 0 {
-            actions.push(Action::PostgresLink(p));
+            actions.push(Action::PostgresLink(who));
         }
     }
 
     /// The next step of a turn, as the protocol says.
-    fn steps_of(&self, state: &State, p: usize, actions: &mut Vec<Action>) {
-        let me = &state.processes[p];
+    fn steps_of(&self, state: &State, who: usize, actions: &mut Vec<Action>) {
+        let me = &state.processes[who];
         let Phase::Turning(turn) = &me.phase else { return };
-        let may_write = state.postgres_link[p] && state.fence_is_mine(p);
+        let may_write = state.postgres_link[who] && state.fence_is_mine(who);
         let must_wait = self.rules.must_wait(Some(&turn.finished), &me.life, turn.progress.redis);
         match self.rules.next(turn.progress, must_wait) {
             Next::AskRedis => {
-                if state.reaches_redis(p) {
-                    actions.push(Action::FenceRedis(p));
+                if state.reaches_redis(who) {
+                    actions.push(Action::FenceRedis(who));
                     if state.faults.unanswered_fence > 0 {
-                        actions.push(Action::FenceUnanswered(p));
+                        actions.push(Action::FenceUnanswered(who));
                     }
                 }
-                if !state.reaches_redis(p) || self.environment.faults.unanswered_fence > 0 {
-                    actions.push(Action::RedisSilent(p));
+                if !state.reaches_redis(who) || self.environment.faults.unanswered_fence > 0 {
+                    actions.push(Action::RedisSilent(who));
                 }
             }
-            Next::Wait if may_write && !self.is_about_to_be_told(state, p) => actions.push(Action::Wait(p)),
+            Next::Wait if may_write && !self.is_about_to_be_told(state, who) => actions.push(Action::Wait(who)),
             Next::Drain if may_write => actions.push(match &turn.late {
-                None => Action::Drain(p),
-                Some(late) if !late.is_empty() || !state.postgres.late.is_empty() => Action::ChargeLate(p),
-                Some(_) => Action::ConfirmKey(p),
+                None => Action::Drain(who),
+                Some(late) if !late.is_empty() || !state.postgres.late.is_empty() => Action::ChargeLate(who),
+                Some(_) => Action::ConfirmKey(who),
             }),
-            Next::OpenOnRedis | Next::OpenOnPostgres if may_write => actions.push(Action::Open(p)),
+            Next::OpenOnRedis | Next::OpenOnPostgres if may_write => actions.push(Action::Open(who)),
             Next::Wait | Next::Drain | Next::OpenOnRedis | Next::OpenOnPostgres => {}
         }
     }
@@ -173,9 +173,10 @@ impl Model for World {
         if state.broken.is_some() {
             return;
         }
-        (0..PROCESSES).for_each(|p| self.actions_of(state, p, actions));
+        (0..PROCESSES).for_each(|who| self.actions_of(state, who, actions));
         // Of equal messages one is enough.
-        let distinct = (0..state.network.len()).filter(|n| *n == 0 || state.network[*n] != state.network[*n - 1]);
+        let distinct =
+            (0..state.network.len()).filter(|place| *place == 0 || state.network[*place] != state.network[*place - 1]);
         actions.extend(distinct.map(Action::Deliver));
         let faults = &state.faults;
         if state.redis.up {
@@ -202,40 +203,40 @@ impl Model for World {
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         let mut state = last.clone();
         match action {
-            Action::BeginTurn(p) => self.begin(&mut state, p),
-            Action::FenceRedis(p) => self.fence_redis(&mut state, p),
-            Action::FenceUnanswered(p) => self.fence_unanswered(&mut state, p),
-            Action::RedisSilent(p) => self.redis_is_silent(&mut state, p),
-            Action::Wait(p) => self.wait(&mut state, p),
-            Action::Drain(p) => self.drain(&mut state, p),
-            Action::ChargeLate(p) => self.charge_late(&mut state, p),
-            Action::ConfirmKey(p) => self.confirm_key(&mut state, p),
-            Action::Open(p) => self.open(&mut state, p),
-            Action::BreakTurn(p) => {
+            Action::BeginTurn(who) => self.begin(&mut state, who),
+            Action::FenceRedis(who) => self.fence_redis(&mut state, who),
+            Action::FenceUnanswered(who) => self.fence_unanswered(&mut state, who),
+            Action::RedisSilent(who) => self.redis_is_silent(&mut state, who),
+            Action::Wait(who) => self.wait(&mut state, who),
+            Action::Drain(who) => self.drain(&mut state, who),
+            Action::ChargeLate(who) => self.charge_late(&mut state, who),
+            Action::ConfirmKey(who) => self.confirm_key(&mut state, who),
+            Action::Open(who) => self.open(&mut state, who),
+            Action::BreakTurn(who) => {
                 state.faults.broken_turn -= 1;
-                self.close(&mut state, p);
+                self.close(&mut state, who);
             }
-            Action::Ask(p, key) => self.ask(&mut state, p, key)?,
+            Action::Ask(who, key) => self.ask(&mut state, who, key)?,
             Action::Deliver(place) => {
                 let message = state.network.remove(place);
                 self.deliver(&mut state, message);
             }
-            Action::Handle(p, place) => self.handle(&mut state, p, place),
-            Action::GiveUpCall(p, place) => self.give_up_call(&mut state, p, place),
-            Action::StartDrain(p) => self.start_drain(&mut state, p),
-            Action::GiveUpDrain(p) => {
+            Action::Handle(who, place) => self.handle(&mut state, who, place),
+            Action::GiveUpCall(who, place) => self.give_up_call(&mut state, who, place),
+            Action::StartDrain(who) => self.start_drain(&mut state, who),
+            Action::GiveUpDrain(who) => {
                 state.faults.unanswered_drain -= 1;
-                state.processes[p].drain = None;
+                state.processes[who].drain = None;
             }
-            Action::Trim(p) => {
-                let drained = state.processes[p].drained;
-                self.trim(&mut state, p, drained);
+            Action::Trim(who) => {
+                let drained = state.processes[who].drained;
+                self.trim(&mut state, who, drained);
             }
-            Action::Learn(p) => self.learn(&mut state, p),
-            Action::HandOver(p) => self.hand_over(&mut state, p),
-            Action::ProcessDies(p) => {
+            Action::Learn(who) => self.learn(&mut state, who),
+            Action::HandOver(who) => self.hand_over(&mut state, who),
+            Action::ProcessDies(who) => {
                 state.faults.process_dies -= 1;
-                state.processes[p] = Process::new(p, state.processes[p].life.number + 1);
+                state.processes[who] = Process::new(who, state.processes[who].life.number + 1);
                 state.excuse_what_is_lost();
             }
             Action::RedisDies => self.redis_dies(&mut state),
@@ -254,13 +255,13 @@ impl Model for World {
                 state.faults.flushed -= 1;
                 self.redis_holds(&mut state, Disk::default());
             }
-            Action::RedisLink(p) => {
-                state.faults.redis_link -= u8::from(state.redis_link[p]);
-                state.redis_link[p] = !state.redis_link[p];
+            Action::RedisLink(who) => {
+                state.faults.redis_link -= u8::from(state.redis_link[who]);
+                state.redis_link[who] = !state.redis_link[who];
             }
-            Action::PostgresLink(p) => {
-                state.faults.postgres_link -= u8::from(state.postgres_link[p]);
-                state.postgres_link[p] = !state.postgres_link[p];
+            Action::PostgresLink(who) => {
+                state.faults.postgres_link -= u8::from(state.postgres_link[who]);
+                state.postgres_link[who] = !state.postgres_link[who];
             }
         }
         self.check(&mut state);
@@ -336,8 +337,8 @@ impl Model for World {
 
 /// A writer has entries to drain, nothing is under way, and it cannot.
 fn is_stuck(state: &State) -> bool {
-    state.processes.iter().enumerate().any(|(p, process)| {
-        let serving = matches!(process.store(), Some(Store::Redis { .. })) && state.fence_is_mine(p);
+    state.processes.iter().enumerate().any(|(who, process)| {
+        let serving = matches!(process.store(), Some(Store::Redis { .. })) && state.fence_is_mine(who);
         let idle = process.calls.is_empty() && process.drain.is_none() && state.network.is_empty();
         let first = process.tail.iter().map(|entry| entry.seq).min().flatten();
         let next = process.drained.map_or(Seq(0), Seq::next);
@@ -349,10 +350,10 @@ fn is_stuck(state: &State) -> bool {
 pub fn describe(state: &State, action: Action) -> String {
     match action {
         Action::Deliver(place) => format!("Deliver {:?}", state.network[place]),
-        Action::Handle(p, place) => {
-            let call = state.processes[p].calls[place];
+        Action::Handle(who, place) => {
+            let call = state.processes[who].calls[place];
             let reply = call.reply.unwrap_or(Reply::Fenced);
-            format!("Handle({p}) key {} {reply:?}", call.entry.key)
+            format!("Handle({who}) key {} {reply:?}", call.entry.key)
         }
         action => format!("{action:?}"),
     }
