@@ -44,6 +44,7 @@ test: setup
 	@scripts/timed 'build: policies' $(MAKE) --no-print-directory policies
 	@-scripts/timed 'unit tests' $(CARGO) test --workspace --lib --bins -q
 	@-scripts/timed 'policies and host' $(CARGO) test --workspace -q $(POLICY_TESTS)
+	@-scripts/timed 'models' $(CARGO) test --workspace -q --test models -- --nocapture
 	@-scripts/timed 'contract tests' $(CARGO) test --workspace -q --test contract
 	@-scripts/timed 'end-to-end tests' $(CARGO) test --workspace -q --test end_to_end -- --test-threads=2
 	@scripts/timed --report
