@@ -53,7 +53,7 @@ mod tests {
         let first = Lives::begin(folder.path()).unwrap();
         assert!(first.earlier.is_empty());
         let second = Lives::begin(folder.path()).unwrap();
-        assert_eq!(second.earlier, [first.this.clone()]);
+        assert_eq!(second.earlier, std::slice::from_ref(&first.this));
         let third = Lives::begin(folder.path()).unwrap();
         assert_eq!(third.earlier, [first.this, second.this]);
         third.told(folder.path()).unwrap();
