@@ -25,6 +25,9 @@ const LOCK: &str = "lock";
 /// A start or an end of a whole stack takes seconds; who waits longer is told.
 const LOCK_MAX: Duration = Duration::from_secs(60);
 const LOCK_POLL: Duration = Duration::from_millis(50);
+/// How often, and how far apart, the lock is asked for before somebody else is said to be at work.
+const FORK_LOOKS: u32 = 20;
+const FORK_PAUSE: Duration = Duration::from_millis(10);
 
 impl Folders {
     /// Makes both folders.
@@ -46,13 +49,19 @@ impl Folders {
     }
 
     /// Held while a command changes the stack; the kernel lets go of it when the command is gone.
+    ///
+    /// It is asked for more than once: a child that another thread has just forked holds a copy of every
+    /// open file until it becomes its program, and that is nobody at work.
     pub(crate) fn lock(&self) -> Result<File, StackError> {
         let path = self.stack.join(LOCK);
         let file = File::options().create(true).append(true).open(&path).map_err(StackError::folder(&path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(_) => Err(StackError::Busy { folder: self.stack.clone() }),
+        for _ in 0..FORK_LOOKS {
+            if file.try_lock().is_ok() {
+                return Ok(file);
+            }
+            std::thread::sleep(FORK_PAUSE);
         }
+        Err(StackError::Busy { folder: self.stack.clone() })
     }
 
     /// The same, waiting for a while.
