@@ -33,7 +33,9 @@ impl Users {
     }
 
     /// Puts `ask` behind what its user is busy with. Back comes one that is too many, or whose user is idle.
-    pub(super) fn wait(&mut self, ask: Ask) -> Option<Ask> {
+    pub(super) fn wait(&mut self, mut ask: Ask) -> Option<Ask> {
+        // What it waits for may commit its key: the ledger is asked again.
+        ask.looked_up = false;
         match self.busy.get_mut(&ask.check.user) {
             Some(waiting) if waiting.len() < USER_WAITING_MAX && self.waiting < WAITING_MAX => {
                 waiting.push_back(ask);
