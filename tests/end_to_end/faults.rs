@@ -111,6 +111,24 @@ async fn with_redis_away_postgres_takes_the_commits_exactly_and_says_so() {
     assert_eq!(world.books(None, &user, "tokens").await, (30, 30, 30));
 }
 
+/// Goal: on Postgres, where no script knows the keys, a key sent twice at once is charged once.
+/// Method: twenty keys of one user, each twice, all of them waiting for the same look-ups.
+#[tokio::test(flavor = "multi_thread")]
+async fn on_postgres_a_key_sent_twice_at_once_is_charged_once() {
+    let world = World::cell();
+    world.bucket_tier("bucket", 1_000).await;
+    let user = world.user("twice@example.org", "bucket").await;
+    kill9(&world, "redis-quota").await;
+    store_becomes(&world, &user, Some("postgres")).await;
+    let both = (0..40).map(|n| {
+        let (world, user) = (&world, &user);
+        async move { ask(world, user, &format!("k{}", n / 2), 1).await.0 }
+    });
+    assert_eq!(futures::future::join_all(both).await, [200; 40]);
+    world.cellctl.ok(&["restart", "redis-quota"]).unwrap();
+    assert_eq!(world.books(None, &user, "tokens").await, (20, 20, 20));
+}
+
 /// Goal: a shard that only ever reads notices its Redis's restart as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_never_seen_before_is_served_after_redis_restarted() {

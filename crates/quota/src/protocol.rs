@@ -92,11 +92,13 @@ pub fn must_wait<O: PartialEq, C>(finished: Option<&Finished<O, C>>, me: &O, cer
 }
 
 /// Since which fence records and outcomes in Redis count under the new `fence`. Older ones are misses:
-/// no scan is needed. Late charges went into Postgres alone, so Redis is behind it.
+/// no scan is needed. Late charges went into Postgres alone, so Redis is behind it. Before the first turn
+/// nothing was ever committed, however many were begun at once.
 pub fn valid_from<O, C>(finished: Option<&Finished<O, C>>, fence: Fence, certain: bool, late_charged: bool) -> Fence {
     match finished {
+        None => Fence(1),
         Some(finished) if certain && !late_charged => finished.valid_from,
-        _ => fence,
+        Some(_) => fence,
     }
 }
 
@@ -107,16 +109,17 @@ pub enum Fate {
     Drained,
     /// Of the fence this turn ends: written in order, with the record it left.
     InOrder,
-    /// Of an older fence, above what the ledger has of it: others have decided since, so it is charged on
+    /// Above what the ledger has of its fence, and others have decided, or charged, since: it is charged on
     /// the user's present record, unless its charge or key is known.
     Late,
 }
 
-/// `watermark`: the last seq of `fence` that Postgres holds.
-pub fn fate(fence: Fence, seq: Seq, opened: Option<Fence>, watermark: Option<Seq>) -> Fate {
+/// `watermark`: the last seq of `fence` that Postgres holds. `late_charged`: a turn that ended the same
+/// fence charged late entries and did not finish, so records it left are ahead of those found.
+pub fn fate(fence: Fence, seq: Seq, opened: Option<Fence>, watermark: Option<Seq>, late_charged: bool) -> Fate {
     if Some(seq) <= watermark {
         Fate::Drained
-    } else if Some(fence) == opened {
+    } else if Some(fence) == opened && !late_charged {
         Fate::InOrder
     } else {
         Fate::Late
@@ -171,6 +174,7 @@ mod tests {
         assert_eq!(valid_from(Some(&finished()), Fence(5), true, false), Fence(2));
         assert_eq!(valid_from(Some(&finished()), Fence(5), false, false), Fence(5));
         assert_eq!(valid_from(Some(&finished()), Fence(5), true, true), Fence(5), "Postgres alone has the late charge");
+        assert_eq!(valid_from::<(), ()>(None, Fence(5), false, false), Fence(1), "nothing was ever committed");
     }
 
     #[test]
@@ -199,11 +203,12 @@ mod tests {
     #[test]
     fn entries_of_the_ended_fence_go_in_order_and_older_ones_late() {
         let opened = Some(Fence(4));
-        assert_eq!(fate(Fence(4), Seq(7), opened, Some(Seq(7))), Fate::Drained);
-        assert_eq!(fate(Fence(4), Seq(8), opened, Some(Seq(7))), Fate::InOrder);
-        assert_eq!(fate(Fence(4), Seq(0), opened, None), Fate::InOrder);
-        assert_eq!(fate(Fence(3), Seq(8), opened, Some(Seq(7))), Fate::Late);
-        assert_eq!(fate(Fence(3), Seq(7), opened, Some(Seq(7))), Fate::Drained);
+        assert_eq!(fate(Fence(4), Seq(7), opened, Some(Seq(7)), false), Fate::Drained);
+        assert_eq!(fate(Fence(4), Seq(8), opened, Some(Seq(7)), false), Fate::InOrder);
+        assert_eq!(fate(Fence(4), Seq(0), opened, None, false), Fate::InOrder);
+        assert_eq!(fate(Fence(3), Seq(8), opened, Some(Seq(7)), false), Fate::Late);
+        assert_eq!(fate(Fence(3), Seq(7), opened, Some(Seq(7)), false), Fate::Drained);
+        assert_eq!(fate(Fence(4), Seq(8), opened, Some(Seq(7)), true), Fate::Late, "after late charges all is late");
     }
 
     #[test]

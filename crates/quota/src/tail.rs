@@ -97,12 +97,6 @@ impl Tail {
         self.batches.values().flat_map(|(batch, _)| batch.entries.iter().cloned()).collect()
     }
 
-    /// What is held, entry by entry, without what it left: for another fence's turn.
-    pub(crate) fn into_entries(self) -> Vec<(Seq, LedgerEntry)> {
-        let batches = self.batches.into_iter();
-        batches.flat_map(|(seq, (batch, _))| batch.entries.clone().into_iter().map(move |entry| (seq, entry))).collect()
-    }
-
     /// Postgres holds everything up to `last`.
     pub(crate) fn drained_to(&mut self, last: Seq) {
         let rest = self.batches.split_off(&last.next());

@@ -68,13 +68,15 @@ create table stopped (
     primary key (shard, fence)
 );
 
--- Charges of ended fences that no turn has charged yet; `fence` is that of who put them here.
+-- Charges of ended fences that no turn has charged yet; `fence` is that under which who put them here
+-- served, or turned. Not `answered`: a call to Redis of which nobody knows whether it was written.
 create table late (
-    shard   smallint not null,
-    fence   bigint not null,
-    n       bigint not null,
-    user_id text not null,
-    entry   bytea not null,
+    shard    smallint not null,
+    fence    bigint not null,
+    n        bigint not null,
+    user_id  text not null,
+    entry    bytea not null,
+    answered boolean not null default true,
     primary key (shard, fence, n)
 );
 

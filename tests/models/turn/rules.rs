@@ -168,9 +168,9 @@ impl Rules {
         watermark: Option<Seq>,
         late_charged: bool,
     ) -> Fate {
-        match protocol::fate(fence, seq, opened, watermark) {
-            Fate::Late if !self.older_fences_are_late => Fate::InOrder,
-            Fate::InOrder if late_charged && self.after_late_charges_all_is_late => Fate::Late,
+        let late_charged = late_charged && self.after_late_charges_all_is_late;
+        match protocol::fate(fence, seq, opened, watermark, late_charged) {
+            Fate::Late if !self.older_fences_are_late && Some(fence) != opened => Fate::InOrder,
             fate => fate,
         }
     }

@@ -399,8 +399,10 @@ impl Shard {
                             let seq = seq.unwrap_or_default();
                             self.replicas.wait(Unreplicated { seq, ask, verdict });
                         }
-                        (ack, Some(seq)) => self.answer_one(standing, seq, Some(ack), ask, verdict),
-                        (_, None) => ask.answer(verdict),
+                        // Drained: there is nothing to wait for.
+                        (ack, seq) => {
+                            self.answer_one(standing, seq.unwrap_or_default(), seq.and(Some(ack)), ask, verdict);
+                        }
                     }
                 }
                 _ => waiting.push_front(ask),

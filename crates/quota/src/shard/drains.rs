@@ -56,7 +56,7 @@ impl Shard {
     }
 
     pub(super) fn count_undrained(&self) {
-        let entries = self.tail.as_ref().map_or(0, |(_, tail)| tail.entries()) as u64;
+        let entries = (self.tail.as_ref().map_or(0, |(_, tail)| tail.entries()) + self.orphans.len()) as u64;
         self.gauges.undrained.set(entries as i64);
         self.parts.undrained.store(entries, Ordering::Relaxed);
     }

@@ -18,15 +18,16 @@ use std::sync::Arc;
 
 /// Entries charged in one transaction.
 const CHUNK: usize = 256;
-/// Their rows stand behind all numbered batches of the turn's fence.
-const LATE_SEQ: u64 = 1 << 62;
+/// The number of a turn's first batch of them, behind all that its fence will number.
+pub(super) const LATE_SEQ: Seq = Seq(1 << 62);
 
 impl Shard {
-    /// Charges `entries`, under the fence of the turn. Returns how many checks were.
+    /// Charges `entries`, under the fence of the turn, in batches from `next` on. Returns how many checks were.
     pub(super) async fn charge_late(
         &mut self,
         row: &TurnRow,
         drained: Option<Seq>,
+        next: &mut Seq,
         mut entries: Vec<LedgerEntry>,
     ) -> Result<usize, QuotaError> {
         // A user's in the order they were committed.
@@ -34,13 +35,14 @@ impl Shard {
             entry.checks.first().map_or((Fence(0), Version(0)), |c| (c.charge.fence, c.charge.version))
         });
         let (mut seen, mut charged) = (HashSet::new(), 0);
-        for (n, chunk) in entries.chunks(CHUNK).enumerate() {
+        for chunk in entries.chunks(CHUNK) {
             let chunk = self.unknown(chunk, &mut seen).await?;
             if chunk.is_empty() {
                 continue;
             }
             self.parts.postgres.mark_late(row.fence).await?;
-            let (batch, homeless) = self.forced(row.fence, Seq(LATE_SEQ + n as u64), chunk).await?;
+            let (batch, homeless) = self.forced(row.fence, *next, chunk).await?;
+            *next = next.next();
             charged += batch.entries.iter().map(|entry| entry.checks.len()).sum::<usize>();
             let (postgres, id) = (self.parts.postgres.clone(), self.parts.id);
             if !homeless.is_empty() {
@@ -57,20 +59,6 @@ impl Shard {
             tracing::warn!(shard = %self.parts.id, charged, "late entries charged");
         }
         Ok(charged)
-    }
-
-    /// `batches` without what a turn that did not finish has charged already. Nothing else of those
-    /// users was committed after it: an unanswered call keeps its users out of further ones.
-    pub(super) async fn without_charged(
-        &self,
-        batches: Vec<Arc<TailBatch>>,
-    ) -> Result<Vec<Arc<TailBatch>>, QuotaError> {
-        let mut rest = Vec::with_capacity(batches.len());
-        for batch in batches {
-            let entries = self.unknown(&batch.entries, &mut HashSet::new()).await?;
-            rest.push(Arc::new(TailBatch { seq: batch.seq, entries, records: batch.records.clone() }));
-        }
-        Ok(rest)
     }
 
     /// What of `entries` the ledger has neither by charge nor by key.

@@ -100,6 +100,9 @@ pub(crate) struct Shard {
     ready: VecDeque<Ask>,
     /// What the fence last served under has not seen drained.
     tail: Option<(Fence, Tail)>,
+    /// What this process alone may have of fences older than the last that was opened, until a turn that
+    /// finishes has charged it, or it is handed over.
+    orphans: Vec<LedgerEntry>,
     /// Calls to Redis that were not answered, by the fence they were sent under, for the next turn.
     unanswered: Vec<(Fence, LedgerEntry)>,
     /// The fence last served under, until this process has said that it has stopped.
@@ -128,6 +131,7 @@ impl Shard {
             sweep: None,
             ready: VecDeque::new(),
             tail: None,
+            orphans: Vec::new(),
             unanswered: Vec::new(),
             served: None,
             redis_broke: 0,

@@ -133,6 +133,7 @@ impl Shard {
         let unanswered = self.unanswered.iter().filter(|(of, _)| *of == fence);
         let entries: Vec<(LedgerEntry, bool)> = tail
             .into_iter()
+            .chain(self.orphans.iter().cloned())
             .map(|entry| (entry, true))
             .chain(unanswered.map(|(_, entry)| (entry.clone(), false)))
             .collect();
@@ -157,6 +158,7 @@ impl Shard {
 
     fn forget(&mut self) {
         self.tail = None;
+        self.orphans.clear();
         self.unanswered.clear();
         // Committed, and not in the ledger when it was looked at: unknown.
         self.acks.clear();

@@ -4,6 +4,7 @@
 //! connection; if that breaks, the turn starts over with a new fence, which is always allowed.
 
 use super::expiry::Expiring;
+use super::late::LATE_SEQ;
 use super::serve::Serving;
 use super::{Shard, ShardId};
 use crate::clock::boot_clock;
@@ -218,11 +219,7 @@ impl Shard {
             }
         }
         let certain = progress.redis == Redis::Fenced { certain: true };
-        let valid_from = match finished {
-            Some(_) => protocol::valid_from(finished, row.fence, certain, left.late_charged),
-            // Nothing was ever committed, however many turns were begun at once.
-            None => Fence(1),
-        };
+        let valid_from = protocol::valid_from(finished, row.fence, certain, left.late_charged);
         let content = fenced.as_ref().map(|(Fenced { redis, key }, _)| RedisContent {
             run_id: redis.run_id.clone(),
             fence_key: key.text.clone(),
@@ -232,6 +229,7 @@ impl Shard {
         let valid_for = postgres.open_turn(row.fence, &me, content.as_ref(), valid_from).await?;
         self.open_to_visitors(&row, asked);
         self.tail = Some((row.fence, Tail::new(None)));
+        self.orphans.clear();
         self.unanswered.clear();
         self.redis_broke = 0;
         let was_on_postgres = finished.is_some_and(|finished| finished.mode == protocol::Mode::Postgres);
@@ -364,8 +362,8 @@ impl Shard {
     async fn drain_all(&mut self, redis: Option<&mut RedisStore>, row: &TurnRow) -> Result<DrainedAll, QuotaError> {
         let opened = row.finished.as_ref().map(|finished| finished.opened);
         let stream_read = redis.is_some();
-        let (mut tail, mut late) = self.own_tail(row, opened).await?;
-        let mut heads = HashMap::new();
+        let mut tail = self.take_tail(row, opened);
+        let (mut late, mut heads) = (Vec::new(), HashMap::new());
         let result = match redis {
             Some(redis) => self.drain_stream(redis, row, &mut tail, &mut late, &mut heads).await,
             None => Ok(()),
@@ -382,41 +380,42 @@ impl Shard {
         self.answer_drained(drained);
         // What still waits was sent under another fence, and other batches have its number: unknown.
         self.acks.clear();
-        let unanswered = self.unanswered.iter();
-        let unanswered = unanswered.filter(|(fence, _)| protocol::charges_unanswered(*fence, opened, stream_read));
-        late.extend(unanswered.map(|(_, entry)| entry.clone()));
-        let mut late_charged = row.late_charged | (self.charge_late(row, drained, late).await? > 0);
+        let charged = |fence: Fence| protocol::charges_unanswered(fence, opened, stream_read);
+        late.extend(self.unanswered.iter().filter(|(fence, _)| charged(*fence)).map(|(_, entry)| entry.clone()));
+        late.extend(self.orphans.iter().cloned());
+        let mut next = LATE_SEQ;
+        let mut late_charged = row.late_charged | (self.charge_late(row, drained, &mut next, late).await? > 0);
         loop {
             let page = self.parts.postgres.late(LATE_PAGE).await?;
             if page.is_empty() {
                 return Ok(DrainedAll { heads, late_charged });
             }
-            let (places, entries): (Vec<_>, Vec<_>) = page.into_iter().map(|row| (row.place, row.entry)).unzip();
-            late_charged |= self.charge_late(row, drained, entries).await? > 0;
+            let places: Vec<_> = page.iter().map(|late| late.place).collect();
+            // A call that was handed over without an answer is judged like one's own.
+            let entries = page.into_iter().filter(|late| late.answered || charged(late.served_under));
+            let entries = entries.map(|late| late.entry).collect();
+            late_charged |= self.charge_late(row, drained, &mut next, entries).await? > 0;
             self.parts.postgres.forget_late(&places).await?;
         }
     }
 
-    /// The tail in memory, if the fence this turn ends is its own; else what of it the ledger lacks is
-    /// late.
-    async fn own_tail(&mut self, row: &TurnRow, opened: Option<Fence>) -> Result<(Tail, Vec<LedgerEntry>), QuotaError> {
-        match self.tail.take() {
-            Some((fence, mut tail)) if Some(fence) == opened => {
-                if let Some(drained) = row.drained {
-                    tail.drained_to(drained);
-                }
-                Ok((tail, Vec::new()))
+    /// The tail in memory, if the fence this turn ends is its own and nothing was charged late since; else
+    /// what it holds is late. That stays in memory until a turn has finished: it may be the only copy.
+    fn take_tail(&mut self, row: &TurnRow, opened: Option<Fence>) -> Tail {
+        let (fence, mut tail) = self.tail.take().unzip();
+        if let (Some(tail), true) = (&mut tail, fence.is_some() && fence == opened) {
+            if let Some(drained) = row.drained {
+                tail.drained_to(drained);
             }
-            Some((fence, tail)) if tail.entries() > 0 => {
-                self.acks.clear();
-                let watermark = self.parts.postgres.watermarks(fence).await?.remove(&fence).flatten();
-                let lacks = |seq: Seq| protocol::fate(fence, seq, opened, watermark) != Fate::Drained;
-                let entries = tail.into_entries().into_iter().filter(|(seq, _)| lacks(*seq)).map(|(_, entry)| entry);
-                Ok((Tail::new(row.drained), entries.collect()))
-            }
-            _ => {
-                self.acks.clear();
-                Ok((Tail::new(row.drained), Vec::new()))
+        } else {
+            // Seqs of another fence say nothing about those who wait for ours.
+            self.acks.clear();
+        }
+        match tail {
+            Some(tail) if fence == opened && !row.late_charged => tail,
+            other => {
+                self.orphans.extend(other.iter().flat_map(Tail::entries_held));
+                Tail::new(row.drained)
             }
         }
     }
@@ -447,7 +446,7 @@ impl Shard {
                     }
                     watermarks.as_ref().and_then(|held| held.get(&batch.fence).copied()).flatten()
                 };
-                match protocol::fate(batch.fence, batch.seq, opened, watermark) {
+                match protocol::fate(batch.fence, batch.seq, opened, watermark, row.late_charged) {
                     Fate::Late => late.extend(unpack(&batch)?),
                     Fate::Drained | Fate::InOrder => in_order.push(batch),
                 }
@@ -479,7 +478,6 @@ impl Shard {
         loop {
             let batches = front(tail, self.parts.config.drain_max);
             let Some(last) = batches.last().map(|batch| batch.seq) else { return Ok(()) };
-            let batches = if row.late_charged { self.without_charged(batches).await? } else { batches };
             let (postgres, watermark) = (self.parts.postgres.clone(), (tail.drained(), Some(last)));
             postgres.drain(row.fence, opened, watermark, &batches, &mut self.months).await?;
             tail.drained_to(last);

@@ -49,7 +49,7 @@ const CONFIRM_FENCE: &str = "
 const WATERMARKS: &str = "select fence, last_seq from fences where shard = $1 and fence >= $2";
 
 const TAKE_LATE: &str = "
-    select l.fence, l.n, l.entry from late l join ownership o using (user_id)
+    select l.fence, l.n, l.entry, l.answered from late l join ownership o using (user_id)
     where l.shard = $1 and o.state = 'OWNED' order by l.fence, l.n limit $2";
 
 const MARK_LATE: &str = "update shard set late = fence where shard = $1 and fence = $2";
@@ -83,8 +83,8 @@ const HAND_OVER: &str = "
     with unfinished as (
         select shard from shard where shard = $1 and opened = $2 for share
     ), kept as (
-        insert into late (shard, fence, n, user_id, entry)
-        select $1, $2, t.n, t.user_id, t.entry
+        insert into late (shard, fence, n, user_id, entry, answered)
+        select $1, $2, t.n, t.user_id, t.entry, t.answered
         from unnest($3::bigint[], $4::text[], $5::bytea[], $6::bool[]) as t (n, user_id, entry, answered)
         where t.answered or exists (select from unfinished)
         on conflict do nothing
@@ -241,6 +241,10 @@ pub(crate) struct Standing {
 pub(crate) struct LateRow {
     pub(crate) place: (i64, i64),
     pub(crate) entry: LedgerEntry,
+    /// Whether Redis is known to have taken it.
+    pub(crate) answered: bool,
+    /// Of one that was not answered: the fence it was sent under.
+    pub(crate) served_under: Fence,
 }
 
 /// What became of a fence after it.
@@ -401,12 +405,14 @@ impl PostgresStore {
 
     /// A page of the late entries whose users are at home here.
     pub(crate) async fn late(&self, max: i64) -> Result<Vec<LateRow>, StoreError> {
-        let rows =
-            sqlx::query_as::<_, (i64, i64, Vec<u8>)>(TAKE_LATE).bind(self.shard()).bind(max).fetch_all(&self.pool);
-        let row = |(fence, n, entry): (i64, i64, Vec<u8>)| {
+        let rows = sqlx::query_as::<_, (i64, i64, Vec<u8>, bool)>(TAKE_LATE)
+            .bind(self.shard())
+            .bind(max)
+            .fetch_all(&self.pool);
+        let row = |(fence, n, entry, answered): (i64, i64, Vec<u8>, bool)| {
             let entry = postcard::from_bytes(&entry)
                 .map_err(|cause| StoreError::Unreadable { store: "postgres", cause: RecordError::Body(cause) })?;
-            Ok(LateRow { place: (fence, n), entry })
+            Ok(LateRow { place: (fence, n), entry, answered, served_under: Fence::from_i64(fence) })
         };
         bounded("late", rows).await?.into_iter().map(row).collect()
     }
@@ -713,5 +719,46 @@ impl Columns {
             .bind(head(|head| head.version.as_i64()))
             .bind(encoded)
             .bind(expiries)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::EntryKind;
+    use cellar_model::{Micros, Version};
+
+    /// Goal: a turn learns of each entry that was handed over whether it was answered, and under which
+    /// fence it was sent; unanswered ones of a fence that a turn has settled are not even kept.
+    #[tokio::test]
+    async fn what_is_handed_over_says_whether_it_was_answered() {
+        let server = cellar_devstack::Postgres::start_cell().await.unwrap();
+        let pool = PgPool::connect(&server.url()).await.unwrap();
+        sqlx::migrate!("../../migrations/postgres/cell").run(&pool).await.unwrap();
+        sqlx::query("insert into ownership values ('u', 'OWNED', 1, 'eu-1')").execute(&pool).await.unwrap();
+        let store = PostgresStore::new(pool, ShardId(0));
+        let entry = LedgerEntry {
+            user: UserId::new("u").unwrap(),
+            epoch: Epoch(1),
+            version: Version(1),
+            kind: EntryKind::Consume,
+            at: Micros(9),
+            checks: Vec::new(),
+        };
+        let both = [(entry.clone(), true), (entry, false)];
+        let opened = store.begin_turn("a").await.unwrap().fence;
+        store.open_turn(opened, "a", None, opened).await.unwrap();
+        let next = store.begin_turn("b").await.unwrap().fence;
+
+        store.hand_over(opened, &both, false).await.unwrap();
+        let mut handed: Vec<_> = store.late(10).await.unwrap().iter().map(|l| (l.answered, l.served_under)).collect();
+        handed.sort();
+        assert_eq!(handed, [(false, opened), (true, opened)]);
+        assert!(!store.has_stopped(opened).await.unwrap());
+
+        store.open_turn(next, "b", None, next).await.unwrap();
+        store.hand_over(opened, &both, true).await.unwrap();
+        assert_eq!(store.late(10).await.unwrap().iter().filter(|late| !late.answered).count(), 1, "settled by then");
+        assert!(store.has_stopped(opened).await.unwrap());
     }
 }
