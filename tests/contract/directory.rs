@@ -2,8 +2,8 @@
 
 use cellar_devstack::Postgres;
 use cellar_directory::{
-    Claim, ClaimState, Claimed, Digest, Directory, Email, EmailHash, HomeCursor, HomeState, Homes, Intent, MoveId, Op,
-    Opened, Pepper, PolicyEntry, PostgresDirectory, STATEMENTS, SignUp, UserHome, Written, catalog,
+    Claim, ClaimCursor, ClaimState, Claimed, Digest, Directory, Email, EmailHash, HomeCursor, HomeState, Homes, Intent,
+    MoveId, Op, Opened, Pepper, PolicyEntry, PostgresDirectory, STATEMENTS, SignUp, UserHome, Written, catalog,
 };
 use cellar_model::{
     CellName, Epoch, KeyDocument, KeyHash, KeyKind, KeyName, Micros, PolicyName, Revision, Scope, Secret, TierDocument,
@@ -72,6 +72,7 @@ async fn the_postgres_directory_keeps_the_contract() {
     a_claim_changes_only_for_who_read_it(directory).await;
     an_erased_user_keeps_the_row_and_never_returns(directory).await;
     pages_hold_every_user_once(directory).await;
+    pages_hold_every_claim_once(directory).await;
     a_topology_follows_the_one_that_was_read(directory).await;
     a_cell_says_where_it_is(directory).await;
     the_catalog_reads_whole_and_keeps_earlier_revisions(directory).await;
@@ -220,6 +221,27 @@ async fn pages_hold_every_user_once(directory: &impl Directory) {
     seen.sort();
     seen.dedup();
     assert_eq!(seen.len(), count);
+}
+
+async fn pages_hold_every_claim_once(directory: &impl Directory) {
+    let address = |n: u32| format!("page-{n}@example.org");
+    for n in 0..25 {
+        let claimed = sign_up(&format!("paged-{n}"), "eu-1", &Intent::random(), &address(n)).claim(directory).await;
+        assert!(matches!(claimed.unwrap(), Claimed::Here(_)));
+    }
+    let (mut seen, mut from): (Vec<EmailHash>, Option<ClaimCursor>) = (Vec::new(), None);
+    // Ten times more pages than there can be.
+    for _ in 0..100 {
+        let page = directory.claims(from.as_ref(), 10).await.unwrap();
+        assert!(page.claims.len() <= 10);
+        seen.extend(page.claims.into_iter().map(|claim| claim.email));
+        from = page.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    assert_eq!(from, None);
+    assert!((0..25).all(|n| seen.iter().filter(|hash| **hash == email(&address(n))).count() == 1));
 }
 
 async fn a_topology_follows_the_one_that_was_read(directory: &impl Directory) {

@@ -24,6 +24,18 @@ pub enum ClaimState {
     Releasing,
 }
 
+/// A page of all claims, in an order that belongs to the store.
+#[derive(Clone, Debug)]
+pub struct ClaimPage {
+    pub claims: Vec<Claim>,
+    /// Where the next page begins; none after the last.
+    pub next: Option<ClaimCursor>,
+}
+
+/// A place in the order of all claims. Only the store that gave it can read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimCursor(pub(crate) String);
+
 /// The rows of `claims`. Every change names the `op` it read, and writes a fresh one.
 pub trait Claims {
     /// May be stale: for log-in by e-mail.
@@ -50,4 +62,11 @@ pub trait Claims {
         email: &EmailHash,
         read: &Op,
     ) -> impl Future<Output = Result<Written<Claim>, DirectoryError>> + Send;
+
+    /// A page of all claims, at most `PAGE_MAX`. A claim that is there throughout is on exactly one page.
+    fn claims(
+        &self,
+        from: Option<&ClaimCursor>,
+        claims_max: u32,
+    ) -> impl Future<Output = Result<ClaimPage, DirectoryError>> + Send;
 }

@@ -15,7 +15,7 @@ mod signup;
 mod written;
 
 pub use catalog::{Catalog, PolicyEntry};
-pub use claim::{Claim, ClaimState, Claims};
+pub use claim::{Claim, ClaimCursor, ClaimPage, ClaimState, Claims};
 pub use document::{CatalogKind, CatalogRow, CellBeat, DOCUMENT_BYTES_MAX, Digest, Documents};
 pub use email::{EMAIL_BYTES_MAX, Email, EmailError, EmailHash, Pepper, PepperError};
 pub use error::{DirectoryError, ErrorKind};

@@ -1,7 +1,9 @@
 //! `claims` in Postgres.
 
 use super::{PostgresDirectory, statements::*};
-use crate::{Claim, ClaimState, Claims, DirectoryError, EmailHash, Intent, Op, Written};
+use crate::{
+    Claim, ClaimCursor, ClaimPage, ClaimState, Claims, DirectoryError, EmailHash, Intent, Op, PAGE_MAX, Written,
+};
 use cellar_model::{CellName, UserId};
 
 #[derive(sqlx::FromRow)]
@@ -84,5 +86,17 @@ impl Claims for PostgresDirectory {
         let query = sqlx::query_as(REMOVE_CLAIM).bind(&email.0[..]).bind(read.as_str());
         let decided = self.decide(query).await?;
         decided.meeting(self.read_claim(email)).await
+    }
+
+    async fn claims(&self, from: Option<&ClaimCursor>, claims_max: u32) -> Result<ClaimPage, DirectoryError> {
+        let limit = claims_max.clamp(1, PAGE_MAX);
+        let from = from.map(|cursor| hex::decode(&cursor.0)).transpose();
+        let from = from.map_err(|cause| DirectoryError::corrupt("claim cursor", cause))?.unwrap_or_default();
+        let query = sqlx::query_as::<_, ClaimRow>(PAGE_CLAIMS).bind(from).bind(i64::from(limit));
+        let rows = self.all(query).await?;
+        let full = rows.len() == limit as usize;
+        let claims: Vec<Claim> = rows.into_iter().map(ClaimRow::read).collect::<Result<_, _>>()?;
+        let last = claims.last().map(|claim| hex::encode(claim.email.0));
+        Ok(ClaimPage { next: last.filter(|_| full).map(ClaimCursor), claims })
     }
 }

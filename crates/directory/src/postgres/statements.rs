@@ -12,6 +12,7 @@ pub const STATEMENTS: &[&str] = &[
     CREATE_CLAIM,
     CHANGE_CLAIM,
     REMOVE_CLAIM,
+    PAGE_CLAIMS,
     READ_TOPOLOGY,
     CREATE_TOPOLOGY,
     CHANGE_TOPOLOGY,
@@ -75,6 +76,10 @@ pub(super) const CHANGE_CLAIM: &str = "\
 pub(super) const REMOVE_CLAIM: &str = "\
     delete from claims where scope = 'email' and value_hash = $1 and op = $2
     returning true";
+
+pub(super) const PAGE_CLAIMS: &str = "\
+    select value_hash, user_id, cell, intent, state, op from claims
+    where scope = 'email' and value_hash > $1 order by value_hash limit $2";
 
 pub(super) const READ_TOPOLOGY: &str = "select document from topology where id = 'topology'";
 
