@@ -23,6 +23,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +44,9 @@ const ACQUIRE_MAX: Duration = Duration::from_secs(2);
 const DIRECTORY_POOL_MAX: u32 = 4;
 /// How often the cell tells the directory that it lives.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// How soon a fault test's clock moves.
+const SKEW_LOOK: Duration = Duration::from_millis(50);
 
 /// Brings the cell's Postgres to the newest schema.
 pub(crate) async fn migrate(config: &CellConfig) -> anyhow::Result<()> {
@@ -78,6 +82,10 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
     let pools = PoolGauges::register(&mut registry);
     let quota_metrics = QuotaMetrics::register(&mut registry, config.shards);
     let quota_config = quota_config(&config, &secrets, lives.as_ref());
+    let background = CancellationToken::new();
+    if let Some(file) = config.clock_skew_file.clone() {
+        tokio::spawn(skew_clock(quota_config.clock.clone(), file, background.clone()));
+    }
     let quota = Quota::start(quota_config, quota_pool.clone(), host, catalog.tiers(), quota_metrics).await?;
     if let Some(lives) = &lives {
         lives.told(&config.data_dir)?;
@@ -85,7 +93,6 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
     let accounts = accounts(&config, &secrets, &standard_pool, &directory, &catalog)?;
     accounts.register(&mut registry);
 
-    let background = CancellationToken::new();
     tokio::spawn(beat(config.clone(), directory.clone(), background.clone()));
     tokio::spawn(pools.watch(quota_pool, standard_pool, directory.clone(), background.clone()));
     let activity = tokio::spawn({
@@ -173,6 +180,7 @@ fn quota_config(config: &CellConfig, secrets: &CellSecrets, lives: Option<&Lives
     let clock = Clock::new(mode);
     let mut quota = QuotaConfig::new(config.name.clone(), config.shards, secrets.redis_quota_url.clone(), clock);
     quota.allow_unsafe_ack = config.allow_unsafe_ack;
+    quota.journal = Some(config.data_dir.join("allowed.journal"));
     quota.retention_months = config.retention_months;
     if let Some(lives) = lives {
         quota.endpoint = config.instance_endpoint.clone();
@@ -234,6 +242,18 @@ fn readiness(
                 .push(format!("{closed} shards are closed: neither store takes their commits, or a turn is under way"));
         }
         reasons
+    }
+}
+
+/// Sets the wall clock as the file says, whenever it says something else.
+async fn skew_clock(clock: Clock, file: PathBuf, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        if let Ok(text) = tokio::fs::read_to_string(&file).await
+            && let Ok(by_ms) = text.trim().parse()
+        {
+            clock.skew(by_ms);
+        }
+        tokio::time::sleep(SKEW_LOOK).await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! `cell.toml`, as written by an operator. A key nobody reads is a typo, so unknown keys stop us.
 
 use cellar_model::{CellName, Incarnation, RegionName, Secret};
+use cellar_server::Plaintext;
 use cellar_server::config::{ClockSetting, check_listeners};
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -22,6 +23,9 @@ pub(crate) struct CellConfig {
     pub(crate) public: bool,
     #[serde(default)]
     pub(crate) clock: ClockSetting,
+    /// For fault tests, on loopback only: a file whose milliseconds are added to this process's wall clock.
+    #[serde(default)]
+    pub(crate) clock_skew_file: Option<PathBuf>,
     /// Accept a quota Redis that does not flush its append-only file at every write. An answer then
     /// survives the process but not the machine; every admission says so.
     #[serde(default)]
@@ -107,6 +111,9 @@ impl CellConfig {
                 "instance_endpoint must be http://host:port, as the topology has it"
             );
             anyhow::ensure!(!self.public, "a public cell is one process: leave instance_endpoint out");
+        }
+        if self.clock_skew_file.is_some() && !Plaintext::of(&self.listeners()).is_none() {
+            anyhow::bail!("clock_skew_file is for fault tests: it is taken where every listener is on loopback");
         }
         check_listeners(&self.listeners(), self.allow_plaintext, self.clock)?;
         Ok(())

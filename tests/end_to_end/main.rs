@@ -12,4 +12,5 @@ mod policy;
 mod replicas;
 mod reserve;
 mod support;
+mod unavailable;
 mod world;

@@ -30,7 +30,11 @@ impl World {
     }
 
     pub fn up(arguments: &[&str]) -> World {
-        let cellctl = Cellctl::up(arguments).unwrap();
+        World::of(Cellctl::up(arguments).unwrap())
+    }
+
+    /// The world that `cellctl` has started.
+    pub fn of(cellctl: Cellctl) -> World {
         let status = cellctl.status().unwrap();
         let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
         let regions = status["regions"].as_array().unwrap();
@@ -64,7 +68,14 @@ impl World {
         let text = format!(
             "name = \"{name}\"\n{lines}[[policy]]\nslot = \"monthly\"\nuse = \"monthly-bucket@1\"\nunit = \"tokens\"\nsettings = {{ limit = {limit} }}\n"
         );
-        self.admin.put_tier(&TierDocument::from_toml(&text).unwrap()).await.unwrap();
+        self.tier(&text).await;
+    }
+
+    /// Puts a tier in force.
+    pub async fn tier(&self, text: &str) {
+        let tier = TierDocument::from_toml(text).unwrap();
+        self.admin.put_tier(&tier).await.unwrap();
+        let name = tier.name;
         // Cells read the catalog every two seconds; a sign-up is taken once the tier is there.
         let until = Instant::now() + Duration::from_secs(20);
         let mut n = 0;
@@ -73,7 +84,7 @@ impl World {
                 email: format!("probe-{name}-{n}@example.org"),
                 name: None,
                 password: None,
-                tier: TierName::new(name).unwrap(),
+                tier: name.clone(),
                 region: None,
                 user_id: None,
             };

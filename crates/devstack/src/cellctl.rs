@@ -21,13 +21,21 @@ pub struct Cellctl {
     keeper: Option<Identity>,
     /// Where the test may put files for the commands to read.
     folder: tempfile::TempDir,
+    /// What the stack's processes find in their environment besides ours.
+    environment: Vec<String>,
 }
 
 impl Cellctl {
     /// On a folder without a stack yet.
     pub fn new() -> Result<Self, StackError> {
         let folder = test_folder()?;
-        Ok(Self { program: built("cellctl")?, stack: folder.path().join("stack"), keeper: None, folder })
+        Ok(Self {
+            program: built("cellctl")?,
+            stack: folder.path().join("stack"),
+            keeper: None,
+            folder,
+            environment: Vec::new(),
+        })
     }
 
     /// With a stack: `arguments` are those of `cellctl`, `["up", "--regions", "2"]`.
@@ -37,12 +45,19 @@ impl Cellctl {
         Ok(cellctl)
     }
 
+    /// Sets a variable for all processes of the stack that is kept next.
+    pub fn environment(&mut self, name: &str, value: &str) {
+        self.environment.push(format!("{name}={value}"));
+    }
+
     /// Starts a stack that has been taken down, or was never up, and waits until it serves.
     pub fn keep(&mut self, arguments: &[&str]) -> Result<(), StackError> {
+        let program = self.program.display().to_string();
+        let words = [&program].into_iter().map(String::as_str).chain(arguments.iter().copied());
         let stack = ["--stack".to_owned(), self.stack.display().to_string()];
         let launch = Launch {
-            program: self.program.clone(),
-            arguments: arguments.iter().map(|word| (*word).to_owned()).chain(stack).collect(),
+            program: "/usr/bin/env".into(),
+            arguments: self.environment.iter().cloned().chain(words.map(str::to_owned)).chain(stack).collect(),
             user: None,
             log: self.folder.path().join("up.log"),
             stop: Gently::Term,

@@ -130,6 +130,8 @@ pub enum Degraded {
     Postgres,
     /// `appendfsync` is not `always`, and the operator allowed that.
     UnsafeAck,
+    /// Neither Redis nor Postgres can be asked: allowed by the tier, to be charged later.
+    Unavailable,
 }
 
 impl Degraded {
@@ -138,6 +140,7 @@ impl Degraded {
             Degraded::PolicyFault => "policy-fault",
             Degraded::Postgres => "postgres",
             Degraded::UnsafeAck => "unsafe-ack",
+            Degraded::Unavailable => "unavailable",
         }
     }
 }

@@ -35,7 +35,7 @@ pub use secret::Secret;
 pub use session::{MacKey, MacKeys, SessionId, SessionSecret, SessionToken, TokenError};
 pub use tier::{
     ARTIFACT_BYTES_MAX, Ack, OnExpiry, OnFault, OnUnavailable, POLICIES_MAX, Pin, PolicyMode, PolicyRef, RevisedTier,
-    TierDocument, TierError, TierPolicy,
+    Shed, TierDocument, TierError, TierPolicy,
 };
 pub use time::Micros;
 pub use topology::{CellEntry, CellState, RegionEntry, Topology, TopologyError};

@@ -22,6 +22,9 @@ pub struct TierDocument {
     pub on_fault: OnFault,
     #[serde(default)]
     pub on_unavailable: OnUnavailable,
+    /// When a backlog makes a cell refuse some of its checks at once, whose.
+    #[serde(default)]
+    pub shed: Shed,
     #[serde(default)]
     pub on_expiry: OnExpiry,
     /// Seconds for which a repeated idempotency key gets its first answer; at most a day.
@@ -90,6 +93,31 @@ pub enum OnExpiry {
     Charge,
     /// It is given back.
     Release,
+}
+
+/// How full a shard's queue is when checks of a tier are refused at once with 503 (certainly not charged), so
+/// that others are answered in time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Shed {
+    /// From a quarter on.
+    Early,
+    /// From half on.
+    #[default]
+    Normal,
+    /// When it is full.
+    Late,
+}
+
+impl Shed {
+    /// Of a queue with room for `queue_max`, how many may wait before checks are refused.
+    pub fn backlog_max(self, queue_max: usize) -> usize {
+        match self {
+            Shed::Early => queue_max / 4,
+            Shed::Normal => queue_max / 2,
+            Shed::Late => queue_max,
+        }
+    }
 }
 
 /// What a check gets when no store can be asked.
@@ -182,8 +210,14 @@ impl TierDocument {
         if !(1..=86_400).contains(&self.idempotency_window_s) {
             problem("/idempotency_window_s".into(), "must be 1 to 86400 seconds".into());
         }
-        if self.on_unavailable != OnUnavailable::Deny {
-            problem("/on_unavailable".into(), "an allowance is not served yet: use deny".into());
+        if let OnUnavailable::AllowUpTo(limits) = &self.on_unavailable {
+            if limits.is_empty() {
+                problem("/on_unavailable/allow_up_to".into(), "names at least one unit, or use deny".into());
+            }
+            for unit in limits.keys().filter(|unit| !self.policies.iter().any(|policy| policy.unit == **unit)) {
+                let message = format!("no policy of this tier meters {unit}");
+                problem(format!("/on_unavailable/allow_up_to/{unit}"), message);
+            }
         }
         for (n, policy) in self.policies.iter().enumerate() {
             if self.policies[..n].iter().any(|earlier| earlier.slot == policy.slot) {

@@ -2,6 +2,7 @@
 
 use crate::clock::Clock;
 use cellar_model::{CellName, Secret};
+use std::path::PathBuf;
 use std::time::Duration;
 
 #[derive(Clone, Debug)]
@@ -48,6 +49,8 @@ pub struct QuotaConfig {
     pub autonomy: Duration,
     /// Between returns to Redis: one that comes and goes must not close the shard again and again.
     pub return_pause: Duration,
+    /// Where charges are kept that tiers allow while no store can be asked; none: nothing is allowed then.
+    pub journal: Option<PathBuf>,
     /// Exported months of the ledger go when they are so many months behind; none: they stay.
     pub retention_months: Option<u32>,
 }
@@ -82,6 +85,7 @@ impl QuotaConfig {
             tail_max: 200_000,
             autonomy: Duration::from_secs(120),
             return_pause: Duration::from_secs(60),
+            journal: None,
             retention_months: None,
         }
     }

@@ -3,6 +3,7 @@
 use crate::closing::{self, Again, LookUps};
 use crate::config::QuotaConfig;
 use crate::error::QuotaError;
+use crate::journal;
 use crate::membership::{Membership, Place};
 use crate::metrics::QuotaMetrics;
 use crate::shard::{Ask, Shard, ShardId, ShardParts};
@@ -11,6 +12,7 @@ use crate::store::postgres::PostgresStore;
 use crate::store::servers::Servers;
 use crate::store::{Audit, Ledger, returned};
 use crate::tiers::TierSet;
+use crate::witnesses::Witnesses;
 use cellar_model::wire::{CellInstance, CellShard};
 use cellar_model::{Check, Fence, Refusal, TryAgain, UserId, Verdict, Version};
 use cellar_policy_host::Host;
@@ -66,6 +68,10 @@ impl Quota {
         if made != i64::from(config.shards) {
             return Err(QuotaError::ShardCount { made, configured: config.shards });
         }
+        // Before anything is decided by it.
+        let mut witnesses =
+            Witnesses::new(config.clock.clone(), servers.clone(), pool.clone(), metrics.clock_disputed.clone());
+        witnesses.look().await;
         let audit = Audit::new(pool.clone(), servers.clone(), config.shards);
         let owner: Arc<str> = config.life.as_str().into();
         let membership = Membership::join(pool.clone(), &config, owner.clone()).await?;
@@ -74,6 +80,7 @@ impl Quota {
         let postgres: Vec<PostgresStore> =
             ShardId::all(config.shards).map(|id| PostgresStore::new(pool.clone(), id)).collect();
         let look_ups = LookUps::new(config.clock.clone());
+        let journal = journal::open(config.journal.as_deref(), metrics.journaled.clone())?;
         for id in ShardId::all(config.shards) {
             let (sender, inbox) = mpsc::channel(config.queue_max);
             let undrained = Arc::new(AtomicU64::new(0));
@@ -87,6 +94,7 @@ impl Quota {
                 host: host.clone(),
                 tiers: tiers.clone(),
                 metrics: metrics.clone(),
+                journal: journal.clone(),
                 undrained: undrained.clone(),
                 membership: membership.clone(),
                 standing: standing.clone(),
@@ -101,7 +109,11 @@ impl Quota {
         if let Some(keep) = config.retention_months {
             tasks.push(tokio::spawn(drop_months(ledger.clone(), keep, stop.clone())));
         }
+        tasks.push(tokio::spawn(witnesses.run(stop.clone())));
         tasks.push(tokio::spawn(expire_keys(pool, stop.clone())));
+        if let Some(journal) = &journal {
+            tasks.push(tokio::spawn(journal.clone().look_after(postgres.clone(), stop.clone())));
+        }
         tasks.push(tokio::spawn(returned::look_after(servers, postgres.clone(), stop.clone())));
         tasks.push(tokio::spawn(membership.clone().run(stop.clone())));
         let inner = Inner {

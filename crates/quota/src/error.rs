@@ -17,8 +17,22 @@ pub enum QuotaError {
     NoTier,
     #[error("the ownership table names a user id of another form")]
     OddUserId,
+    #[error("the journal of allowed charges cannot be opened")]
+    Journal(#[source] std::io::Error),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl QuotaError {
+    /// Whether Postgres could not be asked, or said no.
+    pub(crate) fn is_of_postgres(&self) -> bool {
+        use StoreError::{Refused, Unknown};
+        match self {
+            QuotaError::Postgres(_) => true,
+            QuotaError::Store(Unknown { store, .. } | Refused { store, .. }) => *store == "postgres",
+            _ => false,
+        }
+    }
 }
 
 /// What a store said instead of doing it, told apart by whether anything may have been written.

@@ -11,6 +11,7 @@ mod engine;
 mod entry;
 mod error;
 mod evaluate;
+mod journal;
 mod membership;
 mod metrics;
 mod outcome;
@@ -21,6 +22,7 @@ mod standing;
 mod store;
 mod tail;
 mod tiers;
+mod witnesses;
 
 pub use clock::{Clock, ClockMode, boot_clock};
 pub use config::QuotaConfig;

@@ -24,6 +24,11 @@ pub(crate) struct CauseLabel {
     pub(crate) cause: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct TierLabel {
+    pub(crate) tier: String,
+}
+
 /// Why a shard took a turn.
 pub(crate) const TURN_CAUSES: [&str; 8] = ["start", "unanswered", "fenced", "redis", "back", "late", "moved", "taken"];
 
@@ -45,6 +50,10 @@ pub struct QuotaMetrics {
     pub(crate) drain_failures: Counter,
     pub(crate) replica_seconds: Histogram,
     pub(crate) unreplicated: Counter,
+    pub(crate) clock_disputed: Gauge,
+    pub(crate) allowed: Counter,
+    pub(crate) journaled: Gauge,
+    pub(crate) shed: Family<TierLabel, Counter>,
 }
 
 /// From 0.1 ms, doubling, to 3.3 s.
@@ -71,6 +80,10 @@ impl QuotaMetrics {
             drain_failures: Counter::default(),
             replica_seconds: seconds(),
             unreplicated: Counter::default(),
+            clock_disputed: Gauge::default(),
+            allowed: Counter::default(),
+            journaled: Gauge::default(),
+            shed: Family::default(),
         };
         for shard in 0..shards {
             for family in [&metrics.undrained, &metrics.fence, &metrics.open, &metrics.on_postgres, &metrics.users] {
@@ -117,6 +130,22 @@ impl QuotaMetrics {
             "cellar_quota_unreplicated_admissions",
             "Admissions of tiers with ack = replica that were answered 503, for no replica had them in time",
             m.unreplicated,
+        );
+        registry.register(
+            "cellar_quota_allowed_unavailable",
+            "Checks allowed by their tier's on_unavailable, while no store could be asked",
+            m.allowed,
+        );
+        registry.register(
+            "cellar_quota_journal_entries",
+            "Of these, the charges that only this process's disk has",
+            m.journaled,
+        );
+        registry.register("cellar_quota_shed", "Checks refused early because the shard has a backlog", m.shed);
+        registry.register(
+            "cellar_clock_disputed",
+            "1 while this machine's wall clock is not believed: no other of the cell's clocks agrees with it",
+            m.clock_disputed,
         );
         metrics
     }

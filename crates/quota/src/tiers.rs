@@ -85,7 +85,7 @@ impl Tier {
 
     /// Whether any policy meters `unit`. Every tier takes requests.
     pub(crate) fn meters(&self, unit: &Unit) -> bool {
-        *unit == Unit::requests() || self.slots.iter().any(|slot| slot.unit == *unit)
+        *unit == Unit::requests() || self.document.policies.iter().any(|policy| policy.unit == *unit)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The fault table: every failure of a cell's quota path that one process a cell can show, made to happen
+//! The fault table: every failure of a cell's quota path made to happen
 //! under load on real processes. Each row is a test: what its callers saw, and the books afterwards.
 //!
 //! The quickest rows run always, all of them with `CELLAR_TEST_FULL=1`; the table is printed at their end.
@@ -6,9 +6,11 @@
 
 mod caller;
 mod cell;
+mod clock;
 mod load;
 mod machine;
 mod postgres;
+mod processes;
 mod redis_content;
 mod redis_dies;
 mod redis_refuses;

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 /// Tests that measure a row.
-const ROWS: usize = 22;
+const ROWS: usize = 25;
 
 const HEAD: &str = "\
 | failure | all served again after, ms | longest gap of a user, ms | failed | lost | over-admitted | degraded |

@@ -10,7 +10,7 @@ use crate::outcome::Outcome;
 use crate::record::{Head, Record};
 use crate::store::redis::{Group, KeyedCheck};
 use crate::tiers::{Tier, TierSet, TierSlot};
-use cellar_model::{Ack, ChargeId, Degraded, Fence, Micros, Refusal, TryAgain, UserId, Verdict};
+use cellar_model::{Ack, ChargeId, Degraded, Fence, Micros, OnUnavailable, Refusal, TryAgain, UserId, Verdict};
 use cellar_policy_host::{Fault, Stores};
 
 /// What deciding needs besides the record.
@@ -37,6 +37,8 @@ pub(super) struct Decided {
     /// Which asks have keys, in the order the store is told of them.
     pub(super) keyed: Vec<usize>,
     pub(super) ack: Ack,
+    /// His tier lets him spend something while no store can be asked.
+    pub(super) allows: bool,
 }
 
 impl Deciding<'_> {
@@ -85,6 +87,7 @@ impl Deciding<'_> {
             decided.push((ask, verdict));
         }
         let ack = tier.as_ref().map_or(Ack::Redis, |tier| tier.document.ack);
+        let allows = tier.as_ref().is_some_and(|tier| tier.document.on_unavailable != OnUnavailable::Deny);
         if !checks.is_empty() {
             record.head = head;
         }
@@ -114,7 +117,7 @@ impl Deciding<'_> {
         };
         let entry = entry.filter(|_| write.is_some());
         let group = Group { user: user.clone(), write, keys };
-        (Decided { user, record, entry, unwritten, asks: decided, keyed, ack }, group)
+        (Decided { user, record, entry, unwritten, asks: decided, keyed, ack, allows }, group)
     }
 
     /// Looks after what has expired by now, then decides `ask`. What expired is a check of the commit by

@@ -9,13 +9,13 @@ use super::{Ask, Shard};
 use crate::clock::boot_clock;
 use crate::entry::LedgerEntry;
 use crate::error::StoreError;
-use crate::metrics::FaultLabels;
+use crate::metrics::{FaultLabels, TierLabel};
 use crate::outcome::Outcome;
 use crate::record::{Head, Record};
 use crate::store::redis::{Committed, Group};
 use crate::tail::{Months, Tail, TailBatch};
-use crate::tiers::TierSlot;
-use cellar_model::{Ack, BodyHash, Fence, Seq, TryAgain, UserId, Verdict};
+use crate::tiers::{TierSet, TierSlot};
+use cellar_model::{Ack, BodyHash, Fence, Seq, Shed, TierName, TryAgain, UserId, Verdict};
 use cellar_policy_host::Fault;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -42,6 +42,23 @@ pub(super) struct Standing {
     autonomous: bool,
     /// Whether the tail is longer than it may be.
     over: bool,
+}
+
+/// A backlog, and which tiers' checks it is too long for.
+struct Shedding {
+    backlog: usize,
+    queue_max: usize,
+    tiers: Arc<TierSet>,
+}
+
+impl Shedding {
+    /// The tier, as a metric's label, if its checks are refused. Of a user who is not in memory (`None`)
+    /// nobody knows it: he costs a load besides, and counts as `normal`.
+    fn sheds(&self, tier: Option<&TierName>) -> Option<String> {
+        let shed = tier.and_then(|tier| self.tiers.get(tier)).map_or(Shed::Normal, |tier| tier.document.shed);
+        let name = || tier.map_or("unknown", TierName::as_str).to_owned();
+        (self.backlog > shed.backlog_max(self.queue_max)).then(name)
+    }
 }
 
 /// A call on its way to the store.
@@ -82,10 +99,10 @@ impl Shard {
 
     fn start_call(&mut self, serving: &mut Serving) {
         let full = self.tail.as_ref().is_some_and(|(_, tail)| tail.entries() >= self.parts.config.tail_max);
-        if full || !self.is_autonomous(serving) {
-            for ask in self.ready.drain(..) {
-                ask.answer(Verdict::try_again(TryAgain::StoreDown));
-            }
+        let autonomous = self.is_autonomous(serving);
+        if full || !autonomous {
+            self.allowances.postgres_answers(autonomous);
+            self.refuse(TryAgain::StoreDown);
             return;
         }
         let groups = self.group(serving);
@@ -151,6 +168,7 @@ impl Shard {
     fn group(&mut self, serving: &mut Serving) -> Vec<(UserId, Record, Vec<Ask>)> {
         let now = Instant::now();
         let must_look_up = serving.open.asks_ledger(now);
+        let shedding = self.shedding();
         let mut places: HashMap<UserId, usize> = HashMap::new();
         let mut groups: Vec<(UserId, Record, Vec<Ask>)> = Vec::new();
         let (mut missing, mut unknown, mut keys) = (Vec::new(), Vec::new(), Vec::new());
@@ -180,6 +198,14 @@ impl Shard {
             }
             let look_up = must_look_up && !ask.looked_up && ask.check.key.is_some();
             let record = serving.users.take(user);
+            if let Some(shedding) = &shedding
+                && let Some(tier) = shedding.sheds(record.as_ref().map(|record| &record.body.tier))
+            {
+                self.parts.metrics.shed.get_or_create(&TierLabel { tier }).inc();
+                self.ready.extend(serving.users.release(user, record));
+                ask.answer(Verdict::try_again(TryAgain::Overloaded));
+                continue;
+            }
             match record {
                 Some(record) if !look_up => {
                     places.insert(user.clone(), groups.len());
@@ -206,6 +232,13 @@ impl Shard {
             self.start_look_up(serving, unknown, keys);
         }
         groups
+    }
+
+    /// Whose checks are refused at once; none of them, as long as the backlog is small.
+    fn shedding(&self) -> Option<Shedding> {
+        let (backlog, queue_max) = (self.inbox.len() + self.ready.len(), self.parts.config.queue_max);
+        let any = backlog > Shed::Early.backlog_max(queue_max);
+        any.then(|| Shedding { backlog, queue_max, tiers: self.parts.tiers.borrow().clone() })
     }
 
     fn decide(&mut self, serving: &Serving, groups: Vec<(UserId, Record, Vec<Ask>)>) -> (Vec<Decided>, Vec<Group>) {
@@ -308,6 +341,10 @@ impl Shard {
             if let (Some(entry), Some((record, _))) = (decided.entry, group.write) {
                 entries.push(entry);
                 records.push((decided.user.clone(), decided.record.head, record));
+            }
+            if decided.allows {
+                let Head { epoch, .. } = decided.record.head;
+                self.allowances.has_served(&decided.user, epoch, &decided.record.body);
             }
             // A record that could not be written is not what stores hold: it is read again.
             let record = (!decided.unwritten).then_some(decided.record);
@@ -423,4 +460,32 @@ pub(crate) fn replay(outcome: &Outcome, body: BodyHash) -> Verdict {
         return Verdict::Refused(crate::closing::mismatch(outcome, body));
     }
     Verdict::Admitted { answer: outcome.answer.clone(), replayed: true, degraded: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tiers::Tier;
+    use cellar_model::{Revision, TierDocument};
+
+    #[test]
+    fn the_longer_the_backlog_the_more_tiers_are_shed() {
+        let tier = |name: &str| {
+            let text = format!(
+                "name = \"{name}\"\nshed = \"{name}\"\n[[policy]]\nslot = \"s\"\nuse = \"p@1\"\nunit = \"tokens\""
+            );
+            let document = TierDocument::from_toml(&text).unwrap();
+            Arc::new(Tier { revision: Revision(1), document, slots: Vec::new() })
+        };
+        let tiers = Arc::new(TierSet::new(Revision(1), ["early", "normal", "late"].map(tier)));
+        let shed = |backlog: usize| {
+            let shedding = Shedding { backlog, queue_max: 400, tiers: tiers.clone() };
+            let named = |name: &str| shedding.sheds(Some(&TierName::new(name).unwrap())).is_some();
+            [named("early"), named("normal"), named("late"), shedding.sheds(None).is_some()]
+        };
+        assert_eq!(shed(100), [false; 4]);
+        assert_eq!(shed(101), [true, false, false, false]);
+        assert_eq!(shed(201), [true, true, false, true]);
+        assert_eq!(shed(400), [true, true, false, true], "a full queue takes no more by itself");
+    }
 }

@@ -1,5 +1,6 @@
 //! A shard: one writer for its users, one loop, one batch after another.
 
+mod allowances;
 mod batch;
 mod calls;
 mod drains;
@@ -19,6 +20,7 @@ use crate::compiled::CompiledSettings;
 use crate::config::QuotaConfig;
 use crate::entry::LedgerCheck;
 use crate::entry::LedgerEntry;
+use crate::journal::Journal;
 use crate::membership::Membership;
 use crate::metrics::{QuotaMetrics, ShardMetrics};
 use crate::standing::Standing;
@@ -26,6 +28,7 @@ use crate::store::postgres::PostgresStore;
 use crate::store::servers::Servers;
 use crate::tail::{Months, Tail};
 use crate::tiers::TierSet;
+use allowances::Allowances;
 pub(crate) use calls::replay;
 use cellar_model::{Check, Fence, UserId, Verdict};
 use cellar_policy_host::{Host, Stores};
@@ -80,6 +83,7 @@ pub(crate) struct ShardParts {
     pub(crate) host: Host,
     pub(crate) tiers: watch::Receiver<Arc<TierSet>>,
     pub(crate) metrics: QuotaMetrics,
+    pub(crate) journal: Option<Journal>,
     /// Undrained entries, for the audit.
     pub(crate) undrained: Arc<AtomicU64>,
     pub(crate) membership: Membership,
@@ -116,11 +120,14 @@ pub(crate) struct Shard {
     /// Admissions that wait for a replica.
     replicas: Replicas,
     months: Months,
+    allowances: Allowances,
 }
 
 impl Shard {
     pub(crate) fn new(parts: ShardParts, inbox: mpsc::Receiver<Ask>) -> Self {
         let gauges = parts.metrics.shard(parts.id);
+        let (journal, allowed) = (parts.journal.clone(), parts.metrics.allowed.clone());
+        let allowances = Allowances::new(parts.id, journal, parts.config.users_max, allowed);
         let stores = Stores::new(&parts.host);
         Self {
             parts,
@@ -139,6 +146,7 @@ impl Shard {
             acks: VecDeque::new(),
             replicas: Replicas::default(),
             months: Months::default(),
+            allowances,
         }
     }
 

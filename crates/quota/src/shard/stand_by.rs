@@ -5,13 +5,12 @@
 //! calls that nobody can ask Redis about.
 
 use super::Shard;
-use super::turn::refuse;
 use crate::entry::LedgerEntry;
 use crate::error::StoreError;
 use crate::membership::Place;
 use crate::standing::READING_LEASE;
 use crate::store::postgres::Ended;
-use cellar_model::{Fence, Refusal, Verdict};
+use cellar_model::{Fence, Refusal, TryAgain, Verdict};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::time::Duration;
@@ -59,7 +58,7 @@ impl Shard {
                         ask.answer(Verdict::Refused(Refusal::OtherInstance { endpoint: endpoint.to_string() }));
                     }
                 }
-                Place::Nobody => refuse(&mut self.ready),
+                Place::Nobody => self.refuse(TryAgain::ShardClosed),
             }
             tokio::select! {
                 () = stop.cancelled() => return false,

@@ -3,6 +3,7 @@
 //! What it does next and what it believes, [`protocol`] says. Steps 2 to 4 belong to one Redis
 //! connection; if that breaks, the turn starts over with a new fence, which is always allowed.
 
+use super::allowances::Allowances;
 use super::expiry::Expiring;
 use super::late::LATE_SEQ;
 use super::serve::Serving;
@@ -19,7 +20,7 @@ use crate::store::postgres::{RedisContent, TurnRow};
 use crate::store::redis::{FenceKey, RedisStore, StreamBatch, nonce};
 use crate::store::sentinel::Sentinels;
 use crate::tail::{Tail, TailBatch};
-use cellar_model::{Degraded, Fence, Seq, TryAgain, UserId, Verdict};
+use cellar_model::{Degraded, Fence, Seq, TryAgain, UserId};
 use futures::FutureExt;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -114,11 +115,14 @@ impl Shard {
         self.parts.metrics.turns.get_or_create(&CauseLabel { cause }).inc();
         let (since, mut retry, mut logged) = (Instant::now(), RETRY_MIN, false);
         let hold = self.hold();
+        self.allowances.postgres_answers(true);
         loop {
             let (id, queue_max) = (self.parts.id, self.parts.config.queue_max);
             // The turn borrows the shard's tail and stores; the inbox is watched beside it.
             let (mut inbox, mut ready) =
                 (std::mem::replace(&mut self.inbox, closed_inbox()), std::mem::take(&mut self.ready));
+            let mut allowances = std::mem::replace(&mut self.allowances, Allowances::none());
+            let (tiers, clock) = (self.parts.tiers.clone(), self.parts.config.clock.clone());
             let result = {
                 let turn = self.turn();
                 tokio::pin!(turn);
@@ -129,25 +133,32 @@ impl Shard {
                         () = tokio::time::sleep_until(since + hold), if !ready.is_empty() && since.elapsed() < hold => {}
                     }
                     if since.elapsed() >= hold {
-                        refuse(&mut ready);
+                        let tiers = tiers.borrow().clone();
+                        allowances.answer(&mut ready, TryAgain::ShardClosed, &tiers, &clock);
                     }
                 }
             };
             self.inbox = inbox;
             self.ready = ready;
+            self.allowances = allowances;
             match result {
                 Ok(open) => {
+                    self.allowances.opened(open.fence);
                     self.gauges.open.set(1);
                     self.gauges.fence.set(open.fence.0 as i64);
                     self.gauges.on_postgres.set(i64::from(matches!(open.store, OpenStore::Postgres)));
                     tracing::info!(shard = %id, fence = %open.fence, cause, "shard open");
                     return Turned::Open(open);
                 }
-                Err(error) if !logged => {
+                Err(ref error) if !logged => {
+                    self.allowances.postgres_answers(!error.is_of_postgres());
                     logged = true;
-                    tracing::warn!(shard = %id, error = &error as &dyn std::error::Error, "turn failed; trying on");
+                    tracing::warn!(shard = %id, error = error as &dyn std::error::Error, "turn failed; trying on");
                 }
-                Err(error) => tracing::debug!(shard = %id, error = &error as &dyn std::error::Error, "turn failed"),
+                Err(ref error) => {
+                    self.allowances.postgres_answers(!error.is_of_postgres());
+                    tracing::debug!(shard = %id, error = error as &dyn std::error::Error, "turn failed");
+                }
             }
             if self.parts.membership.is_on() {
                 self.parts.membership.refresh().await;
@@ -171,7 +182,7 @@ impl Shard {
         let (until, queue_max) = (Instant::now() + retry, self.parts.config.queue_max);
         loop {
             if since.elapsed() >= self.hold() {
-                refuse(&mut self.ready);
+                self.refuse(TryAgain::ShardClosed);
             }
             tokio::select! {
                 () = tokio::time::sleep_until(until) => return true,
@@ -179,6 +190,12 @@ impl Shard {
                 Some(ask) = self.inbox.recv(), if self.ready.len() < queue_max => self.ready.push_back(ask),
             }
         }
+    }
+
+    /// Answers all that is ready without a store: 503, but for what its tier allows.
+    pub(super) fn refuse(&mut self, reason: TryAgain) {
+        let tiers = self.parts.tiers.borrow().clone();
+        self.allowances.answer(&mut self.ready, reason, &tiers, &self.parts.config.clock);
     }
 
     async fn turn(&mut self) -> Result<Open, QuotaError> {
@@ -383,6 +400,9 @@ impl Shard {
         let charged = |fence: Fence| protocol::charges_unanswered(fence, opened, stream_read);
         late.extend(self.unanswered.iter().filter(|(fence, _)| charged(*fence)).map(|(_, entry)| entry.clone()));
         late.extend(self.orphans.iter().cloned());
+        if let Some(journal) = &self.parts.journal {
+            journal.hand_over(self.parts.id, &self.parts.postgres).await?;
+        }
         let mut next = LATE_SEQ;
         let mut late_charged = row.late_charged | (self.charge_late(row, drained, &mut next, late).await? > 0);
         loop {
@@ -558,12 +578,6 @@ async fn read_batches(redis: &mut RedisStore, page: Vec<StreamBatch>) -> Result<
         .collect();
     batches.reverse();
     Ok(batches)
-}
-
-pub(super) fn refuse(ready: &mut std::collections::VecDeque<super::Ask>) {
-    for ask in ready.drain(..) {
-        ask.answer(Verdict::try_again(TryAgain::ShardClosed));
-    }
 }
 
 /// Stands in for the inbox while a turn borrows the shard.

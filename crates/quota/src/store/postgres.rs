@@ -46,6 +46,9 @@ const CONFIRM_FENCE: &str = "
                                where l.shard = $1 and o.state = 'OWNED')
     from shard where shard = $1";
 
+/// Postgres's wall clock, in microseconds since the epoch.
+pub(crate) const WALL_CLOCK: &str = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
+
 const WATERMARKS: &str = "select fence, last_seq from fences where shard = $1 and fence >= $2";
 
 const TAKE_LATE: &str = "
@@ -162,6 +165,7 @@ const COUNT_SHARDS: &str = "select count(*) from shard";
 
 /// Every statement of this crate, for the test that prepares them all against the migrated schema.
 pub const STATEMENTS: &[&str] = &[
+    WALL_CLOCK,
     BEGIN_TURN,
     OPEN_TURN,
     CONFIRM_FENCE,

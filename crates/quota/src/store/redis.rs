@@ -197,6 +197,13 @@ impl RedisStore {
         parse_committed(answer, groups)
     }
 
+    /// Redis's wall clock, in microseconds since the epoch.
+    pub(crate) async fn time(&mut self) -> Result<i64, StoreError> {
+        let asked = redis::cmd("TIME").query_async::<(i64, i64)>(&mut self.connection).await;
+        let (seconds, micros) = asked.map_err(|e| StoreError::redis("TIME", &e))?;
+        Ok(seconds.saturating_mul(1_000_000).saturating_add(micros))
+    }
+
     /// Records of `users`, in their order.
     pub(crate) async fn records(&mut self, users: &[UserId]) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
         if users.is_empty() {
