@@ -8,6 +8,7 @@ use crate::decide::{self, DecideState, Engine};
 use crate::lives::Lives;
 use crate::lock::FolderLock;
 use crate::public::{self, Door, PublicSignUp};
+use crate::usage;
 use crate::visits::{self, Visits};
 use anyhow::Context;
 use axum::extract::DefaultBodyLimit;
@@ -148,7 +149,8 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
 
 /// What routers ask.
 fn router_routes(state: DecideState, accounts: Accounts) -> axum::Router {
-    let quota = OpenApiRouter::new().routes(routes!(decide::quota)).with_state(state.clone());
+    let quota =
+        OpenApiRouter::new().routes(routes!(decide::quota)).routes(routes!(usage::usage)).with_state(state.clone());
     let (routes, _openapi) = accounts::routes(accounts).merge(quota).split_for_parts();
     let decide = axum::Router::new().route("/cell/v1/decide", post(decide::decide)).with_state(state);
     routes.merge(decide).layer(DefaultBodyLimit::max(cellar_server::limits::BODY_MAX))
@@ -158,7 +160,7 @@ fn router_routes(state: DecideState, accounts: Accounts) -> axum::Router {
 fn public_routes(config: &CellConfig, state: DecideState, accounts: Accounts, keys: Keys) -> axum::Router {
     let sign_up = PublicSignUp { accounts: accounts.clone(), region: config.region.clone() };
     let sign_up = OpenApiRouter::new().routes(routes!(public::sign_up)).with_state(sign_up);
-    let quota = OpenApiRouter::new().routes(routes!(decide::quota)).with_state(state);
+    let quota = OpenApiRouter::new().routes(routes!(decide::quota)).routes(routes!(usage::usage)).with_state(state);
     let door = |scopes| axum::middleware::from_fn_with_state(Door { keys: keys.clone(), scopes }, public::admit);
     let users = accounts::public_routes(accounts).merge(sign_up).layer(door(&[Scope::Users]));
     let quota = quota.layer(door(&[Scope::Quota, Scope::Users]));

@@ -9,6 +9,7 @@ mod decide;
 mod lives;
 mod lock;
 mod public;
+mod usage;
 mod visits;
 
 use clap::{Parser, Subcommand};

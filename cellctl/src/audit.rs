@@ -5,7 +5,7 @@ use crate::stack::Target;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// The books could not be read: nobody can say whether they agree.
+/// The books could not be read, or not all of them: nobody can say whether they agree.
 const NOT_COMPARED: u8 = 2;
 
 pub(crate) async fn run(folder: &Path, json: bool) -> anyhow::Result<ExitCode> {
@@ -21,15 +21,22 @@ pub(crate) async fn run(folder: &Path, json: bool) -> anyhow::Result<ExitCode> {
         let mismatch =
             |(cell, user, what): &(_, _, _)| serde_json::json!({ "cell": cell, "user_id": user, "what": what });
         let mismatches: Vec<_> = live.mismatches.iter().map(mismatch).collect();
-        let (users, ahead, stores) = (live.users, live.ahead, &live.stores);
+        let unread = live.unread.iter().map(|(cell, shard)| serde_json::json!({ "cell": cell, "shard": shard }));
+        let (users, ahead, stores, unread) = (live.users, live.ahead, &live.stores, unread.collect::<Vec<_>>());
         println!(
             "{}",
-            serde_json::json!({ "users": users, "mismatches": mismatches, "ahead": ahead, "stores": stores })
+            serde_json::json!({
+                "users": users, "mismatches": mismatches, "ahead": ahead, "stores": stores, "unread": unread
+            })
         );
     } else {
         say(&live);
     }
-    Ok(if live.mismatches.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(match (live.mismatches.is_empty(), live.unread.is_empty()) {
+        (false, _) => ExitCode::FAILURE,
+        (true, false) => ExitCode::from(NOT_COMPARED),
+        (true, true) => ExitCode::SUCCESS,
+    })
 }
 
 fn say(live: &books::Live) {
@@ -42,6 +49,9 @@ fn say(live: &books::Live) {
         for (cell, user, what) in &live.mismatches {
             println!("  {cell} {}: {what}", user.as_str());
         }
+    }
+    for (cell, shard) in &live.unread {
+        println!("{cell} shard {shard}: its Redis does not answer, and was left out");
     }
     if live.ahead > 0 {
         println!("{} charged at every look: of them ledger and copy were compared, Redis not", live.ahead);

@@ -69,6 +69,8 @@ pub(crate) struct Live {
     pub(crate) ahead: usize,
     pub(crate) mismatches: Vec<(CellName, UserId, String)>,
     pub(crate) stores: BTreeSet<SmolStr>,
+    /// Shards of which Redis told nothing: of their users ledger, copy and memory were compared.
+    pub(crate) unread: BTreeSet<(CellName, u16)>,
 }
 
 /// Compares every user of every cell. Each page is of one moment, and who is ahead of it in Redis is
@@ -98,6 +100,7 @@ pub(crate) async fn read_live(target: &Target) -> anyhow::Result<Live> {
                 live.mismatches.extend(mismatch(user).map(|what| (cell.clone(), user.user_id.clone(), what)));
             }
             live.stores.extend(page.stores);
+            live.unread.extend(page.unread.iter().map(|shard| (cell.clone(), *shard)));
             match page.next {
                 Some(next) => after = Some(next),
                 None => break,
@@ -114,7 +117,10 @@ pub(crate) fn mismatch(user: &AuditedUser) -> Option<String> {
     }
     // A record may have expired from Redis, or not have been read back since Redis lost it.
     if !user.behind && !user.record.is_empty() && user.record != user.ledger {
-        return Some(format!("the ledger sums to {:?}, the record in Redis says {:?}", user.ledger, user.record));
+        return Some(format!(
+            "the ledger sums to {:?}, the record in Redis or memory says {:?}",
+            user.ledger, user.record
+        ));
     }
     None
 }

@@ -111,6 +111,27 @@ fn cost(tokens: u64) -> Value {
     json!({"tokens": tokens, "requests": 0})
 }
 
+/// Goal: what a user was charged is told by day, less what was given back.
+#[tokio::test(flavor = "multi_thread")]
+async fn usage_adds_up_to_the_ledger_day_by_day() {
+    let world = World::cell();
+    world.bucket_tier("bucket", 1_000).await;
+    let caller = Caller::sign_up(&world, "usage@example.org", "bucket").await;
+    caller.consume(10, T0).await;
+    let charge = caller.reserve(400, T0 + SECOND).await.charge();
+    caller.settle(&charge, 150, T0 + 2 * SECOND).await;
+    caller.consume(7, T0 + 86_400 * SECOND).await;
+    caller.books_say(167).await;
+    let user = caller.user.parse().unwrap();
+    let usage = world.client.usage(&user, "2023-11-14", "2023-11-16").await.unwrap();
+    let tokens = |n: i64| std::collections::BTreeMap::from([("tokens".into(), n)]);
+    assert_eq!(usage.totals, tokens(167));
+    let days: Vec<_> = usage.days.into_iter().map(|day| (day.day, day.charges)).collect();
+    assert_eq!(days, [("2023-11-14".into(), tokens(160)), ("2023-11-15".into(), tokens(7))]);
+    assert!(world.client.usage(&user, "2023-11-16", "2023-11-18").await.unwrap().days.is_empty());
+    assert!(world.client.usage(&user, "2023-11-16", "2023-11-16").await.is_err());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reservation_is_settled_once_up_and_down_and_the_books_agree() {
     let world = World::cell();

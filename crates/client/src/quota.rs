@@ -4,6 +4,7 @@ use crate::error::ClientError;
 use crate::transport::{Client, refusal};
 use cellar_model::wire::{
     ConsumeAnswer, ConsumeBody, DeniedBody, GrantBody, OverrideBody, QuotaBody, RefundBody, ReserveBody, SettleBody,
+    UsageBody,
 };
 use cellar_model::{UserId, header};
 use reqwest::{Method, StatusCode};
@@ -88,6 +89,12 @@ impl Client {
             }
             _ => Err(refusal(response).await),
         }
+    }
+
+    /// What a user was charged, by day: from `from` (`2023-11-14`) up to and without `to`.
+    pub async fn usage(&self, user: &UserId, from: &str, to: &str) -> Result<UsageBody, ClientError> {
+        let path = format!("/v1/user/usage?from={from}&to={to}");
+        self.ask(Method::GET, &path, |request| request.header(header::USER, user.as_str())).await
     }
 
     /// What is left of a user's quota.

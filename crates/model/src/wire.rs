@@ -448,6 +448,25 @@ pub struct CellShards {
     pub shards: Vec<CellShard>,
 }
 
+/// `GET /v1/user/usage`: what the ledger has, which is at most moments behind the counters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UsageBody {
+    pub user_id: UserId,
+    /// Days in UTC, `2023-11-14`; the last one is not part of it.
+    pub from: String,
+    pub to: String,
+    /// By unit, less what was given back.
+    pub totals: std::collections::BTreeMap<SmolStr, i64>,
+    /// Days with charges, oldest first.
+    pub days: Vec<UsageDay>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct UsageDay {
+    pub day: String,
+    pub charges: std::collections::BTreeMap<SmolStr, i64>,
+}
+
 /// `GET /admin/v1/audit?after=<user id>` of a cell: a page, in order of ids.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AuditPage {
@@ -456,6 +475,10 @@ pub struct AuditPage {
     pub next: Option<UserId>,
     /// Entries not yet in the ledger when the page was made: sums compare only at 0.
     pub undrained: u64,
-    /// What was compared: `ledger`, `postgres` (the copy), and `redis` unless all its shards go without.
+    /// What was compared: `ledger`, `postgres` (the copy); `redis` of shards that commit to it; `memory`, the
+    /// records of the process that was asked, of shards that do not, or whose Redis does not answer.
     pub stores: Vec<SmolStr>,
+    /// Shards that commit to Redis, and of which it told nothing.
+    #[serde(default)]
+    pub unread: Vec<u16>,
 }

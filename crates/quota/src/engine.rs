@@ -1,5 +1,6 @@
 //! The engine: checks in, verdicts out, by way of the shards.
 
+use crate::clock::Clock;
 use crate::closing::{self, Again, LookUps};
 use crate::config::QuotaConfig;
 use crate::error::QuotaError;
@@ -14,7 +15,7 @@ use crate::store::{Audit, Ledger, returned};
 use crate::tiers::TierSet;
 use crate::witnesses::Witnesses;
 use cellar_model::wire::{CellInstance, CellShard};
-use cellar_model::{Check, Fence, Refusal, TryAgain, UserId, Verdict, Version};
+use cellar_model::{Check, Fence, Micros, Refusal, TryAgain, UserId, Verdict, Version};
 use cellar_policy_host::Host;
 use sqlx::PgPool;
 use std::sync::Arc;
@@ -34,6 +35,9 @@ pub struct Quota {
     inner: Arc<Inner>,
 }
 
+/// Audits that may ask a shard at once.
+const AUDITS_MAX: usize = 4;
+
 struct Inner {
     shards: Vec<mpsc::Sender<Ask>>,
     undrained: Vec<Arc<AtomicU64>>,
@@ -45,6 +49,7 @@ struct Inner {
     /// By shard.
     postgres: Vec<PostgresStore>,
     look_ups: LookUps,
+    clock: Clock,
     membership: Membership,
     /// By shard.
     standings: Vec<Arc<Standing>>,
@@ -72,11 +77,11 @@ impl Quota {
         let mut witnesses =
             Witnesses::new(config.clock.clone(), servers.clone(), pool.clone(), metrics.clock_disputed.clone());
         witnesses.look().await;
-        let audit = Audit::new(pool.clone(), servers.clone(), config.shards);
         let owner: Arc<str> = config.life.as_str().into();
         let membership = Membership::join(pool.clone(), &config, owner.clone()).await?;
         let (config, stop) = (Arc::new(config), CancellationToken::new());
         let (mut shards, mut counts, mut tasks, mut standings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut memories = Vec::new();
         let postgres: Vec<PostgresStore> =
             ShardId::all(config.shards).map(|id| PostgresStore::new(pool.clone(), id)).collect();
         let look_ups = LookUps::new(config.clock.clone());
@@ -100,11 +105,14 @@ impl Quota {
                 standing: standing.clone(),
                 stop: stop.clone(),
             };
-            tasks.push(tokio::spawn(Shard::new(parts, inbox).run()));
+            let (memory, recalls) = mpsc::channel(AUDITS_MAX);
+            memories.push(memory);
+            tasks.push(tokio::spawn(Shard::new(parts, inbox, recalls).run()));
             shards.push(sender);
             counts.push(undrained);
             standings.push(standing);
         }
+        let audit = Audit::new(pool.clone(), servers.clone(), memories);
         let ledger = Ledger::new(pool.clone());
         if let Some(keep) = config.retention_months {
             tasks.push(tokio::spawn(drop_months(ledger.clone(), keep, stop.clone())));
@@ -126,6 +134,7 @@ impl Quota {
             audit,
             postgres,
             look_ups,
+            clock: config.clock.clone(),
             membership,
             standings,
         };
@@ -273,6 +282,11 @@ impl Quota {
             return Ok(self.inner.undrained.iter().map(|count| count.load(Ordering::Relaxed)).sum());
         }
         Ok(self.shards().await?.iter().map(|shard| shard.undrained).sum())
+    }
+
+    /// Policy time.
+    pub fn now(&self) -> Micros {
+        self.inner.clock.now()
     }
 
     pub fn ledger(&self) -> &Ledger {

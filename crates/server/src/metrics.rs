@@ -31,7 +31,7 @@ struct ReasonLabel {
 }
 
 /// Routes are named here, not by path: a path is the caller's, and labels must be bounded.
-const ROUTES: [&str; 13] = [
+const ROUTES: [&str; 14] = [
     "consume",
     "batch",
     "reserve",
@@ -40,6 +40,7 @@ const ROUTES: [&str; 13] = [
     "grant",
     "override",
     "quota",
+    "usage",
     "users",
     "sessions",
     "profile",

@@ -36,6 +36,7 @@ pub(crate) fn routes(front: Front) -> OpenApiRouter {
         .routes(routes!(read_profile, patch_profile))
         .routes(routes!(read_preferences, patch_preferences))
         .routes(routes!(read_quota))
+        .routes(routes!(read_usage))
         .with_state(front)
 }
 
@@ -121,6 +122,16 @@ async fn patch_preferences(State(front): State<Front>, request: Request) -> Resp
     (status = 200, description = "Each policy of the user's tier, with what is left")))]
 async fn read_quota(State(front): State<Front>, request: Request) -> Response {
     front.forward("quota", &[Scope::Quota, Scope::Users], request).await
+}
+
+/// What the user was charged, by day
+#[utoipa::path(get, path = "/v1/user/usage", tag = "quota",
+    params(("from" = Option<String>, Query, description = "The first day, in UTC: 2023-11-01"),
+           ("to" = Option<String>, Query, description = "The day after the last")),
+    responses((status = 200, description = "By unit, in all and for each day with charges"),
+              (status = 422, description = "Not two days, or more than 366 between them")))]
+async fn read_usage(State(front): State<Front>, request: Request) -> Response {
+    front.forward("usage", &[Scope::Quota, Scope::Users], request).await
 }
 
 impl Front {

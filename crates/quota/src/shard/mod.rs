@@ -24,6 +24,7 @@ use crate::journal::Journal;
 use crate::membership::Membership;
 use crate::metrics::{QuotaMetrics, ShardMetrics};
 use crate::standing::Standing;
+use crate::store::audit::Recall;
 use crate::store::postgres::PostgresStore;
 use crate::store::servers::Servers;
 use crate::tail::{Months, Tail};
@@ -96,6 +97,8 @@ pub(crate) struct Shard {
     parts: ShardParts,
     gauges: ShardMetrics,
     inbox: mpsc::Receiver<Ask>,
+    /// Audits.
+    recalls: mpsc::Receiver<Recall>,
     stores: Stores,
     compiled: CompiledSettings,
     /// Users whose reservations are due, on their way from Postgres.
@@ -124,7 +127,7 @@ pub(crate) struct Shard {
 }
 
 impl Shard {
-    pub(crate) fn new(parts: ShardParts, inbox: mpsc::Receiver<Ask>) -> Self {
+    pub(crate) fn new(parts: ShardParts, inbox: mpsc::Receiver<Ask>, recalls: mpsc::Receiver<Recall>) -> Self {
         let gauges = parts.metrics.shard(parts.id);
         let (journal, allowed) = (parts.journal.clone(), parts.metrics.allowed.clone());
         let allowances = Allowances::new(parts.id, journal, parts.config.users_max, allowed);
@@ -133,6 +136,7 @@ impl Shard {
             parts,
             gauges,
             inbox,
+            recalls,
             stores,
             compiled: CompiledSettings::default(),
             sweep: None,

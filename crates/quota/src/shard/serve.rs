@@ -10,6 +10,8 @@ use super::turn::{Open, OpenStore};
 use super::users::Users;
 use crate::clock::boot_clock;
 use crate::error::StoreError;
+use crate::store::audit::{Recall, sums};
+use cellar_model::UserId;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -59,6 +61,16 @@ pub(super) struct Serving {
 }
 
 impl Serving {
+    /// Who is busy is left out: what he has is not committed yet.
+    fn recall(&self, recall: Recall) {
+        let known = |user: UserId| {
+            let record = self.users.peek(&user)?;
+            Some((user, record.head, sums(record)))
+        };
+        // An audit that has given up is gone.
+        let _ = recall.reply.send(recall.users.into_iter().filter_map(known).collect());
+    }
+
     fn is_idle(&self) -> bool {
         self.calls.is_empty() && self.loads.is_empty() && self.look_ups.is_empty()
     }
@@ -143,6 +155,7 @@ impl Shard {
                     serving.stopping = Some(Instant::now());
                     None
                 }
+                Some(recall) = self.recalls.recv() => { serving.recall(recall); None }
                 Ok(()) = members.changed() => { serving.mine = membership.is_mine(self.parts.id); None }
                 () = tokio::time::sleep(TAKEN_TICK), if !serving.mine && serving.drain.is_none() => {
                     self.confirm_fence(&mut serving);
@@ -205,9 +218,9 @@ impl Shard {
 
     /// Once a second: what an idle shard would otherwise never notice. `Some`: a turn is due.
     fn tick(&mut self, serving: &mut Serving) -> Option<&'static str> {
+        self.confirm_fence(serving);
         if self.parts.membership.is_on() {
             self.confirm_on_redis(serving);
-            self.confirm_fence(serving);
             // The rest as often as ever.
             if serving.housekept.elapsed() < TICK {
                 return None;
@@ -221,7 +234,6 @@ impl Shard {
         self.start_expiry(serving);
         self.sweep();
         self.start_probe(serving);
-        self.confirm_fence(serving);
         match &serving.open.store {
             OpenStore::Redis { redis, .. } => self.parts.servers.has_moved(&redis.url).then_some("moved"),
             OpenStore::Postgres => None,

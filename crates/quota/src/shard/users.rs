@@ -46,6 +46,11 @@ impl Users {
         }
     }
 
+    /// What the last commit of an idle user left.
+    pub(super) fn peek(&self, user: &UserId) -> Option<&Record> {
+        self.idle.peek(user)
+    }
+
     /// Marks `user` busy and hands out his record, if it is in memory.
     pub(super) fn take(&mut self, user: &UserId) -> Option<Record> {
         self.busy.entry(user.clone()).or_default();

@@ -12,6 +12,7 @@ use sqlx::{PgConnection, PgPool, Row};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
 
 pub(super) const PAGE: &str = "
     select o.user_id, q.record from ownership o left join quota_state q using (user_id)
@@ -38,13 +39,38 @@ pub struct Audit {
     servers: Arc<Servers>,
     shards: u16,
     timeout: Duration,
+    /// What this process's shards have in memory, by shard.
+    memories: Vec<mpsc::Sender<Recall>>,
 }
 
-type Sums = BTreeMap<SmolStr, i64>;
+/// Asks a shard that is open what it has in memory of `users`.
+pub(crate) struct Recall {
+    pub(crate) users: Vec<UserId>,
+    pub(crate) reply: oneshot::Sender<Recalled>,
+}
+
+/// Of those who are there, what the last commit left.
+pub(crate) type Recalled = Vec<(UserId, Head, Sums)>;
+
+/// For an open shard to say what it has in memory: it does so between two calls.
+const RECALL_MAX: Duration = Duration::from_secs(1);
+
+/// The records of a page's users, and where they come from.
+#[derive(Default)]
+struct Records {
+    by_user: HashMap<String, (Head, Sums)>,
+    redis: bool,
+    memory: bool,
+    /// Shards that commit to Redis, and whose records it does not tell now.
+    unread: Vec<u16>,
+}
+
+pub(crate) type Sums = BTreeMap<SmolStr, i64>;
 
 impl Audit {
-    pub(crate) fn new(pool: PgPool, servers: Arc<Servers>, shards: u16) -> Self {
-        Self { pool, servers, shards, timeout: Duration::from_secs(5) }
+    pub(crate) fn new(pool: PgPool, servers: Arc<Servers>, memories: Vec<mpsc::Sender<Recall>>) -> Self {
+        let shards = memories.len() as u16;
+        Self { pool, servers, shards, timeout: Duration::from_secs(2), memories }
     }
 
     /// The page of users after `after`, with `undrained` as the shards count it.
@@ -75,7 +101,7 @@ impl Audit {
         let mut users = Vec::with_capacity(ids.len());
         for id in &ids {
             let (copied, copy) = copies.remove(id).unwrap_or_default();
-            let (recorded, record) = records.remove(id).unwrap_or_default();
+            let (recorded, record) = records.by_user.remove(id).unwrap_or_default();
             users.push(AuditedUser {
                 user_id: UserId::new(id).map_err(|_| QuotaError::OddUserId)?,
                 ledger: ledgers.remove(id).unwrap_or_default(),
@@ -87,10 +113,10 @@ impl Audit {
         }
         let next = (rows.len() as i64 == PAGE_USERS).then(|| users.last().map(|user| user.user_id.clone())).flatten();
         let mut stores = vec!["ledger".into(), "postgres".into()];
-        if !valid_from.is_empty() {
-            stores.push("redis".into());
-        }
-        Ok(AuditPage { users, next, undrained, stores })
+        stores.extend(records.redis.then(|| "redis".into()));
+        stores.extend(records.memory.then(|| "memory".into()));
+        records.unread.sort_unstable();
+        Ok(AuditPage { users, next, undrained, stores, unread: records.unread })
     }
 
     /// Every shard, with what the ledger lacks of it: of shards that are served here as they count
@@ -141,30 +167,69 @@ impl Audit {
         Ok(rows.into_iter().map(|(shard, fence)| (ShardId(shard as u16), Fence::from_i64(fence))).collect())
     }
 
-    async fn records(
-        &self,
-        ids: &[String],
-        valid_from: &HashMap<ShardId, Fence>,
-    ) -> Result<HashMap<String, (Head, Sums)>, QuotaError> {
+    /// From Redis what it takes the commits of, and of other shards what this process has in memory. A Redis
+    /// that does not answer is said, and costs the audit nothing else.
+    async fn records(&self, ids: &[String], valid_from: &HashMap<ShardId, Fence>) -> Result<Records, QuotaError> {
         let mut by_shard: HashMap<ShardId, Vec<UserId>> = HashMap::new();
         for id in ids.iter().filter_map(|id| UserId::new(id).ok()) {
             let shard = ShardId(id.placement_key().point().shard(self.shards));
             by_shard.entry(shard).or_default().push(id);
         }
-        let mut records = HashMap::new();
-        for (shard, users) in by_shard {
+        let asked = by_shard.into_iter().map(|(shard, users)| async move {
             // What Redis holds counts only where the last finished turn believes it.
-            let Some(valid_from) = valid_from.get(&shard) else { continue };
-            let mut redis = self.servers.connect(shard, self.timeout, true).await?;
-            for (user, record) in users.iter().zip(redis.records(&users).await?) {
-                if let Some(bytes) = record
-                    && Head::from_bytes(&bytes).is_some_and(|head| head.fence >= *valid_from)
-                {
-                    records.insert(user.as_str().to_owned(), totals(&bytes)?);
+            let told = match valid_from.get(&shard) {
+                Some(valid_from) => Some(self.in_redis(shard, &users, *valid_from).await),
+                None => None,
+            };
+            let in_memory = if matches!(told, Some(Ok(_))) { None } else { self.in_memory(shard, users).await };
+            (shard, told, in_memory)
+        });
+        let mut records = Records::default();
+        for (shard, told, in_memory) in futures::future::join_all(asked).await {
+            match told {
+                Some(Ok(told)) => {
+                    records.redis = true;
+                    records.by_user.extend(told);
                 }
+                Some(Err(QuotaError::Store(error @ StoreError::Unreadable { .. }))) => return Err(error.into()),
+                Some(Err(error)) => {
+                    tracing::warn!(%shard, error = &error as &dyn std::error::Error, "audited without Redis");
+                    records.unread.push(shard.0);
+                }
+                None => {}
+            }
+            if let Some(recalled) = in_memory {
+                records.memory = true;
+                let named = |(user, head, sums): (UserId, Head, Sums)| (user.as_str().to_owned(), (head, sums));
+                records.by_user.extend(recalled.into_iter().map(named));
             }
         }
         Ok(records)
+    }
+
+    async fn in_redis(
+        &self,
+        shard: ShardId,
+        users: &[UserId],
+        valid_from: Fence,
+    ) -> Result<Vec<(String, (Head, Sums))>, QuotaError> {
+        let mut redis = self.servers.connect(shard, self.timeout, true).await?;
+        let mut records = Vec::with_capacity(users.len());
+        for (user, record) in users.iter().zip(redis.records(users).await?) {
+            if let Some(bytes) = record
+                && Head::from_bytes(&bytes).is_some_and(|head| head.fence >= valid_from)
+            {
+                records.push((user.as_str().to_owned(), totals(&bytes)?));
+            }
+        }
+        Ok(records)
+    }
+
+    /// None: the shard is not open here.
+    async fn in_memory(&self, shard: ShardId, users: Vec<UserId>) -> Option<Recalled> {
+        let (reply, recalled) = oneshot::channel();
+        self.memories.get(usize::from(shard.0))?.try_send(Recall { users, reply }).ok()?;
+        tokio::time::timeout(RECALL_MAX, recalled).await.ok()?.ok()
     }
 }
 
@@ -191,6 +256,11 @@ async fn ledger_sums(
 /// A record's head, and its totals by unit.
 fn totals(record: &[u8]) -> Result<(Head, Sums), StoreError> {
     let record = Record::decode(record).map_err(|cause| StoreError::Unreadable { store: "redis", cause })?;
-    let total = |(unit, total): (_, u64)| (SmolStr::from(unit), i64::try_from(total).unwrap_or(i64::MAX));
-    Ok((record.head, record.body.totals.into_iter().map(total).collect()))
+    Ok((record.head, sums(&record)))
+}
+
+/// A record's totals by unit.
+pub(crate) fn sums(record: &Record) -> Sums {
+    let total = |(unit, total): &(cellar_model::Unit, u64)| (SmolStr::from(unit.clone()), i64::try_from(*total).unwrap_or(i64::MAX));
+    record.body.totals.iter().map(total).collect()
 }

@@ -2,9 +2,13 @@
 
 use crate::error::QuotaError;
 use crate::tail::Month;
+use cellar_model::UserId;
 use cellar_model::wire::{LedgerMonth, LedgerPage, LedgerRow};
+use smol_str::SmolStr;
 use sqlx::{PgPool, Row};
+use std::ops::Range;
 
+const DAY_US: i64 = 86_400_000_000;
 /// Rows of a page.
 const PAGE_ROWS: i64 = 2_000;
 /// For a drop's lock on the ledger: drains wait behind it, so it gives up soon and is tried again.
@@ -40,6 +44,12 @@ pub(super) const COUNT: &str = "select count(*) from ledger where at_us >= $1 an
 
 pub(super) const FORGET_EXPORT: &str = "delete from ledger_exports where partition = $1";
 
+/// By the index on user and time, and in the partitions of that time alone.
+pub(super) const USAGE: &str = "
+    select l.at_us / 86400000000 as day, c.key as unit, sum(c.value::bigint)::bigint as amount
+    from ledger l, jsonb_each_text(l.charges) c
+    where l.user_id = $1 and l.at_us >= $2 and l.at_us < $3 group by 1, 2 order by 1, 2";
+
 /// The books of a cell, month by month.
 #[derive(Clone)]
 pub struct Ledger {
@@ -59,6 +69,19 @@ impl Ledger {
             Some(LedgerMonth { month: month.name(), rows, bytes, exported_rows: exported })
         };
         Ok(rows.map_err(QuotaError::Postgres)?.into_iter().filter_map(month).collect())
+    }
+
+    /// What `user` was charged, less what was given back, on each of these days of policy time: days since the
+    /// epoch, in UTC, from `from` up to and without `to`.
+    pub async fn usage(&self, user: &UserId, days: Range<i64>) -> Result<Vec<(i64, SmolStr, i64)>, QuotaError> {
+        let rows = sqlx::query_as::<_, (i64, String, i64)>(USAGE)
+            .bind(user.as_str())
+            .bind(days.start.saturating_mul(DAY_US))
+            .bind(days.end.saturating_mul(DAY_US))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(QuotaError::Postgres)?;
+        Ok(rows.into_iter().map(|(day, unit, amount)| (day, unit.into(), amount)).collect())
     }
 
     /// A page of a month's rows after `after`, in the order of their primary key. None: no such month.

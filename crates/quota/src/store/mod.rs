@@ -1,6 +1,6 @@
 //! Where quota state lives: Redis takes the commits, Postgres keeps the books.
 
-mod audit;
+pub(crate) mod audit;
 mod charges;
 mod cluster;
 mod ledger;

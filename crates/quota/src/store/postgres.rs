@@ -198,6 +198,7 @@ pub const STATEMENTS: &[&str] = &[
     super::audit::LEDGER_SUMS,
     super::audit::ON_REDIS,
     super::ledger::MONTHS,
+    super::ledger::USAGE,
     super::ledger::ROWS,
     super::ledger::MARK_EXPORTED,
     super::ledger::REACHED,
