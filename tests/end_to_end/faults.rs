@@ -1,17 +1,16 @@
 //! Stores and cells die; nothing acknowledged is lost, nothing is charged twice.
 
+use crate::machine;
 use crate::support::{World, known, status_of, tokens};
 use cellar_client::{ClientError, Decision};
-use cellar_devstack::Stack;
 use serde_json::json;
-use std::io::{Read, Write};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 pub(crate) async fn kill9(world: &World, name: &str) {
-    Stack::open(world.cellctl.stack()).unwrap().kill9(name).await.unwrap();
+    machine::kill9(&world.cellctl, name).await;
 }
 
 /// Goal: with a store away the answer is 503 with `Retry-After`, never a wrong verdict; when it is
@@ -145,19 +144,6 @@ async fn a_user_never_seen_before_is_served_after_redis_restarted() {
     assert_eq!(ask(&world, &user, "after", 1).await.0, 200);
 }
 
-/// Empties the quota Redis under its writer's feet.
-fn flush(world: &World) {
-    let status = world.cellctl.status().unwrap();
-    let processes = status["processes"].as_array().unwrap();
-    let redis = processes.iter().find(|process| process["role"] == "redis-quota").unwrap();
-    let address = redis["url"].as_str().unwrap().trim_start_matches("redis://").trim_end_matches('/').to_owned();
-    let mut stream = std::net::TcpStream::connect(address).unwrap();
-    stream.write_all(b"FLUSHALL\r\n").unwrap();
-    let mut answer = [0; 5];
-    stream.read_exact(&mut answer).unwrap();
-    assert_eq!(&answer, b"+OK\r\n");
-}
-
 /// Goal: a Redis that comes back empty costs nobody anything.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_emptied_while_it_serves_is_noticed_and_nothing_is_forgotten() {
@@ -167,7 +153,7 @@ async fn a_redis_emptied_while_it_serves_is_noticed_and_nothing_is_forgotten() {
     for n in 0..10 {
         assert_eq!(ask(&world, &user, &format!("k{n}"), 1).await.0, 200);
     }
-    flush(&world);
+    machine::flush(&world.cellctl);
     store_becomes(&world, &user, None).await;
     for n in 0..20 {
         assert_eq!(ask(&world, &user, &format!("k{n}"), 1).await.0, 200, "k{n}");

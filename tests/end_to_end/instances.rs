@@ -1,10 +1,11 @@
 //! Several processes a cell: each has its shards, and hands them over, dead or alive.
 
+use crate::machine::{self, Paused};
 use crate::support::{T0, World, known, tokens};
 use cellar_client::Decision;
 use cellar_devstack::Stack;
 use cellar_model::UserId;
-use cellar_model::wire::{CellShard, SignUpBody};
+use cellar_model::wire::CellShard;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -18,40 +19,8 @@ fn two_processes() -> World {
     World::up(&["up", "--regions", "1", "--cells", "1", "--instances", "2", "--clock", "virtual"])
 }
 
-/// What the status says of a process.
-fn process(world: &World, name: &str) -> serde_json::Value {
-    let status = world.cellctl.status().unwrap();
-    let processes = status["processes"].as_array().unwrap();
-    processes.iter().find(|process| process["name"] == name).unwrap().clone()
-}
-
 fn url(world: &World, name: &str) -> String {
-    process(world, name)["url"].as_str().unwrap().to_owned()
-}
-
-fn signal(signal: &str, pids: &[u64]) {
-    for pid in pids {
-        let command = format!("kill -{signal} {pid}");
-        assert!(std::process::Command::new("sh").args(["-c", &command]).status().unwrap().success(), "{command}");
-    }
-}
-
-fn pid(world: &World, name: &str) -> u64 {
-    process(world, name)["pid"].as_u64().unwrap()
-}
-
-/// A process and its children: a Postgres server is many.
-fn family(parent: u64) -> Vec<u64> {
-    let mut pids = vec![parent];
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else { continue };
-        // After the name in parentheses: state, parent.
-        let mut fields = stat.rsplit_once(')').unwrap().1.split_whitespace();
-        if fields.nth(1).and_then(|field| field.parse().ok()) == Some(parent) {
-            pids.push(entry.file_name().to_str().unwrap().parse().unwrap());
-        }
-    }
-    pids
+    machine::process(&world.cellctl, name).url
 }
 
 async fn shards(world: &World) -> Vec<CellShard> {
@@ -76,32 +45,11 @@ fn shard_of(user: &UserId) -> u16 {
     user.placement_key().point().shard(SHARDS)
 }
 
-/// Signs up a user, once the process that is asked has the tier: each reads the catalog by itself.
-async fn sign_up(world: &World, email: &str, tier: &str) -> UserId {
-    let body = SignUpBody {
-        email: email.into(),
-        name: None,
-        password: None,
-        tier: tier.parse().unwrap(),
-        region: None,
-        user_id: None,
-    };
-    let until = Instant::now() + Duration::from_secs(20);
-    loop {
-        match world.client.sign_up(&body, None).await {
-            Ok(signed_up) => return signed_up.user_id,
-            Err(error) => assert!(error.status() == Some(422) && Instant::now() < until, "{error}"),
-        }
-        sleep(Duration::from_millis(100)).await;
-    }
-}
-
-/// Users of `tier`, at least two on each process, with the URL of the process that has them.
 async fn users(world: &World, tier: &str) -> Vec<(UserId, String)> {
     let owners = shards(world).await;
     let mut users: Vec<(UserId, String)> = Vec::new();
     for n in 0.. {
-        let user = sign_up(world, &format!("{tier}-{n}@example.org"), tier).await;
+        let user = world.user(&format!("{tier}-{n}@example.org"), tier).await;
         let owner = owners[usize::from(shard_of(&user))].endpoint.clone().unwrap();
         users.push((user, owner));
         let of = |name: &str| {
@@ -307,11 +255,10 @@ async fn one_paused_and_let_go_finds_its_shards_taken_and_the_books_agree() {
     };
     let before = charge(0).await;
     let fence = shards(&world).await[usize::from(shard_of(user))].fence;
-    let paused = [pid(&world, FIRST)];
-    signal("STOP", &paused);
+    let paused = Paused::new(&world.cellctl, FIRST);
     until_owned(&world, &second, |_| true).await;
     let meanwhile = charge(10).await;
-    signal("CONT", &paused);
+    drop(paused);
     // It answers nobody by what it knew, whoever has the shard now.
     let (status, named) = profile_at(&first, user).await;
     let now = shards(&world).await[usize::from(shard_of(user))].clone();
@@ -343,16 +290,14 @@ async fn what_only_a_deposed_owner_remembers_is_charged_late_and_not_lost() {
     known(&world.client, &tokens(user, 1, Some("first"))).await;
     assert_books(&world, user, 1).await;
 
-    let postgres = family(pid(&world, "eu-1-postgres"));
-    signal("STOP", &postgres);
+    let postgres = Paused::new(&world.cellctl, "eu-1-postgres");
     let mut remembered = Vec::new();
     for n in 0..10 {
         remembered.push(known(&world.client, &tokens(user, 1, Some(&format!("k{n}")))).await);
     }
-    let paused = [pid(&world, FIRST)];
-    signal("STOP", &paused);
-    flush(&url(&world, "eu-1-redis-quota"));
-    signal("CONT", &postgres);
+    let paused = Paused::new(&world.cellctl, FIRST);
+    machine::flush(&world.cellctl);
+    drop(postgres);
 
     let cell = "eu-1".parse().unwrap();
     let instances = world.admin.instances(Some(&cell)).await.unwrap();
@@ -361,7 +306,7 @@ async fn what_only_a_deposed_owner_remembers_is_charged_late_and_not_lost() {
     until_owned(&world, &second, |_| true).await;
     known(&world.client, &tokens(user, 1, Some("meanwhile"))).await;
 
-    signal("CONT", &paused);
+    drop(paused);
     assert_books(&world, user, 12).await;
     for (n, first) in remembered.iter().enumerate() {
         let again = known(&world.client, &tokens(user, 1, Some(&format!("k{n}")))).await;
@@ -370,16 +315,6 @@ async fn what_only_a_deposed_owner_remembers_is_charged_late_and_not_lost() {
     // Its life is over by the operator's word: it sends everyone away until it is started again.
     assert_eq!(profile_at(&first, user).await, (421, Some(second)));
     assert_books(&world, user, 12).await;
-}
-
-fn flush(redis_url: &str) {
-    use std::io::{Read, Write};
-    let address = redis_url.trim_start_matches("redis://").trim_end_matches('/');
-    let mut stream = std::net::TcpStream::connect(address).unwrap();
-    stream.write_all(b"FLUSHALL\r\n").unwrap();
-    let mut answer = [0; 5];
-    stream.read_exact(&mut answer).unwrap();
-    assert_eq!(&answer, b"+OK\r\n");
 }
 
 /// Goal: a bucket of N admits exactly N while its shard goes from one process to the other and back.

@@ -8,6 +8,7 @@ mod faults;
 mod idempotency;
 mod instances;
 mod limits;
+mod machine;
 mod policy;
 mod replicas;
 mod reserve;

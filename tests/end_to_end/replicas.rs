@@ -2,31 +2,17 @@
 //! acknowledged is lost with a primary.
 
 use crate::faults::{ask, kill9, store_becomes};
+use crate::machine::{self, RedisFiles, redis_says};
 use crate::support::{World, known, tokens};
 use cellar_devstack::Stack;
 use cellar_model::UserId;
 use futures::future::join_all;
-use std::io::{Read, Write};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
 fn up(redis: &str) -> World {
     World::up(&["cell", "up", "--clock", "virtual", "--redis", redis])
-}
-
-/// What the server of that name answers to one question.
-fn redis_says(world: &World, name: &str, line: &str) -> String {
-    let stack = Stack::open(world.cellctl.stack()).unwrap();
-    let process = stack.state().processes.iter().find(|process| process.name == name).unwrap().clone();
-    let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", process.ports[0])) else { return String::new() };
-    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-    stream.write_all(format!("{line}\r\nQUIT\r\n").as_bytes()).unwrap();
-    let mut text = String::new();
-    // A server that dies meanwhile has said what it has said.
-    let _ = stream.read_to_string(&mut text);
-    text
 }
 
 async fn until(what: &str, mut done: impl FnMut() -> bool) {
@@ -37,22 +23,9 @@ async fn until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-fn folder_of(world: &World, name: &str) -> PathBuf {
-    let stack = Stack::open(world.cellctl.stack()).unwrap();
-    let process = stack.state().processes.iter().find(|process| process.name == name).unwrap().clone();
-    process.launch.log.parent().unwrap().to_owned()
-}
-
 /// A counter of the cell, as its metrics have it.
 fn counted(world: &World, name: &str) -> u64 {
-    let stack = Stack::open(world.cellctl.stack()).unwrap();
-    let cell = stack.state().processes.iter().find(|process| process.name.ends_with("-0")).unwrap().clone();
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", cell.ports[1])).unwrap();
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.and_then(|value| value.trim().parse().ok()).unwrap_or_else(|| panic!("no {name}"))
+    machine::counted(&machine::process(&world.cellctl, "cell"), name).unwrap_or_else(|| panic!("no {name}"))
 }
 
 /// Goal: a bucket of N admits exactly N whatever the quota Redis is made of.
@@ -136,12 +109,12 @@ async fn a_primary_dies_under_load(kill: fn(&World, &str), revive: fn(&World, &s
         // One that misses it all, and remembers the old primary.
         world.cellctl.ok(&["stop", "local-1-sentinel-3"]).unwrap();
         kill(&world, primary);
-        until("no replica is promoted", || redis_says(&world, replica, "ROLE").contains("master")).await;
+        until("no replica is promoted", || redis_says(&world.cellctl, replica, "ROLE").contains("master")).await;
         store_becomes(&world, &user, None).await;
         load.until_acknowledged(50).await;
         world.cellctl.ok(&["restart", "local-1-sentinel-3"]).unwrap();
         revive(&world, primary);
-        until("the old primary stays one", || redis_says(&world, primary, "ROLE").contains("slave")).await;
+        until("the old primary stays one", || redis_says(&world.cellctl, primary, "ROLE").contains("slave")).await;
         load.until_acknowledged(50).await;
         load.stop.store(true, Ordering::Relaxed);
     };
@@ -156,32 +129,29 @@ async fn a_primary_dies_under_load(kill: fn(&World, &str), revive: fn(&World, &s
     }
     let all = sent.len() as u64;
     assert_eq!(world.books(None, &user, "tokens").await, (all, all, all));
-    assert!(!redis_says(&world, replica, "SCARD cellar:deposed").contains(":1"), "it is mended and forgotten");
+    assert!(!redis_says(&world.cellctl, replica, "SCARD cellar:deposed").contains(":1"), "it is mended and forgotten");
     // All Sentinels watch the new primary, and its old one as a replica.
     let port = Stack::open(world.cellctl.stack()).unwrap().state().processes[1].ports[0];
     for n in 1..=3 {
         until("a Sentinel does not know the replica", || {
-            let said = redis_says(&world, &format!("local-1-sentinel-{n}"), "SENTINEL MASTER local-1");
+            let said = redis_says(&world.cellctl, &format!("local-1-sentinel-{n}"), "SENTINEL MASTER local-1");
             said.contains("num-slaves\r\n$1\r\n1") && said.contains(&format!("\r\n{port}\r\n"))
         })
         .await;
     }
 }
 
-fn kill(world: &World, name: &str) {
-    signal(world, name, "KILL");
-}
-
 fn signal(world: &World, name: &str, signal: &str) {
-    let stack = Stack::open(world.cellctl.stack()).unwrap();
-    let process = stack.state().processes.iter().find(|process| process.name == name).unwrap().clone();
-    let command = format!("kill -{signal} {}", process.life.unwrap().pid);
-    assert!(std::process::Command::new("sh").args(["-c", &command]).status().unwrap().success(), "{command}");
+    machine::signal(&world.cellctl, name, signal);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_killed_under_load_is_replaced_and_nothing_is_lost() {
-    a_primary_dies_under_load(kill, |world, name| _ = world.cellctl.ok(&["restart", name]).unwrap()).await;
+    a_primary_dies_under_load(
+        |world, name| signal(world, name, "KILL"),
+        |world, name| _ = world.cellctl.ok(&["restart", name]).unwrap(),
+    )
+    .await;
 }
 
 /// One that only stood still takes itself for the primary when it goes on.
@@ -224,11 +194,12 @@ async fn what_a_replica_acknowledged_survives_the_primary_and_its_disk() {
     }
     kill9(&world, "cell").await;
     kill9(&world, "local-1-redis-quota").await;
-    std::fs::remove_dir_all(folder_of(&world, "local-1-redis-quota").join("appendonlydir")).unwrap();
+    RedisFiles::of(&world.cellctl).delete();
     world.cellctl.ok(&["restart", "local-1-postgres"]).unwrap();
     for n in 1..=3 {
-        let down =
-            || redis_says(&world, &format!("local-1-sentinel-{n}"), "SENTINEL MASTER local-1").contains("o_down");
+        let down = || {
+            redis_says(&world.cellctl, &format!("local-1-sentinel-{n}"), "SENTINEL MASTER local-1").contains("o_down")
+        };
         until("the Sentinels do not notice", down).await;
     }
     world.cellctl.ok(&["restart", "cell"]).unwrap();
@@ -251,10 +222,10 @@ async fn what_a_returned_primary_alone_remembers_is_charged_before_it_is_a_repli
     assert!(known(&world.client, &tokens(&user, 1, Some("both"))).await.is_allowed());
     assert_eq!(world.books(None, &user, "tokens").await, (1, 1, 1));
 
-    redis_says(&world, primary, "ACL SETUSER default -psync -sync");
-    redis_says(&world, primary, "CLIENT KILL TYPE replica");
+    redis_says(&world.cellctl, primary, "ACL SETUSER default -psync -sync");
+    redis_says(&world.cellctl, primary, "CLIENT KILL TYPE replica");
     until("the replica is not cut off", || {
-        redis_says(&world, replica, "INFO replication").contains("link_status:down")
+        redis_says(&world.cellctl, replica, "INFO replication").contains("link_status:down")
     })
     .await;
     kill9(&world, "local-1-postgres").await;
@@ -268,12 +239,12 @@ async fn what_a_returned_primary_alone_remembers_is_charged_before_it_is_a_repli
     kill9(&world, primary).await;
     world.cellctl.ok(&["restart", "local-1-postgres"]).unwrap();
     world.cellctl.ok(&["restart", "cell"]).unwrap();
-    until("no replica is promoted", || redis_says(&world, replica, "ROLE").contains("master")).await;
+    until("no replica is promoted", || redis_says(&world.cellctl, replica, "ROLE").contains("master")).await;
     store_becomes(&world, &user, None).await;
     assert_eq!(world.books(None, &user, "tokens").await, (1, 1, 1));
 
     world.cellctl.ok(&["restart", primary]).unwrap();
-    until("the old primary stays one", || redis_says(&world, primary, "ROLE").contains("slave")).await;
+    until("the old primary stays one", || redis_says(&world.cellctl, primary, "ROLE").contains("slave")).await;
     // The next turn charges them; until then their keys are not known.
     until("nothing is charged late", || counted(&world, "cellar_quota_late_charges_total") == 10).await;
     for (n, first) in firsts.iter().enumerate() {
@@ -295,14 +266,14 @@ async fn a_stack_that_was_promoted_goes_down_and_comes_up_with_its_new_primary()
     for (n, (dies, follows)) in [(primary, replica), (replica, primary)].into_iter().enumerate() {
         assert!(known(&world.client, &tokens(&user, 1, Some(&format!("before-{n}")))).await.is_allowed());
         kill9(&world, dies).await;
-        until("no replica is promoted", || redis_says(&world, follows, "ROLE").contains("master")).await;
+        until("no replica is promoted", || redis_says(&world.cellctl, follows, "ROLE").contains("master")).await;
         store_becomes(&world, &user, None).await;
         world.cellctl.ok(&["restart", dies]).unwrap();
-        until("the old primary stays one", || redis_says(&world, dies, "ROLE").contains("slave")).await;
+        until("the old primary stays one", || redis_says(&world.cellctl, dies, "ROLE").contains("slave")).await;
         world.cellctl.ok(&["down"]).unwrap();
         world.cellctl.keep(&["cell", "up"]).unwrap();
         store_becomes(&world, &user, None).await;
-        assert!(redis_says(&world, follows, "ROLE").contains("master"), "round {n}");
+        assert!(redis_says(&world.cellctl, follows, "ROLE").contains("master"), "round {n}");
         assert!(known(&world.client, &tokens(&user, 1, Some(&format!("after-{n}")))).await.is_allowed());
     }
     assert_eq!(world.books(None, &user, "tokens").await, (4, 4, 4));
@@ -329,7 +300,7 @@ async fn a_node_of_a_cluster_that_dies_and_comes_back_costs_nothing() {
         }
     };
     spend("before").await;
-    kill(&world, "local-1-redis-quota-2");
+    signal(&world, "local-1-redis-quota-2", "KILL");
     spend("without").await;
     world.cellctl.ok(&["restart", "local-1-redis-quota-2"]).unwrap();
     for user in &users {

@@ -46,16 +46,17 @@ impl World {
         World { cellctl, client, admin, service_key, urls }
     }
 
+    /// Signs up a user, once the cell that is asked has the tier: each reads the catalog by itself.
     pub async fn user(&self, email: &str, tier: &str) -> UserId {
-        let body = SignUpBody {
-            email: email.into(),
-            name: None,
-            password: None,
-            tier: TierName::new(tier).unwrap(),
-            region: None,
-            user_id: None,
-        };
-        self.client.sign_up(&body, None).await.unwrap().user_id
+        let body = sign_up_body(email, TierName::new(tier).unwrap());
+        let until = Instant::now() + Duration::from_secs(20);
+        loop {
+            match self.client.sign_up(&body, Some(email)).await {
+                Ok(signed_up) => return signed_up.user_id,
+                Err(error) => assert!(error.status() == Some(422) && Instant::now() < until, "{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Puts a tier with one monthly bucket of `limit` tokens in force.
@@ -80,14 +81,7 @@ impl World {
         let until = Instant::now() + Duration::from_secs(20);
         let mut n = 0;
         loop {
-            let body = SignUpBody {
-                email: format!("probe-{name}-{n}@example.org"),
-                name: None,
-                password: None,
-                tier: name.clone(),
-                region: None,
-                user_id: None,
-            };
+            let body = sign_up_body(&format!("probe-{name}-{n}@example.org"), name.clone());
             match self.client.sign_up(&body, None).await {
                 Ok(_) => return,
                 Err(error) => assert!(Instant::now() < until, "the tier does not come into force: {error}"),
@@ -118,6 +112,10 @@ impl World {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
+}
+
+fn sign_up_body(email: &str, tier: TierName) -> SignUpBody {
+    SignUpBody { email: email.into(), name: None, password: None, tier, region: None, user_id: None }
 }
 
 /// A check of so many tokens, and of no request.

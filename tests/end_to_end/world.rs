@@ -1,7 +1,8 @@
 //! The stack itself, as a person meets it.
 
+use crate::machine::{self, Paused};
 use crate::support::World;
-use cellar_devstack::Cellctl;
+use cellar_devstack::{Cellctl, Stack};
 use serde_json::Value;
 
 /// Goal: the verdicts of a trace are the same each time, and the books agree each time.
@@ -58,7 +59,9 @@ async fn a_trace_goes_on_while_the_directory_is_dead_and_its_books_agree() {
     let file = world.cellctl.folder().join("trace.csv");
     let file = file.to_str().unwrap();
     world.cellctl.ok(&["trace", "generate", "--requests", "2000", "--out", file]).unwrap();
-    signal_quota_redises(&world, "STOP");
+    let stack = Stack::open(world.cellctl.stack()).unwrap();
+    let redises = stack.state().processes.iter().filter(|process| process.role.label() == "redis-quota");
+    let paused: Vec<Paused> = redises.map(|redis| Paused::new(&world.cellctl, &redis.name)).collect();
     let play = std::thread::scope(|scope| {
         let play = scope.spawn(|| world.cellctl.ok(&["trace", "play", file, "--users", "50", "--json"]));
         // Its first check is sent once the last of its users is signed up.
@@ -68,7 +71,7 @@ async fn a_trace_goes_on_while_the_directory_is_dead_and_its_books_agree() {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         world.cellctl.ok(&["stop", "directory"]).unwrap();
-        signal_quota_redises(&world, "CONT");
+        drop(paused);
         play.join().unwrap()
     });
     let report: Value = serde_json::from_str(&play.unwrap()).unwrap();
@@ -76,29 +79,12 @@ async fn a_trace_goes_on_while_the_directory_is_dead_and_its_books_agree() {
     assert_eq!(report["books"]["mismatches"], serde_json::json!([]));
 }
 
-fn signal_quota_redises(world: &World, signal: &str) {
-    let status = world.cellctl.status().unwrap();
-    for process in status["processes"].as_array().unwrap().iter().filter(|process| process["role"] == "redis-quota") {
-        let command = format!("kill -{signal} {}", process["pid"]);
-        assert!(std::process::Command::new("sh").args(["-c", &command]).status().unwrap().success(), "{command}");
-    }
-}
-
 /// Checks that routers have answered with 503 so far, as their metrics count them.
 fn put_off(world: &World) -> u64 {
-    use std::io::{Read, Write};
-    let status = world.cellctl.status().unwrap();
-    let routers = status["processes"].as_array().unwrap().iter().filter(|process| process["role"] == "router");
-    let counts = routers.map(|router| {
-        let address = router["admin_url"].as_str().unwrap().trim_start_matches("http://");
-        let mut stream = std::net::TcpStream::connect(address).unwrap();
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        let count =
-            text.lines().find_map(|line| line.strip_prefix("cellar_requests_total{route=\"consume\",status=\"503\"} "));
-        count.and_then(|count| count.trim().parse::<u64>().ok()).unwrap_or(0)
-    });
+    let stack = Stack::open(world.cellctl.stack()).unwrap();
+    let routers = stack.state().processes.iter().filter(|process| process.role.label() == "router");
+    let counts = routers
+        .map(|router| machine::counted(router, "cellar_requests_total{route=\"consume\",status=\"503\"}").unwrap_or(0));
     counts.sum()
 }
 

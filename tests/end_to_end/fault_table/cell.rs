@@ -1,8 +1,8 @@
 //! The cell's own process dies, or stands still.
 
-use super::machine::{self, Paused};
 use super::row::is_full;
 use super::trial::{SENDERS, Trial};
+use crate::machine::{self, Paused};
 use std::time::Duration;
 use tokio::time::Instant;
 

@@ -8,7 +8,6 @@ mod caller;
 mod cell;
 mod clock;
 mod load;
-mod machine;
 mod postgres;
 mod processes;
 mod redis_content;

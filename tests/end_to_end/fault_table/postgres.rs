@@ -1,9 +1,9 @@
 //! The cell's Postgres dies, or stands still.
 
 use super::load::Sent;
-use super::machine::{self, Paused};
 use super::row::is_full;
 use super::trial::{SENDERS, Trial};
+use crate::machine::{self, Paused};
 use std::time::Duration;
 
 /// Users whom nobody has asked for before: their records are in Postgres alone.

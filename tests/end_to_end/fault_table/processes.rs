@@ -1,8 +1,8 @@
 //! One of a cell's two processes dies, or stands still and is let go.
 
-use super::machine::{self, Paused};
 use super::row::is_full;
 use super::trial::Trial;
+use crate::machine::{self, Paused};
 use std::time::Duration;
 
 const UP: [&str; 9] = ["up", "--regions", "1", "--cells", "1", "--instances", "2", "--clock", "virtual"];

@@ -1,8 +1,8 @@
 //! The quota Redis runs and holds something else than it was left with.
 
-use super::machine::{self, RedisFiles};
 use super::row::is_full;
 use super::trial::Trial;
+use crate::machine::{self, RedisFiles};
 use tokio::time::Instant;
 
 /// In the middle of a command: no batch is as short.

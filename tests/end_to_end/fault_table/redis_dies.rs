@@ -1,8 +1,8 @@
 //! The quota Redis dies, or stands still.
 
-use super::machine::{self, Paused};
 use super::row::is_full;
 use super::trial::Trial;
+use crate::machine::{self, Paused};
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]

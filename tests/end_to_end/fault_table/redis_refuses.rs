@@ -1,8 +1,8 @@
 //! The quota Redis answers and does not do what it is asked.
 
-use super::machine;
 use super::row::is_full;
 use super::trial::Trial;
+use crate::machine;
 use tokio::time::Instant;
 
 /// Of each kind of refusal, before it is taken away again.

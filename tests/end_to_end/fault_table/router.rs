@@ -1,8 +1,8 @@
 //! A router dies beside another.
 
-use super::machine;
 use super::row::is_full;
 use super::trial::Trial;
+use crate::machine;
 
 /// Goal: callers who know two routers go on when one is killed.
 /// Method: the second is another region's; the users live in both.

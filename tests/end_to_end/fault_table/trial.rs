@@ -245,27 +245,7 @@ async fn sign_up(world: &World, wide: usize, narrow: usize) -> Vec<(UserId, u64)
     let tiers = (0..wide).map(|_| ("wide", WIDE)).chain((0..narrow).map(|_| ("narrow", NARROW)));
     let mut users = Vec::with_capacity(wide + narrow);
     for (n, (tier, limit)) in tiers.enumerate() {
-        users.push((signed_up(world, &format!("user-{n}@example.org"), tier).await, limit));
+        users.push((world.user(&format!("user-{n}@example.org"), tier).await, limit));
     }
     users
-}
-
-/// Other cells may learn of a tier later than the first.
-async fn signed_up(world: &World, email: &str, tier: &str) -> UserId {
-    let body = cellar_model::wire::SignUpBody {
-        email: email.into(),
-        name: None,
-        password: None,
-        tier: tier.parse().unwrap(),
-        region: None,
-        user_id: None,
-    };
-    let until = Instant::now() + Duration::from_secs(20);
-    loop {
-        match world.client.sign_up(&body, Some(email)).await {
-            Ok(signed_up) => return signed_up.user_id,
-            Err(error) => assert!(Instant::now() < until, "{error}"),
-        }
-        tokio::time::sleep(AGAIN_PAUSE).await;
-    }
 }

@@ -1,8 +1,8 @@
 //! Two of the three who remember a charge fail at once: Redis, Postgres, and the process that decided.
 
-use super::machine;
 use super::row::is_full;
 use super::trial::Trial;
+use crate::machine;
 use tokio::time::Instant;
 
 /// Good answers to each user of which one store hears nothing.

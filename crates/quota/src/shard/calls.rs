@@ -37,7 +37,7 @@ struct Answered {
 
 /// How the shard stands with Postgres.
 #[derive(Clone, Copy)]
-pub(super) struct Standing {
+pub(super) struct Reach {
     /// Whether anything may be acknowledged.
     autonomous: bool,
     /// Whether the tail is longer than it may be.
@@ -273,7 +273,7 @@ impl Shard {
             self.months = months;
         }
         self.parts.metrics.commit_seconds.observe(call.sent.elapsed().as_secs_f64());
-        let on_postgres = matches!(serving.open.store, OpenStore::Postgres);
+        let on_postgres = serving.open.on_postgres();
         let error = match done.result {
             Ok(committed) => {
                 if on_postgres || self.is_autonomous(serving) {
@@ -353,7 +353,7 @@ impl Shard {
             answers.push(Answered { charged, ack: decided.ack, asks: decided.asks });
         }
         let seq = committed.seq.unwrap_or_default();
-        if !entries.is_empty() && matches!(serving.open.store, OpenStore::Redis { .. }) {
+        if !entries.is_empty() && !serving.open.on_postgres() {
             self.push_tail(serving, TailBatch { seq, entries, records });
         }
         self.answer(serving, seq, answers);
@@ -361,32 +361,32 @@ impl Shard {
 
     /// Answers what is committed; what its tier wants at a replica first waits for that.
     fn answer(&mut self, serving: &Serving, seq: Seq, answers: Vec<Answered>) {
-        let on_redis = matches!(serving.open.store, OpenStore::Redis { .. });
-        let standing = self.standing(serving);
+        let on_redis = !serving.open.on_postgres();
+        let reach = self.reach(serving);
         for Answered { charged, ack, asks } in answers {
             for (ask, verdict) in asks {
                 let admitted = charged && matches!(verdict, Verdict::Admitted { .. });
                 if admitted && ack == Ack::Replica && on_redis {
                     self.replicas.wait(Unreplicated { seq, ask, verdict });
                 } else {
-                    self.answer_one(standing, seq, admitted.then_some(ack), ask, verdict);
+                    self.answer_one(reach, seq, admitted.then_some(ack), ask, verdict);
                 }
             }
         }
     }
 
     /// What every answer of a moment depends on.
-    pub(super) fn standing(&self, serving: &Serving) -> Standing {
-        Standing { autonomous: self.is_autonomous(serving), over: self.is_over(serving) }
+    pub(super) fn reach(&self, serving: &Serving) -> Reach {
+        Reach { autonomous: self.is_autonomous(serving), over: self.is_over(serving) }
     }
 
     /// Answers, unless the answer is an admission (of a tier with this `ack`) that its tier, or a tail over
     /// its bounds, wants in Postgres first: that waits for the drain.
-    pub(super) fn answer_one(&mut self, standing: Standing, seq: Seq, ack: Option<Ack>, ask: Ask, verdict: Verdict) {
+    pub(super) fn answer_one(&mut self, reach: Reach, seq: Seq, ack: Option<Ack>, ask: Ask, verdict: Verdict) {
         let by_tier = ack == Some(Ack::Postgres);
-        if !standing.autonomous {
+        if !reach.autonomous {
             ask.answer(Verdict::try_again(TryAgain::Unknown));
-        } else if ack.is_some() && (by_tier || standing.over) && seq_waits(&self.tail, seq) {
+        } else if ack.is_some() && (by_tier || reach.over) && seq_waits(&self.tail, seq) {
             self.acks.push_back(PendingAck { seq, by_tier, ask, verdict });
         } else {
             ask.answer(verdict);
@@ -395,7 +395,7 @@ impl Shard {
 
     /// Calls that will not be answered any more, for the turn that is due.
     pub(super) fn abandon_calls(&mut self, serving: &mut Serving) {
-        let on_redis = matches!(serving.open.store, OpenStore::Redis { .. });
+        let on_redis = !serving.open.on_postgres();
         self.replicas.abandon();
         for (_, call) in serving.in_flight.drain() {
             for decided in call.decided {
@@ -418,7 +418,7 @@ impl Shard {
     /// first answer, the rest is decided again on the record read anew.
     fn replayed(&mut self, serving: &mut Serving, decided: Decided, known: Vec<Option<Vec<u8>>>) {
         let mut waiting = serving.users.release(&decided.user, None);
-        let standing = self.standing(serving);
+        let reach = self.reach(serving);
         let known: HashMap<usize, Vec<u8>> =
             decided.keyed.into_iter().zip(known).filter_map(|(n, bytes)| Some((n, bytes?))).collect();
         for (n, (ask, _)) in decided.asks.into_iter().enumerate().rev() {
@@ -438,7 +438,7 @@ impl Shard {
                         }
                         // Drained: there is nothing to wait for.
                         (ack, seq) => {
-                            self.answer_one(standing, seq.unwrap_or_default(), seq.and(Some(ack)), ask, verdict);
+                            self.answer_one(reach, seq.unwrap_or_default(), seq.and(Some(ack)), ask, verdict);
                         }
                     }
                 }

@@ -107,11 +107,11 @@ impl Shard {
         if !replicated {
             self.parts.metrics.unreplicated.inc_by(asked_about.len() as u64);
         }
-        let standing = self.standing(serving);
+        let reach = self.reach(serving);
         for Unreplicated { seq, ask, verdict } in asked_about {
             if replicated {
                 // As any other commit, a tail over its bounds may want it in Postgres as well.
-                self.answer_one(standing, seq, Some(Ack::Redis), ask, verdict);
+                self.answer_one(reach, seq, Some(Ack::Redis), ask, verdict);
             } else {
                 ask.answer(Verdict::try_again(TryAgain::Unknown));
             }

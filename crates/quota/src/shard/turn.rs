@@ -80,9 +80,14 @@ pub(super) enum OpenStore {
 }
 
 impl Open {
+    /// Whether Postgres takes the commits.
+    pub(super) fn on_postgres(&self) -> bool {
+        matches!(self.store, OpenStore::Postgres)
+    }
+
     /// Whether keys are looked up in the ledger before anything is decided.
     pub(super) fn asks_ledger(&self, now: Instant) -> bool {
-        matches!(self.store, OpenStore::Postgres) || self.keys_from.is_some_and(|until| now < until)
+        self.on_postgres() || self.keys_from.is_some_and(|until| now < until)
     }
 
     /// What every answer of this opening has to say.
@@ -146,7 +151,7 @@ impl Shard {
                     self.allowances.opened(open.fence);
                     self.gauges.open.set(1);
                     self.gauges.fence.set(open.fence.0 as i64);
-                    self.gauges.on_postgres.set(i64::from(matches!(open.store, OpenStore::Postgres)));
+                    self.gauges.on_postgres.set(i64::from(open.on_postgres()));
                     tracing::info!(shard = %id, fence = %open.fence, cause, "shard open");
                     return Turned::Open(open);
                 }
@@ -508,7 +513,7 @@ impl Shard {
     /// one that would not take the turn's first write must be told apart here.
     pub(super) fn start_probe(&self, serving: &mut Serving) {
         let soon = self.returned.is_some_and(|at| at.elapsed() < self.parts.config.return_pause);
-        if !matches!(serving.open.store, OpenStore::Postgres) || serving.probe.is_some() || serving.returning || soon {
+        if !serving.open.on_postgres() || serving.probe.is_some() || serving.returning || soon {
             return;
         }
         let (config, servers, id) = (self.parts.config.clone(), self.parts.servers.clone(), self.parts.id);

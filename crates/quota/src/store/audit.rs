@@ -261,6 +261,8 @@ fn totals(record: &[u8]) -> Result<(Head, Sums), StoreError> {
 
 /// A record's totals by unit.
 pub(crate) fn sums(record: &Record) -> Sums {
-    let total = |(unit, total): &(cellar_model::Unit, u64)| (SmolStr::from(unit.clone()), i64::try_from(*total).unwrap_or(i64::MAX));
+    let total = |(unit, total): &(cellar_model::Unit, u64)| {
+        (SmolStr::from(unit.clone()), i64::try_from(*total).unwrap_or(i64::MAX))
+    };
     record.body.totals.iter().map(total).collect()
 }

@@ -236,7 +236,7 @@ pub(crate) struct TurnRow {
 }
 
 /// Whether a writer still is one.
-pub(crate) struct Standing {
+pub(crate) struct Confirmed {
     pub(crate) mine: bool,
     /// Late entries wait that a turn could charge.
     pub(crate) late: bool,
@@ -324,13 +324,13 @@ impl PostgresStore {
         Ok(Duration::try_from_secs_f64(valid_for_s).unwrap_or_default())
     }
 
-    pub(crate) async fn confirm_fence(&self, fence: Fence) -> Result<Standing, StoreError> {
+    pub(crate) async fn confirm_fence(&self, fence: Fence) -> Result<Confirmed, StoreError> {
         let confirm = sqlx::query_as::<_, (bool, bool)>(CONFIRM_FENCE)
             .bind(self.shard())
             .bind(fence.as_i64())
             .fetch_optional(&self.pool);
         let (mine, late) = bounded("confirm fence", confirm).await?.unwrap_or_default();
-        Ok(Standing { mine, late })
+        Ok(Confirmed { mine, late })
     }
 
     /// Up to where the ledger holds the batches of ended fences, from `oldest` on.

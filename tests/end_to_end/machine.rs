@@ -1,15 +1,17 @@
 //! What is done to a stack's processes and their files.
 
 use cellar_devstack::{Cellctl, ProcessEntry, Stack};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 /// The folder of a Redis that holds its append-only files.
 const APPENDONLY: &str = "appendonlydir";
 
 /// One process of a stack, by its name or, where there is one of it, its role.
-pub(super) fn process(cellctl: &Cellctl, name: &str) -> ProcessEntry {
+pub(crate) fn process(cellctl: &Cellctl, name: &str) -> ProcessEntry {
     let stack = Stack::open(cellctl.stack()).unwrap();
     let processes = stack.state().processes.iter();
     let mut named = processes.filter(|process| process.name == name || process.role.label() == name);
@@ -17,41 +19,63 @@ pub(super) fn process(cellctl: &Cellctl, name: &str) -> ProcessEntry {
 }
 
 /// The name of the process that listens at `url`.
-pub(super) fn listening_at(cellctl: &Cellctl, url: &str) -> String {
+pub(crate) fn listening_at(cellctl: &Cellctl, url: &str) -> String {
     let stack = Stack::open(cellctl.stack()).unwrap();
     stack.state().processes.iter().find(|process| process.url == url).unwrap().name.clone()
 }
 
-pub(super) async fn kill9(cellctl: &Cellctl, name: &str) {
+pub(crate) async fn kill9(cellctl: &Cellctl, name: &str) {
     Stack::open(cellctl.stack()).unwrap().kill9(name).await.unwrap();
 }
 
-pub(super) fn restart(cellctl: &Cellctl, name: &str) {
+pub(crate) fn restart(cellctl: &Cellctl, name: &str) {
     tokio::task::block_in_place(|| cellctl.ok(&["restart", name]).unwrap());
 }
 
-/// A command to a Redis, and the first line of its answer.
-pub(super) fn redis(cellctl: &Cellctl, command: &str) -> String {
-    let port = process(cellctl, "redis-quota").ports[0];
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.write_all(format!("{command}\r\n").as_bytes()).unwrap();
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).unwrap();
-    line.trim_end().to_owned()
+/// What a Redis answers to `command`; nothing if it cannot be asked.
+pub(crate) fn redis_says(cellctl: &Cellctl, name: &str, command: &str) -> String {
+    let port = process(cellctl, name).ports[0];
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return String::new() };
+    stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+    stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).unwrap();
+    let mut text = String::new();
+    // A server that dies meanwhile has said what it has said.
+    let _ = stream.read_to_string(&mut text);
+    text
+}
+
+/// A command to the quota Redis, and the first line of its answer.
+pub(crate) fn redis(cellctl: &Cellctl, command: &str) -> String {
+    redis_says(cellctl, "redis-quota", command).lines().next().unwrap_or_default().to_owned()
+}
+
+/// Empties the quota Redis under its writer's feet.
+pub(crate) fn flush(cellctl: &Cellctl) {
+    assert_eq!(redis(cellctl, "FLUSHALL"), "+OK");
+}
+
+/// A counter or gauge of a process, as its metrics have it; none if it is not there.
+pub(crate) fn counted(process: &ProcessEntry, name: &str) -> Option<u64> {
+    let mut stream = TcpStream::connect(("127.0.0.1", process.ports[1])).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.map(|value| value.trim().parse().unwrap())
 }
 
 /// A process, with its children, that stands still until this is dropped.
-pub(super) struct Paused(Vec<i32>);
+pub(crate) struct Paused(Vec<i32>);
 
 impl Paused {
-    pub(super) fn new(cellctl: &Cellctl, name: &str) -> Self {
+    pub(crate) fn new(cellctl: &Cellctl, name: &str) -> Self {
         let pid = process(cellctl, name).life.unwrap().pid;
-        signal("STOP", pid);
+        send("STOP", pid);
         let mut paused = Self(vec![pid]);
         // It stands still, so it makes no more of them.
         for child in std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap().split_whitespace() {
             let child = child.parse().unwrap();
-            signal("STOP", child);
+            send("STOP", child);
             paused.0.push(child);
         }
         paused
@@ -61,44 +85,49 @@ impl Paused {
 impl Drop for Paused {
     fn drop(&mut self) {
         for pid in self.0.iter().rev() {
-            signal("CONT", *pid);
+            send("CONT", *pid);
         }
     }
 }
 
-fn signal(signal: &str, pid: i32) {
+/// Sends a signal to a process of the stack.
+pub(crate) fn signal(cellctl: &Cellctl, name: &str, signal: &str) {
+    send(signal, process(cellctl, name).life.unwrap().pid);
+}
+
+fn send(signal: &str, pid: i32) {
     // A child may have ended since.
     let _ = Command::new("sh").args(["-c", &format!("kill -{signal} {pid}")]).status().unwrap();
 }
 
 /// The files of the quota Redis.
-pub(super) struct RedisFiles {
+pub(crate) struct RedisFiles {
     folder: PathBuf,
     copy: PathBuf,
 }
 
 impl RedisFiles {
-    pub(super) fn of(cellctl: &Cellctl) -> Self {
+    pub(crate) fn of(cellctl: &Cellctl) -> Self {
         let log = process(cellctl, "redis-quota").launch.log;
         let folder = log.parent().unwrap().join(APPENDONLY);
         Self { folder, copy: cellctl.folder().join("older") }
     }
 
-    pub(super) fn delete(&self) {
+    pub(crate) fn delete(&self) {
         std::fs::remove_dir_all(&self.folder).unwrap();
     }
 
-    pub(super) fn copy(&self) {
+    pub(crate) fn copy(&self) {
         copy(&self.folder, &self.copy);
     }
 
-    pub(super) fn put_back(&self) {
+    pub(crate) fn put_back(&self) {
         self.delete();
         copy(&self.copy, &self.folder);
     }
 
     /// Cuts `bytes` from the end of the file that is appended to.
-    pub(super) fn tear(&self, bytes: u64) {
+    pub(crate) fn tear(&self, bytes: u64) {
         let files = std::fs::read_dir(&self.folder).unwrap().map(|entry| entry.unwrap().path());
         let incremental = files.filter(|path| path.to_string_lossy().ends_with(".incr.aof"));
         let last = incremental.max_by_key(|path| path.metadata().unwrap().modified().unwrap()).unwrap();
