@@ -132,6 +132,40 @@ async fn on_postgres_a_key_sent_twice_at_once_is_charged_once() {
     assert_eq!((&audit["mismatches"], &audit["stores"]), (&json!([]), &json!(["ledger", "memory", "postgres"])));
 }
 
+/// Goal: a Redis that is nearly full takes in nobody new, and goes on for those who are in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_nearly_full_sheds_new_users_first() {
+    let world = World::cell();
+    world.bucket_tier("bucket", 1_000).await;
+    let known = world.user("in@example.org", "bucket").await;
+    let mut strangers = Vec::new();
+    for n in 0..20 {
+        strangers.push(world.user(&format!("new-{n}@example.org"), "bucket").await);
+    }
+    assert_eq!(ask(&world, &known, "k0", 1).await.0, 200);
+    let memory = machine::redis_says(&world.cellctl, "redis-quota", "INFO memory");
+    let used = memory.lines().find_map(|line| line.trim().strip_prefix("used_memory:")).unwrap();
+    let room = |bytes: u64| assert_eq!(machine::redis(&world.cellctl, &format!("CONFIG SET maxmemory {bytes}")), "+OK");
+    // Nine tenths are used.
+    room(used.parse::<u64>().unwrap() / 9 * 10);
+    // It is looked at once a second.
+    let new = loop {
+        let stranger = strangers.pop().expect("all new users are taken in");
+        if ask(&world, &stranger, "asked", 0).await.0 == 503 {
+            break stranger;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    };
+    assert_eq!(ask(&world, &known, "k1", 1).await.0, 200);
+    room(0);
+    let until = Instant::now() + Duration::from_secs(20);
+    while ask(&world, &new, "n0", 1).await.0 != 200 {
+        assert!(Instant::now() < until, "new users are not taken in again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(world.books(None, &new, "tokens").await, (1, 1, 1));
+}
+
 /// Goal: a shard that only ever reads notices its Redis's restart as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_never_seen_before_is_served_after_redis_restarted() {

@@ -14,6 +14,7 @@ use crate::store::postgres::{Loaded, PostgresStore};
 use crate::store::redis::RedisStore;
 use cellar_model::{Epoch, Fence, KeyId, Refusal, TryAgain, UserId, Verdict, Version};
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 
 pub(super) struct LoadDone {
     users: Vec<UserId>,
@@ -126,7 +127,13 @@ impl Shard {
                 }
             }
         }
-        if !absent.is_empty() {
+        if self.nearly_full.load(Ordering::Relaxed) {
+            for user in absent {
+                for ask in serving.users.release(&user, None) {
+                    ask.answer(Verdict::try_again(TryAgain::OutOfMemory));
+                }
+            }
+        } else if !absent.is_empty() {
             self.start_look_up(serving, absent.into_iter().map(|user| (user, None)).collect(), Vec::new());
         }
         None

@@ -38,7 +38,7 @@ use replicas::Replicas;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -124,6 +124,8 @@ pub(crate) struct Shard {
     replicas: Replicas,
     months: Months,
     allowances: Allowances,
+    /// Of the Redis that takes the commits, as of the last second.
+    nearly_full: Arc<AtomicBool>,
 }
 
 impl Shard {
@@ -151,6 +153,7 @@ impl Shard {
             replicas: Replicas::default(),
             months: Months::default(),
             allowances,
+            nearly_full: Arc::default(),
         }
     }
 

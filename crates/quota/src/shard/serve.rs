@@ -16,6 +16,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -187,6 +188,20 @@ impl Shard {
         self.ready.iter_mut().for_each(|ask| ask.looked_up = false);
     }
 
+    fn look_at_memory(&self, serving: &Serving) {
+        let nearly_full = self.nearly_full.clone();
+        let OpenStore::Redis { redis, .. } = &serving.open.store else {
+            return nearly_full.store(false, Ordering::Relaxed);
+        };
+        let mut redis = redis.clone();
+        tokio::spawn(async move {
+            // One that does not answer is for the next call to find.
+            if let Ok(is) = redis.is_nearly_full().await {
+                nearly_full.store(is, Ordering::Relaxed);
+            }
+        });
+    }
+
     /// With Postgres away, Redis's word keeps reads going.
     fn confirm_on_redis(&self, serving: &Serving) {
         let OpenStore::Redis { redis, key, .. } = &serving.open.store else { return };
@@ -234,6 +249,7 @@ impl Shard {
         self.start_expiry(serving);
         self.sweep();
         self.start_probe(serving);
+        self.look_at_memory(serving);
         match &serving.open.store {
             OpenStore::Redis { redis, .. } => self.parts.servers.has_moved(&redis.url).then_some("moved"),
             OpenStore::Postgres => None,

@@ -197,6 +197,13 @@ impl RedisStore {
         parse_committed(answer, groups)
     }
 
+    /// Whether so much of its memory is used that nobody new is taken in.
+    pub(crate) async fn is_nearly_full(&mut self) -> Result<bool, StoreError> {
+        let info = info(&mut self.connection).await?;
+        let bytes = |name: &str| info_field(&info, name).parse::<u64>().unwrap_or(0);
+        Ok(nearly_full(bytes("used_memory"), bytes("maxmemory")))
+    }
+
     /// Redis's wall clock, in microseconds since the epoch.
     pub(crate) async fn time(&mut self) -> Result<i64, StoreError> {
         let asked = redis::cmd("TIME").query_async::<(i64, i64)>(&mut self.connection).await;
@@ -289,6 +296,14 @@ pub(super) async fn open(url: &str, timeout: Duration) -> Result<MultiplexedConn
 
 pub(super) async fn info(connection: &mut MultiplexedConnection) -> Result<String, StoreError> {
     redis::cmd("INFO").query_async(connection).await.map_err(|e| StoreError::redis("INFO", &e))
+}
+
+/// From here on the rest is kept for the records of those who are in it.
+const FULL_PERCENT: u64 = 80;
+
+/// `bytes_max` 0: there is no limit.
+fn nearly_full(bytes: u64, bytes_max: u64) -> bool {
+    bytes_max > 0 && bytes.saturating_mul(100) >= bytes_max.saturating_mul(FULL_PERCENT)
 }
 
 /// A line's value of what `INFO` says.
