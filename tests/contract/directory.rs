@@ -4,6 +4,7 @@ use cellar_devstack::Postgres;
 use cellar_directory::{
     Claim, ClaimCursor, ClaimState, Claimed, Digest, Directory, Email, EmailHash, HomeCursor, HomeState, Homes, Intent,
     MoveId, Op, Opened, Pepper, PolicyEntry, PostgresDirectory, STATEMENTS, SignUp, UserHome, Written, catalog,
+    claim_steps,
 };
 use cellar_model::{
     CellName, Epoch, KeyDocument, KeyHash, KeyKind, KeyName, Micros, PolicyName, Revision, Scope, Secret, TierDocument,
@@ -410,8 +411,11 @@ async fn a_refused_sign_up_frees_its_email(directory: &impl Directory) {
     let Claimed::Here(placed) = other.claim(directory).await.unwrap() else {
         panic!("the e-mail is free");
     };
-    assert_eq!(placed.open_home(directory).await.unwrap(), Opened::UserTaken);
-    placed.release(directory).await.unwrap();
+    let Opened::OfAnother(met) = placed.open_home(directory).await.unwrap() else {
+        panic!("the home is another's");
+    };
+    assert_eq!(met, taken);
+    claim_steps::free(directory, placed.claim()).await.unwrap();
     assert_eq!(directory.read_claim(&email("free@example.org")).await.unwrap(), None);
 }
 
