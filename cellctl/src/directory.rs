@@ -73,6 +73,8 @@ struct Compared {
     homes: usize,
     claims: usize,
     users: usize,
+    /// Homes of sign-ups that stopped and were refused: their user id is anybody's, and nothing is to be done.
+    unused_homes: usize,
     /// Sign-ups and changes that have not come to their end: nothing to mend unless they stay.
     under_way: BTreeSet<Disagreement>,
     disagreements: BTreeSet<Disagreement>,
@@ -85,13 +87,17 @@ impl Compared {
         };
         serde_json::json!({
             "homes": self.homes, "claims": self.claims, "users": self.users,
+            "unused_homes": self.unused_homes,
             "under_way": list(&self.under_way), "disagreements": list(&self.disagreements),
         })
     }
 
     fn say(&self) {
-        let Self { homes, claims, users, under_way, disagreements } = self;
+        let Self { homes, claims, users, unused_homes, under_way, disagreements } = self;
         println!("{homes} homes, {claims} claims, {users} users of cells");
+        if *unused_homes > 0 {
+            println!("{unused_homes} of the homes are of sign-ups that stopped: their ids can be signed up");
+        }
         for (user, what) in under_way {
             println!("  under way: {} {what}", user.as_str());
         }
@@ -159,6 +165,7 @@ impl Rows {
             homes: self.homes.len(),
             claims: self.claims.len(),
             users: self.accounts.iter().filter(|(_, account)| is_here(account)).count(),
+            unused_homes: 0,
             under_way: BTreeSet::new(),
             disagreements: BTreeSet::new(),
         };
@@ -173,7 +180,14 @@ impl Rows {
                 self.compare_account(cell, account, &mut compared);
             }
         }
+        let creating = self.claims.values().filter(|claim| claim.state == "creating");
+        let creating: HashSet<&UserId> = creating.map(|claim| &claim.user_id).collect();
         for home in self.homes.values() {
+            let unused = home.state == "creating" && !creating.contains(&home.user_id);
+            if unused && !here.contains_key(&home.user_id) {
+                compared.unused_homes += 1;
+                continue;
+            }
             compare_home(home, here.get(&home.user_id).copied(), &mut compared);
         }
         let due: HashSet<(&UserId, &str)> = self.accounts.iter().flat_map(|(_, account)| dues(account)).collect();
@@ -334,12 +348,13 @@ mod tests {
     fn what_agrees_is_silent_and_what_is_under_way_is_no_disagreement() {
         let mut leaving = owned("ada", 1, "e1", "a1");
         leaving.releases.push("e0".into());
-        let homes = [home("ada", "eu-1", 1, "active"), home("bob", "eu-1", 1, "creating")];
+        let homes =
+            [home("ada", "eu-1", 1, "active"), home("bob", "eu-1", 1, "creating"), home("cy", "eu-1", 1, "creating")];
         let claims =
             [claim("e1", "ada", "a1", "held"), claim("e0", "ada", "a0", "held"), claim("e2", "bob", "b1", "creating")];
         let compared = rows(&homes, &claims, &[("eu-1", leaving)]).compare();
         assert_eq!(compared.disagreements, BTreeSet::new());
-        assert_eq!(compared.under_way.len(), 3);
+        assert_eq!((compared.under_way.len(), compared.unused_homes), (3, 1));
     }
 
     #[test]

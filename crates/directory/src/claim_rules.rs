@@ -121,8 +121,8 @@ pub fn settle(claim: &Claim, cell: &CellName, rows: &CellRows) -> Settlement {
 /// Whether a claim is for its user's present e-mail.
 ///
 /// The intent alone does not say so: a key sent again with another e-mail leaves a claim for that one, by the
-/// same intent and for the same user. Nor does the e-mail: its user may have left it, and come back by another
-/// intent.
+/// same intent and for the same user. That the intent is compared too is what `cellctl directory audit` asks of
+/// every held claim.
 pub fn is_present(claim: &Claim, holding: &Holding) -> bool {
     matches!(holding, Holding::Owned { email, intent } if *email == claim.email && *intent == claim.intent)
 }

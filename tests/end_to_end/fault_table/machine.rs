@@ -41,10 +41,10 @@ pub(super) fn redis(cellctl: &Cellctl, command: &str) -> String {
 }
 
 /// A process, with its children, that stands still until this is dropped.
-pub(super) struct Paused(Vec<i32>);
+pub(crate) struct Paused(Vec<i32>);
 
 impl Paused {
-    pub(super) fn new(cellctl: &Cellctl, name: &str) -> Self {
+    pub(crate) fn new(cellctl: &Cellctl, name: &str) -> Self {
         let pid = process(cellctl, name).life.unwrap().pid;
         signal("STOP", pid);
         let mut paused = Self(vec![pid]);

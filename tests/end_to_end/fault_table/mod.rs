@@ -7,7 +7,7 @@
 mod caller;
 mod cell;
 mod load;
-mod machine;
+pub(crate) mod machine;
 mod postgres;
 mod redis_content;
 mod redis_dies;
