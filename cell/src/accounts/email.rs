@@ -1,6 +1,7 @@
 //! The change of a user's e-mail.
 
 use super::claims::Settled;
+use super::reaper::Begun;
 use super::{Accounts, AccountsError, statements};
 use cellar_directory::{Claimed, Claims, Decided, Email, EmailChange, EmailHash, Intent, Placed};
 use cellar_model::{BodyHash, Problem, ProblemType, UserId};
@@ -66,6 +67,7 @@ impl Accounts {
             // The user has moved since: this cell's own row will say so in a moment.
             Claimed::Elsewhere { .. } => return Err(ProblemType::TryAgain.into()),
         };
+        let begun = Begun::new(self, placed.claim());
         match self.commit_email(&user, &placed, &new).await? {
             Changed::Made => EmailChange::hold(&placed, directory).await?,
             Changed::Before => {
@@ -79,6 +81,7 @@ impl Accounts {
                 };
             }
         }
+        begun.ended();
         if let Err(error) = self.release_of(&user).await {
             // It is due, and the reaper sees to it.
             tracing::debug!(error = &error as &dyn std::error::Error, "a left e-mail is released later");

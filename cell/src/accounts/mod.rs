@@ -77,6 +77,7 @@ struct Inner {
     passwords: Passwords,
     activity: Activity,
     reaped: reaper::Reaped,
+    abandoned: reaper::Abandoned,
     hits: Family<[(&'static str, &'static str); 1], Counter>,
     misses: Family<[(&'static str, &'static str); 1], Counter>,
 }
@@ -91,6 +92,7 @@ impl Accounts {
             passwords: Passwords::new(),
             activity: Activity::default(),
             reaped: reaper::Reaped::default(),
+            abandoned: reaper::Abandoned::default(),
             hits: Family::default(),
             misses: Family::default(),
             given,

@@ -12,6 +12,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,52 @@ const PASS_EVERY: Duration = Duration::from_secs(5);
 const SUSPECTS_MAX: usize = 10_000;
 /// Claims looked at the second time beside one page: each costs up to four conditional writes.
 const SECOND_LOOKS_MAX: usize = 32;
+
+/// Rounds that may fail one after the other before the pass begins anew: more than a few at one page mean the
+/// page, not the store.
+const FAILURES_MAX: u32 = 10;
+
+/// Claims of this process's own requests that stopped: they need not be found first.
+#[derive(Default)]
+pub(super) struct Abandoned(Mutex<Vec<Claim>>);
+
+impl Abandoned {
+    fn note(&self, claim: Claim) {
+        let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if claims.len() < SUSPECTS_MAX {
+            claims.push(claim);
+        }
+    }
+
+    fn take(&self) -> Vec<Claim> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// A request that has claimed an e-mail. If it fails, or its caller goes away, the reaper hears of it.
+pub(super) struct Begun {
+    accounts: Accounts,
+    claim: Option<Claim>,
+}
+
+impl Begun {
+    pub(super) fn new(accounts: &Accounts, claim: &Claim) -> Self {
+        Self { accounts: accounts.clone(), claim: Some(claim.clone()) }
+    }
+
+    /// Nothing is left to do.
+    pub(super) fn ended(mut self) {
+        self.claim = None;
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if let Some(claim) = self.claim.take() {
+            self.accounts.0.abandoned.note(claim);
+        }
+    }
+}
 
 /// What was reaped, by what became of it.
 #[derive(Clone, Default)]
@@ -58,40 +105,51 @@ struct Suspect {
 
 impl Accounts {
     pub(super) async fn reap(&self, cancel: CancellationToken) {
-        let (mut suspects, mut next) = (VecDeque::new(), None);
+        let (mut suspects, mut next, mut failures) = (VecDeque::new(), None, 0);
         loop {
             let round = async {
                 self.second_looks(&mut suspects).await?;
                 let released = self.release_all().await?;
                 self.0.reaped.count("released", released);
-                self.first_look(&mut suspects, next.take()).await
+                self.first_look(&mut suspects, next.as_ref()).await
             };
             let round = tokio::select! {
                 () = cancel.cancelled() => return,
                 round = round => round,
             };
-            next = round.unwrap_or_else(|error| {
-                // The directory or Postgres is away, which others say louder. The pass begins anew.
-                tracing::debug!(error = &error as &dyn std::error::Error, "claims cannot be settled now");
-                None
-            });
-            let pause = if next.is_some() { PAGE_EVERY } else { PASS_EVERY };
+            let ended = match round {
+                Ok(page) => {
+                    (next, failures) = (page, 0);
+                    next.is_none()
+                }
+                Err(error) => {
+                    // The directory or Postgres is away, which others say louder.
+                    tracing::debug!(error = &error as &dyn std::error::Error, "claims cannot be settled now");
+                    failures += 1;
+                    if failures == FAILURES_MAX {
+                        (next, failures) = (None, 0);
+                    }
+                    true
+                }
+            };
             tokio::select! {
                 () = cancel.cancelled() => return,
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(if ended { PASS_EVERY } else { PAGE_EVERY }) => {}
             }
         }
     }
 
-    /// Notes the unsettled ones of a page of all claims. Says where the next one begins.
+    /// Notes the unsettled ones of a page of all claims, and those that requests here gave up. Says where the next
+    /// page begins.
     async fn first_look(
         &self,
         suspects: &mut VecDeque<Suspect>,
-        from: Option<ClaimCursor>,
+        from: Option<&ClaimCursor>,
     ) -> Result<Option<ClaimCursor>, AccountsError> {
-        let page = self.0.given.directory.claims(from.as_ref(), PAGE_MAX).await?;
+        let page = self.0.given.directory.claims(from, PAGE_MAX).await?;
         let seen = Instant::now();
-        for claim in page.claims.iter().filter(|claim| self.is_unsettled(claim)) {
+        let abandoned = self.0.abandoned.take();
+        for claim in page.claims.iter().chain(&abandoned).filter(|claim| self.is_unsettled(claim)) {
             let known = suspects.iter().any(|suspect| suspect.email == claim.email && suspect.op == claim.op);
             if !known && suspects.len() < SUSPECTS_MAX {
                 suspects.push_back(Suspect { email: claim.email, op: claim.op.clone(), seen });

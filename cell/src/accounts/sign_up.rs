@@ -2,6 +2,7 @@
 
 use super::passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN};
 use super::profile::check_name;
+use super::reaper::Begun;
 use super::{Accounts, AccountsError, statements};
 use cellar_directory::{Claimed, Decided, Email, HomeState, Intent, Opened, Placed, SignUp, claim_steps};
 use cellar_model::{
@@ -63,7 +64,12 @@ impl Accounts {
         let new = NewUser { email, name: placed.body.name, password_hash, tier: placed.body.tier };
         let sign_up = SignUp { user: placed.user_id, cell: self.0.given.cell.clone(), intent, email: hash };
         match sign_up.claim(&self.0.given.directory).await? {
-            Claimed::Here(claimed) => self.complete(claimed, new, asked).await,
+            Claimed::Here(claimed) => {
+                let begun = Begun::new(self, claimed.claim());
+                let signed_up = self.complete(claimed, new, asked).await?;
+                begun.ended();
+                Ok(signed_up)
+            }
             Claimed::Elsewhere { cell, .. } => Err(AccountsError::Misdirected(Some((cell, FIRST)))),
             Claimed::EmailTaken => Err(ProblemType::EmailTaken.into()),
         }
