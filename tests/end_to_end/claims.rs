@@ -10,6 +10,7 @@ use cellar_model::{CellName, UserId};
 use futures::future::join_all;
 use serde_json::{Value, json};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// For the reaper to come by: it looks twice, ten seconds apart, on a slow machine.
@@ -145,6 +146,7 @@ async fn sign_ups_that_a_killed_cell_left_half_way_are_settled_and_their_emails_
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
     assert_clean(&audit(&world));
+    assert!(reaped(&world, &cell).await > 0);
     // Who was told of an account has it; every other e-mail can be signed up.
     for (email, answer) in emails.iter().zip(&answers) {
         let again = known(&world, &person(email, None), &format!("again-{email}")).await;
@@ -154,6 +156,67 @@ async fn sign_ups_that_a_killed_cell_left_half_way_are_settled_and_their_emails_
     let audit = audit(&world);
     assert_clean(&audit);
     assert_eq!((&audit["users"], &audit["claims"]), (&json!(24), &json!(24)));
+}
+
+/// Goal: wherever in a sign-up the cell is killed, its restart brings it to an end.
+/// Method: the directory stands still once the first sign-ups are through, so that others have committed and
+/// are not confirmed; under them the cell is killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cell_killed_while_the_directory_stands_still_agrees_with_it_afterwards() {
+    let world = World::up(&["up", "--regions", "1", "--cells", "1"]);
+    let answered = Notify::new();
+    let sign_ups = join_all((0..200).map(|n| {
+        let (world, answered) = (&world, &answered);
+        async move {
+            let answer = known(world, &person(&format!("still-{n}@example.org"), None), &format!("still-{n}")).await;
+            answered.notify_one();
+            answer
+        }
+    }));
+    let killer = async {
+        answered.notified().await;
+        let paused = Paused::new(&world.cellctl, "directory");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        kill9(&world, "cell").await;
+        drop(paused);
+        tokio::task::block_in_place(|| world.cellctl.ok(&["restart", "cell"]).unwrap());
+    };
+    let (answers, ()) = tokio::join!(sign_ups, killer);
+    // Each was repeated under its key until it was known.
+    let until = Instant::now() + SETTLED_MAX;
+    while creating(&world).await > 0 {
+        assert!(Instant::now() < until, "{:?}", world.admin.claims(None).await);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    let audit = audit(&world);
+    assert_clean(&audit);
+    let made = answers.iter().filter(|answer| answer.is_ok()).count();
+    assert_eq!(made, answers.len(), "{:?}", answers.iter().find(|answer| answer.is_err()));
+    assert_eq!((&audit["users"], &audit["claims"]), (&json!(made), &json!(made)));
+}
+
+/// Goal: the exit status tells "they agree" from "nobody can say".
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_cannot_be_read_is_not_compared() {
+    let world = World::cell();
+    world.user("ada@example.org", "free").await;
+    assert_clean(&audit(&world));
+    // A lone cell's directory stands beside its own tables.
+    kill9(&world, "postgres").await;
+    let output = world.cellctl.run(&["directory", "audit"]).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("could not be compared"));
+}
+
+/// Claims that the reaper of this cell has freed, as its metrics count them.
+async fn reaped(world: &World, cell: &CellName) -> u64 {
+    let status = world.cellctl.status().unwrap();
+    let processes = status["processes"].as_array().unwrap();
+    let process = processes.iter().find(|process| process["role"] == "cell" && process["cell"] == cell.as_str());
+    let url = format!("{}/metrics", process.unwrap()["admin_url"].as_str().unwrap());
+    let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+    let count = text.lines().find_map(|line| line.strip_prefix("cellar_claims_reaped_total{outcome=\"freed\"} "));
+    count.unwrap().trim().parse().unwrap()
 }
 
 async fn creating(world: &World) -> usize {
