@@ -1,14 +1,15 @@
 //! The cell's admin listener: metrics and health for anyone on it, the rest for operators.
 
+use crate::accounts::{Accounts, AccountsError};
 use crate::catalog::CatalogFollower;
 use axum::Router;
 use axum::extract::{Path, Query, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use cellar_directory::{PostgresDirectory, catalog};
+use cellar_directory::{PostgresDirectory, catalog, pages};
 use cellar_model::wire::{CellInstances, CellShards, LedgerExport, LedgerRow};
-use cellar_model::{Problem, ProblemType, Scope, TierDocument, TierName, UserId};
+use cellar_model::{Problem, ProblemType, RegionName, Scope, TierDocument, TierName, UserId};
 use cellar_quota::{Quota, QuotaError};
 use cellar_server::{HttpProblem, JsonBody, Keys};
 use http::StatusCode;
@@ -18,9 +19,11 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub(crate) struct AdminState {
     pub(crate) quota: Quota,
+    pub(crate) accounts: Accounts,
     pub(crate) catalog: Arc<CatalogFollower<PostgresDirectory>>,
     pub(crate) directory: PostgresDirectory,
     pub(crate) keys: Keys,
+    pub(crate) region: RegionName,
     pub(crate) public: bool,
 }
 
@@ -28,6 +31,7 @@ pub(crate) struct AdminState {
 pub(crate) fn routes(state: AdminState) -> Router {
     let mut routes = Router::new()
         .route("/admin/v1/audit", get(audit))
+        .route("/admin/v1/accounts", get(accounts))
         .route("/admin/v1/instances", get(instances))
         .route("/admin/v1/instances/{life}/fence", post(fence))
         .route("/admin/v1/shards", get(shards))
@@ -37,6 +41,11 @@ pub(crate) fn routes(state: AdminState) -> Router {
     if state.public {
         // Without a router the catalog is changed here.
         routes = routes.route("/admin/v1/tiers", get(tiers)).route("/admin/v1/tiers/{name}", get(tier).put(put_tier));
+        // … and the directory is read here.
+        routes = routes
+            .route("/admin/v1/directory/homes", get(homes))
+            .route("/admin/v1/directory/claims", get(claims))
+            .route("/admin/v1/users/{id}", get(user));
     }
     let keys = state.keys.clone();
     routes.layer(axum::middleware::from_fn_with_state(keys, operators_only)).with_state(state)
@@ -62,6 +71,54 @@ async fn audit(State(state): State<AdminState>, Query(query): Query<After>) -> R
         state.quota.audit().page(query.after.as_ref(), undrained).await
     };
     Ok(axum::Json(page.await.map_err(unreadable)?).into_response())
+}
+
+#[derive(Deserialize)]
+struct WhichAccounts {
+    after: Option<UserId>,
+    user: Option<UserId>,
+}
+
+/// Whom this cell has: a page, or one of them.
+async fn accounts(
+    State(state): State<AdminState>,
+    Query(query): Query<WhichAccounts>,
+) -> Result<Response, AccountsError> {
+    let page = match &query.user {
+        Some(user) => state.accounts.account(user).await?,
+        None => state.accounts.accounts_page(query.after.as_ref()).await?,
+    };
+    Ok(axum::Json(page).into_response())
+}
+
+#[derive(Deserialize)]
+struct From {
+    after: Option<String>,
+}
+
+/// A page of all homes.
+async fn homes(State(state): State<AdminState>, Query(from): Query<From>) -> Result<Response, HttpProblem> {
+    let page = pages::homes(&state.directory, from.after).await.map_err(|_| directory_down())?;
+    Ok(axum::Json(page).into_response())
+}
+
+/// A page of all claims.
+async fn claims(State(state): State<AdminState>, Query(from): Query<From>) -> Result<Response, HttpProblem> {
+    let page = pages::claims(&state.directory, from.after).await.map_err(|_| directory_down())?;
+    Ok(axum::Json(page).into_response())
+}
+
+/// Where a user lives.
+async fn user(State(state): State<AdminState>, Path(id): Path<String>) -> Result<Response, HttpProblem> {
+    use cellar_directory::Homes;
+    let user = UserId::new(&id).map_err(|error| Problem::new(ProblemType::Invalid).detail(error.to_string()))?;
+    let home = state.directory.read_home(&user).await.map_err(|_| directory_down())?;
+    let home = pages::home(home.ok_or(ProblemType::UnknownUser)?);
+    Ok(axum::Json(serde_json::json!({
+        "user_id": user, "region": state.region, "cell": home.cell, "epoch": home.epoch, "state": home.state,
+        "source": "directory",
+    }))
+    .into_response())
 }
 
 /// The cell's shards, and what of each the ledger lacks.

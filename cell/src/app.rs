@@ -103,9 +103,11 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
 
     let admin_state = AdminState {
         quota: quota.clone(),
+        accounts: accounts.clone(),
         catalog: catalog.clone(),
         directory,
         keys: keys.clone(),
+        region: config.region.clone(),
         public: config.public,
     };
     let readiness = readiness(&catalog, quota.clone());

@@ -1,9 +1,10 @@
 //! `cellctl user`
 
+use crate::books;
 use crate::stack::Target;
 use anyhow::Context;
 use cellar_model::wire::SignUpBody;
-use cellar_model::{RegionName, TierName};
+use cellar_model::{CellName, RegionName, TierName, UserId};
 use clap::Subcommand;
 use std::path::Path;
 
@@ -23,18 +24,111 @@ pub(crate) enum UserCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Which cell is a user's home, by the directory, or without it by a router
+    Where {
+        user: UserId,
+        #[arg(long)]
+        json: bool,
+    },
+    /// What the user's home has of a user; neither name nor e-mail
+    Show {
+        user: UserId,
+        #[arg(long)]
+        json: bool,
+    },
+    /// All users and their homes, as the directory has them
+    List {
+        /// Go on from what an earlier list said
+        #[arg(long, value_name = "CURSOR")]
+        after: Option<String>,
+        /// Pages of up to 1,000 users; 0: all
+        #[arg(long, default_value_t = 1)]
+        pages: u32,
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 pub(crate) async fn run(folder: &Path, command: UserCommand) -> anyhow::Result<()> {
-    let UserCommand::Create { email, tier, name, region, json } = command;
-    let doors = Target::find(folder)?.doors()?;
+    let target = Target::find(folder)?;
+    match command {
+        UserCommand::Create { email, tier, name, region, json } => {
+            let body = SignUpBody { email, name, password: None, tier, region, user_id: None };
+            create(&target, &body, json).await
+        }
+        UserCommand::Where { user, json } => whereabouts(&target, &user, json).await,
+        UserCommand::Show { user, json } => show(&target, &user, json).await,
+        UserCommand::List { after, pages, json } => list(&target, after, pages, json).await,
+    }
+}
+
+async fn create(target: &Target, body: &SignUpBody, json: bool) -> anyhow::Result<()> {
+    let doors = target.doors()?;
     let (_, client) = doors.first().context("the stack has no region")?;
-    let body = SignUpBody { email, name, password: None, tier, region, user_id: None };
-    let signed_up = client.sign_up(&body, None).await?;
+    let signed_up = client.sign_up(body, None).await?;
     if json {
         println!("{}", serde_json::to_string(&signed_up)?);
     } else {
         println!("{} ({}, {})", signed_up.user_id.as_str(), signed_up.tier, signed_up.region);
     }
     Ok(())
+}
+
+async fn whereabouts(target: &Target, user: &UserId, json: bool) -> anyhow::Result<()> {
+    let found = target.admin.whereabouts(user).await?;
+    if json {
+        println!("{found}");
+        return Ok(());
+    }
+    let text = |member: &str| found[member].as_str().unwrap_or("?").to_owned();
+    let epoch = found["epoch"].as_u64().map_or_else(String::new, |epoch| format!(" at epoch {epoch}"));
+    let state = found["state"].as_str().map_or_else(String::new, |state| format!(", {state}"));
+    println!("{} lives in {} ({}){epoch}{state}", user.as_str(), text("cell"), text("region"));
+    println!("as the {} says", text("source"));
+    Ok(())
+}
+
+async fn show(target: &Target, user: &UserId, json: bool) -> anyhow::Result<()> {
+    let found = target.admin.whereabouts(user).await?;
+    let home = CellName::new(found["cell"].as_str().unwrap_or_default()).context("no cell is this user's home")?;
+    let cells = books::cells(target).await?;
+    let (_, by_router) = cells.iter().find(|(cell, _)| *cell == home).context("the topology has no such cell")?;
+    let account = target.admin.account(by_router.then_some(&home), user).await?;
+    let account = account.with_context(|| format!("cell {home} has no row of {}", user.as_str()))?;
+    if json {
+        println!("{}", serde_json::to_string(&account)?);
+        return Ok(());
+    }
+    let or = |member: &Option<String>| member.clone().unwrap_or_else(|| "-".to_owned());
+    println!("{:<12} {}", "user", user.as_str());
+    println!("{:<12} {home}, {} at epoch {}", "home", account.ownership, account.epoch.0);
+    println!("{:<12} {}", "tier", or(&account.tier));
+    println!("{:<12} {}", "state", or(&account.state));
+    println!("{:<12} {}", "created", or(&account.created_at));
+    println!("{:<12} {}", "releases due", account.releases.len());
+    Ok(())
+}
+
+async fn list(target: &Target, mut after: Option<String>, pages: u32, json: bool) -> anyhow::Result<()> {
+    let mut page_number = 0;
+    loop {
+        let page = target.admin.homes(after.as_deref()).await?;
+        for home in &page.homes {
+            if json {
+                println!("{}", serde_json::to_string(home)?);
+            } else {
+                println!("{:<40} {:<16} {:>6} {}", home.user_id.as_str(), home.cell, home.epoch.0, home.state);
+            }
+        }
+        page_number += 1;
+        after = page.next;
+        match &after {
+            None => return Ok(()),
+            Some(next) if page_number == pages => {
+                eprintln!("there are more: `cellctl user list --after {next}`");
+                return Ok(());
+            }
+            Some(_) => {}
+        }
+    }
 }

@@ -2,8 +2,9 @@
 
 use cellar_devstack::Postgres;
 use cellar_directory::{
-    Claim, ClaimCursor, ClaimState, Claimed, Digest, Directory, Email, EmailHash, HomeCursor, HomeState, Homes, Intent,
-    MoveId, Op, Opened, Pepper, PolicyEntry, PostgresDirectory, STATEMENTS, SignUp, UserHome, Written, catalog,
+    Claim, ClaimCursor, ClaimState, Claimed, Digest, Directory, Email, EmailChange, EmailHash, HomeCursor, HomeState,
+    Homes, Intent, MoveId, Op, Opened, Pepper, Placed, PolicyEntry, PostgresDirectory, Release, STATEMENTS, SignUp,
+    UserHome, Written, catalog, claim_steps,
 };
 use cellar_model::{
     CellName, Epoch, KeyDocument, KeyHash, KeyKind, KeyName, Micros, PolicyName, Revision, Scope, Secret, TierDocument,
@@ -81,6 +82,9 @@ async fn the_postgres_directory_keeps_the_contract() {
     a_repeated_sign_up_follows_its_claim(directory).await;
     every_step_of_a_sign_up_may_be_repeated(directory).await;
     a_refused_sign_up_frees_its_email(directory).await;
+    a_home_is_taken_over_only_from_the_intent_that_was_met(directory).await;
+    a_left_email_is_freed_and_no_other_claim_of_it(directory).await;
+    only_the_claim_that_was_read_is_held_or_passed_on(directory).await;
 }
 
 /// 1, 2
@@ -410,9 +414,70 @@ async fn a_refused_sign_up_frees_its_email(directory: &impl Directory) {
     let Claimed::Here(placed) = other.claim(directory).await.unwrap() else {
         panic!("the e-mail is free");
     };
-    assert_eq!(placed.open_home(directory).await.unwrap(), Opened::UserTaken);
-    placed.release(directory).await.unwrap();
+    let Opened::OfAnother(met) = placed.open_home(directory).await.unwrap() else {
+        panic!("the home is another's");
+    };
+    assert_eq!(met, taken);
+    claim_steps::free(directory, placed.claim()).await.unwrap();
     assert_eq!(directory.read_claim(&email("free@example.org")).await.unwrap(), None);
+}
+
+async fn claimed(sign_up: &SignUp, directory: &impl Directory) -> Placed {
+    match sign_up.claim(directory).await.unwrap() {
+        Claimed::Here(placed) => placed,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn a_home_is_taken_over_only_from_the_intent_that_was_met(directory: &impl Directory) {
+    let (first, second) = (Intent::random(), Intent::random());
+    let refused = creating("over", &first);
+    assert!(directory.create_home(&refused).await.unwrap().is_applied());
+    let placed = claimed(&sign_up("over", "eu-1", &second, "over@example.org"), directory).await;
+    assert_eq!(placed.take_over(directory, &refused).await.unwrap(), Opened::Creating { epoch: Epoch(1) });
+    assert_eq!(directory.read_home_serially(&user("over")).await.unwrap(), Some(creating("over", &second)));
+    // By now it is another's again, and the one that was met is not there any more.
+    let late = claimed(&sign_up("over", "eu-1", &Intent::random(), "late-over@example.org"), directory).await;
+    let met = late.take_over(directory, &refused).await.unwrap();
+    assert_eq!(met, Opened::OfAnother(creating("over", &second)));
+}
+
+/// A change of e-mail to its end; then its release is run again by someone who is late.
+async fn a_left_email_is_freed_and_no_other_claim_of_it(directory: &impl Directory) {
+    let (first, second) = (Intent::random(), Intent::random());
+    let placed = claimed(&sign_up("leaver", "eu-1", &first, "left@example.org"), directory).await;
+    assert_eq!(placed.open_home(directory).await.unwrap(), Opened::Creating { epoch: Epoch(1) });
+    let change =
+        EmailChange { user: user("leaver"), cell: cell("eu-1"), intent: second, email: email("new@example.org") };
+    let Claimed::Here(new) = change.claim(directory).await.unwrap() else { panic!("the e-mail is free") };
+    EmailChange::hold(&new, directory).await.unwrap();
+    let release = Release { email: email("left@example.org"), user: user("leaver"), intent: first };
+    release.run(directory).await.unwrap();
+    assert_eq!(directory.read_claim_serially(&release.email).await.unwrap(), None);
+    // The sign-up had stopped before its home was ACTIVE.
+    let home = directory.read_home_serially(&user("leaver")).await.unwrap().unwrap();
+    assert_eq!(home.state, HomeState::Active);
+
+    let next = claimed(&sign_up("next", "eu-1", &Intent::random(), "left@example.org"), directory).await;
+    release.run(directory).await.unwrap();
+    assert_eq!(directory.read_claim_serially(&release.email).await.unwrap().as_ref(), Some(next.claim()));
+    let held = directory.read_claim_serially(&email("new@example.org")).await.unwrap().unwrap();
+    assert_eq!(held.state, ClaimState::Held);
+}
+
+async fn only_the_claim_that_was_read_is_held_or_passed_on(directory: &impl Directory) {
+    let once = sign_up("twice", "eu-1", &Intent::random(), "twice@example.org");
+    let read = claimed(&once, directory).await;
+    claim_steps::free(directory, read.claim()).await.unwrap();
+    claim_steps::free(directory, read.claim()).await.unwrap();
+    let again = claimed(&once, directory).await;
+    // Written since: whoever read the first one has to look again.
+    assert!(claim_steps::hold(directory, read.claim()).await.is_err());
+    assert!(claim_steps::pass_on(directory, read.claim(), cell("eu-2")).await.is_err());
+    assert!(claim_steps::free(directory, read.claim()).await.is_err());
+    claim_steps::pass_on(directory, again.claim(), cell("eu-2")).await.unwrap();
+    let passed = directory.read_claim_serially(&email("twice@example.org")).await.unwrap().unwrap();
+    assert_eq!((passed.cell, passed.state), (cell("eu-2"), ClaimState::Creating));
 }
 
 /// Every statement is one that the migrated schema understands.

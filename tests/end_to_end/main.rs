@@ -2,6 +2,7 @@
 
 mod accounts;
 mod bad_input;
+mod claims;
 mod doors;
 mod fault_table;
 mod faults;

@@ -9,14 +9,10 @@ mod state;
 mod turning;
 mod world;
 
+use crate::search::{Search, all_of_it, search};
 use environments::Environment;
 use rules::Rules;
-use stateright::{Checker, Expectation, HasDiscoveries, Model};
-use std::time::{Duration, Instant};
 use world::World;
-
-/// Far more than the largest space takes on two busy cores.
-const PATIENCE: Duration = Duration::from_secs(1_800);
 
 /// A rule, and an environment that finds the protocol wrong without it.
 struct Case {
@@ -76,16 +72,12 @@ const CASES: &[Case] = &[
     case("trims_after_the_drain", "redis-dies"),
 ];
 
-fn all_of_it() -> bool {
-    std::env::var_os("CELLAR_TEST_FULL").is_some()
-}
-
 /// Goal: the turn as it is keeps its promises, whatever comes in whatever order.
 /// Method: every environment's states, each of them, to the last.
 #[test]
 fn no_order_of_events_makes_the_turn_break_a_promise() {
     for environment in environments::ALL.iter().filter(|environment| environment.quick || all_of_it()) {
-        let search = search(World { environment: *environment, rules: Rules::ALL }, PATIENCE);
+        let search = search(World { environment: *environment, rules: Rules::ALL }, world::describe);
         let Search { unique, depth, seconds, .. } = search;
         println!("{:<36} {unique:>9} states {depth:>4} deep {seconds:>6.1} s", environment.name);
         assert!(search.violated.is_empty(), "{:?} after\n{}", search.violated, search.trace.join("\n"));
@@ -101,7 +93,7 @@ fn without_any_one_of_its_rules_the_turn_breaks_a_promise() {
     let mut missed_by_nobody = Vec::new();
     for Case { rule, environment, .. } in CASES.iter().filter(|case| case.quick || all_of_it()) {
         let world = World { environment: Environment::named(environment), rules: Rules::without(rule) };
-        let Search { violated, trace, seconds, .. } = search(world, PATIENCE);
+        let Search { violated, trace, seconds, .. } = search(world, world::describe);
         println!("{rule:<38} {environment:<36} {:>3} steps {seconds:>6.1} s: not so: {violated:?}", trace.len());
         if violated.is_empty() {
             missed_by_nobody.push((rule, environment));
@@ -114,44 +106,4 @@ fn without_any_one_of_its_rules_the_turn_breaks_a_promise() {
 fn every_rule_has_an_environment_that_misses_it() {
     let cases: Vec<&str> = CASES.iter().map(|case| case.rule).collect();
     assert_eq!(cases, Rules::NAMES);
-}
-
-/// What a search came to.
-struct Search {
-    unique: usize,
-    depth: usize,
-    seconds: f64,
-    /// Every state was seen, or a violation.
-    ended: bool,
-    violated: Vec<&'static str>,
-    never: Vec<&'static str>,
-    /// The shortest way to the first violation.
-    trace: Vec<String>,
-}
-
-/// Breadth first, so that what is found is found by the shortest way.
-fn search(world: World, patience: Duration) -> Search {
-    let began = Instant::now();
-    let checker = world.checker().threads(2).timeout(patience).finish_when(HasDiscoveries::AnyFailures);
-    let checker = checker.spawn_bfs().join();
-    let found = checker.discoveries();
-    let names = |expectation: Expectation, discovered: bool| -> Vec<&'static str> {
-        let properties = checker.model().properties().into_iter();
-        let properties = properties.filter(|property| property.expectation == expectation);
-        properties.map(|property| property.name).filter(|name| found.contains_key(name) == discovered).collect()
-    };
-    let violated = names(Expectation::Always, true);
-    let trace = violated.first().map_or(Vec::new(), |name| {
-        let steps = found[name].clone().into_vec();
-        steps.iter().filter_map(|(state, action)| Some(world::describe(state, (*action)?))).collect()
-    });
-    Search {
-        unique: checker.unique_state_count(),
-        depth: checker.max_depth(),
-        seconds: began.elapsed().as_secs_f64(),
-        ended: checker.is_done() && began.elapsed() < patience,
-        never: if violated.is_empty() { names(Expectation::Sometimes, false) } else { Vec::new() },
-        violated,
-        trace,
-    }
 }

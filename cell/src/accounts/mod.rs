@@ -5,9 +5,12 @@
 //! cache could be told.
 
 mod activity;
+mod audited;
 mod cache;
 mod caller;
 mod change;
+mod claims;
+mod email;
 mod error;
 mod etag;
 mod generations;
@@ -17,6 +20,7 @@ mod passwords;
 mod person;
 mod preferences;
 mod profile;
+mod reaper;
 mod routes;
 mod session_check;
 mod sessions;
@@ -72,6 +76,8 @@ struct Inner {
     flights: Flights,
     passwords: Passwords,
     activity: Activity,
+    reaped: reaper::Reaped,
+    abandoned: reaper::Abandoned,
     hits: Family<[(&'static str, &'static str); 1], Counter>,
     misses: Family<[(&'static str, &'static str); 1], Counter>,
 }
@@ -85,6 +91,8 @@ impl Accounts {
             flights: Flights::default(),
             passwords: Passwords::new(),
             activity: Activity::default(),
+            reaped: reaper::Reaped::default(),
+            abandoned: reaper::Abandoned::default(),
             hits: Family::default(),
             misses: Family::default(),
             given,
@@ -97,15 +105,16 @@ impl Accounts {
         accounts
     }
 
-    /// Adds `cellar_cache_hits_total` and `cellar_cache_misses_total` by cache.
+    /// Adds `cellar_cache_hits_total` and `cellar_cache_misses_total` by cache, and what the reaper did.
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register("cellar_cache_hits", "Reads answered from the cache", self.0.hits.clone());
         registry.register("cellar_cache_misses", "Reads the cache could not answer", self.0.misses.clone());
+        self.0.reaped.register(registry);
     }
 
-    /// Writes noted activity behind until cancelled, and once more then.
+    /// Settles claims, and writes noted activity behind, until cancelled; the latter once more then.
     pub(crate) async fn run(&self, cancel: CancellationToken) {
-        self.0.activity.run(&self.0.given.pool, cancel).await;
+        tokio::join!(self.0.activity.run(&self.0.given.pool, cancel.clone()), self.reap(cancel));
     }
 
     /// Nothing read about this user before now is answered with again. Call it after the commit, and

@@ -1,19 +1,25 @@
 //! The profile: basic info, tier, preferences.
 
+use super::email::NewEmail;
 use super::etag::{IfMatch, Tag};
 use super::person::Person;
 use super::{Accounts, AccountsError, statements};
+use cellar_directory::{Email, Intent};
 use cellar_model::{ProblemType, TierName, UserId, wire};
+use cellar_server::email_change_intent;
 use serde::Deserialize;
 
 pub(super) const NAME_CHARS_MAX: usize = 200;
 
-/// `PATCH /v1/user/profile`, a merge patch: absent leaves the name, null removes it.
+/// `PATCH /v1/user/profile`, a merge patch: absent leaves a member, null removes the name. An account has an
+/// e-mail always.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ProfilePatch {
     #[serde(default, deserialize_with = "present")]
     pub(super) name: Option<Option<String>>,
+    #[serde(default, deserialize_with = "present")]
+    pub(super) email: Option<Option<String>>,
 }
 
 fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
@@ -26,6 +32,11 @@ pub(super) fn check_name(name: &str) -> Result<(), AccountsError> {
         return Err(AccountsError::invalid("/name", "must be 1 to 200 characters, none of them for control"));
     }
     Ok(())
+}
+
+fn check_email(email: Option<&str>) -> Result<Email, AccountsError> {
+    let email = email.ok_or_else(|| AccountsError::invalid("/email", "an account has an e-mail"))?;
+    Email::parse(email).map_err(|error| AccountsError::invalid("/email", &error.to_string()))
 }
 
 /// Both counters: a profile shows the preferences too.
@@ -50,17 +61,24 @@ impl Accounts {
         user: &UserId,
         patch: ProfilePatch,
         wanted: &IfMatch,
+        key: Option<&str>,
     ) -> Result<(), AccountsError> {
+        if let Some(Some(name)) = &patch.name {
+            check_name(name)?;
+        }
+        let email = patch.email.map(|email| check_email(email.as_deref())).transpose()?;
         let person = self.person(user).await?;
         tag(&person).require(wanted)?;
+        // The cached person may be behind by a write of this moment; the row itself decides.
+        let expected = wanted.is_given().then_some(person.version);
+        if let Some(email) = email {
+            let intent = Intent::new(&email_change_intent(user, key)).map_err(|_| ProblemType::Malformed)?;
+            let new = NewEmail { email, name: patch.name, expected, intent };
+            return self.change_email(user, new).await;
+        }
         let Some(name) = patch.name else {
             return Ok(());
         };
-        if let Some(name) = &name {
-            check_name(name)?;
-        }
-        // The cached person may be behind by a write of this moment; the row itself decides.
-        let expected = wanted.is_given().then_some(person.version);
         let (accounts, id) = (self.clone(), user.clone());
         let renamed = self.change(user, async move {
             let renamed: Option<(i64,)> = sqlx::query_as(statements::RENAME)

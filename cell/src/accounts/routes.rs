@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use cellar_model::{ProblemType, SessionId, UserId, wire};
-use cellar_server::JsonBody;
+use cellar_server::{JsonBody, idempotency_key};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -146,10 +146,16 @@ async fn answer_profile(accounts: &Accounts, user: &UserId, headers: &HeaderMap)
     Ok(([tag.header()], Json(profile::body(user, &person)?)).into_response())
 }
 
-/// Changes the name. Absent members stay, null removes.
+/// Changes name or e-mail. Absent members stay, null removes the name.
+///
+/// A new e-mail counts from the answer on; sessions stay. A repeat under the same `Idempotency-Key` changes
+/// nothing again.
 #[utoipa::path(patch, path = "/v1/user/profile", tag = "accounts", responses(
     (status = 200, description = "The profile as it is now"),
+    (status = 409, description = "The e-mail belongs to another account, or the key was refused before"),
     (status = 412, description = "It is no longer the one named in If-Match"),
+    (status = 422, description = "The name or e-mail is not acceptable, or the key came with another e-mail"),
+    (status = 503, description = "Unknown: repeat with the same Idempotency-Key"),
 ))]
 async fn patch_profile(
     State(accounts): State<Accounts>,
@@ -158,7 +164,8 @@ async fn patch_profile(
     JsonBody(patch): JsonBody<ProfilePatch>,
 ) -> Result<Response, AccountsError> {
     let user = accounts.authorize(&caller).await?;
-    accounts.patch_profile(&user, patch, &IfMatch::of(&headers)?).await?;
+    let key = idempotency_key(&headers)?;
+    accounts.patch_profile(&user, patch, &IfMatch::of(&headers)?, key.as_deref()).await?;
     answer_profile(&accounts, &user, &HeaderMap::new()).await
 }
 

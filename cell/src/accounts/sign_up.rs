@@ -2,8 +2,9 @@
 
 use super::passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN};
 use super::profile::check_name;
+use super::reaper::Begun;
 use super::{Accounts, AccountsError, statements};
-use cellar_directory::{Claimed, Email, Intent, Opened, Placed, SignUp};
+use cellar_directory::{Claimed, Decided, Email, HomeState, Intent, Opened, Placed, SignUp, claim_steps};
 use cellar_model::{
     BodyHash, Epoch, Problem, ProblemType, Secret, TierName,
     wire::{PlacedSignUp, SignUpBody, SignedUp},
@@ -11,6 +12,10 @@ use cellar_model::{
 
 /// The epoch at which every user begins, and so that of a claim's cell before any move.
 const FIRST: Epoch = Epoch(1);
+
+/// Homes taken over by one sign-up from intents that stopped before it: each is refused first, so that more
+/// than one means as many sign-ups of one user id at this very moment.
+const TAKE_OVERS_MAX: u32 = 4;
 
 /// What is written for a new user.
 struct NewUser {
@@ -22,10 +27,12 @@ struct NewUser {
 
 /// What this cell knows of an intent once its transaction is over.
 enum Decision {
-    /// The user is here by this intent, in this tier.
+    /// The user is here by this attempt, in this tier.
+    Made(TierName),
+    /// By an earlier attempt of the intent; the e-mail may have changed since.
     Committed(TierName),
     /// The intent committed someone, but something else was asked then.
-    OtherBody { of_other_user: bool },
+    OtherBody,
     /// Refused, now or earlier, for good.
     Refused,
 }
@@ -57,7 +64,12 @@ impl Accounts {
         let new = NewUser { email, name: placed.body.name, password_hash, tier: placed.body.tier };
         let sign_up = SignUp { user: placed.user_id, cell: self.0.given.cell.clone(), intent, email: hash };
         match sign_up.claim(&self.0.given.directory).await? {
-            Claimed::Here(claimed) => self.complete(claimed, new, asked).await,
+            Claimed::Here(claimed) => {
+                let begun = Begun::new(self, claimed.claim());
+                let signed_up = self.complete(claimed, new, asked).await?;
+                begun.ended();
+                Ok(signed_up)
+            }
             Claimed::Elsewhere { cell, .. } => Err(AccountsError::Misdirected(Some((cell, FIRST)))),
             Claimed::EmailTaken => Err(ProblemType::EmailTaken.into()),
         }
@@ -65,32 +77,65 @@ impl Accounts {
 
     async fn complete(&self, claimed: Placed, new: NewUser, asked: BodyHash) -> Result<SignedUp, AccountsError> {
         let directory = &self.0.given.directory;
-        let decision = match claimed.open_home(directory).await? {
+        let decision = match self.open_home(&claimed).await? {
             Opened::Creating { epoch } => self.commit(&claimed, epoch, &new, asked).await?,
             Opened::Settled { .. } => self.decided(&claimed, asked).await?,
             Opened::Elsewhere { cell, epoch } => {
                 return Err(AccountsError::Misdirected(Some((cell, epoch))));
             }
-            Opened::UserTaken => Decision::Refused,
+            Opened::OfAnother(_) | Opened::UserTaken => Decision::Refused,
         };
         let user_id = claimed.user().clone();
-        match decision {
-            Decision::Committed(tier) => {
+        let tier = match decision {
+            Decision::Made(tier) => {
                 claimed.confirm(directory).await?;
                 // Someone may have asked before the user was here.
                 self.changed(&user_id).await;
-                let region = self.0.given.region.clone();
-                Ok(SignedUp { user_id, tier, region })
+                tier
             }
-            Decision::OtherBody { of_other_user } => {
-                // The claim of the one who committed stays; one made just now for someone else goes.
-                if of_other_user {
-                    claimed.release(directory).await?;
-                }
-                Err(ProblemType::KeyReused.into())
+            Decision::Committed(tier) => {
+                claim_steps::activate(directory, &user_id, claimed.intent()).await?;
+                // Held, or freed again if the user has another e-mail by now: its claim was made by this repeat.
+                self.settle(claimed.claim()).await?;
+                tier
             }
-            Decision::Refused => self.refuse(claimed, asked).await,
+            Decision::OtherBody => {
+                // The claim of the one who committed is held; one made just now for something else goes.
+                self.settle(claimed.claim()).await?;
+                return Err(ProblemType::KeyReused.into());
+            }
+            Decision::Refused => {
+                // The intent first, then the e-mail: while the intent is open, a repeat might still commit.
+                self.settle(claimed.claim()).await?;
+                return Err(Problem::new(ProblemType::Conflict)
+                    .detail("this sign-up is refused: its user id is taken, or its key was refused before")
+                    .into());
+            }
+        };
+        let region = self.0.given.region.clone();
+        Ok(SignedUp { user_id, tier, region })
+    }
+
+    /// Opens the user's home. Where another intent's stands, that one is asked as the reaper would ask it, and
+    /// refused by that unless it has committed; then its home is taken over.
+    async fn open_home(&self, claimed: &Placed) -> Result<Opened, AccountsError> {
+        let directory = &self.0.given.directory;
+        let mut opened = claimed.open_home(directory).await?;
+        for _ in 0..TAKE_OVERS_MAX {
+            let Opened::OfAnother(met) = &opened else { return Ok(opened) };
+            let HomeState::Creating { intent } = &met.state else { return Ok(opened) };
+            if met.home != self.0.given.cell {
+                // Only that cell can say, and cells do not ask each other. Once the map sends both to one cell,
+                // a repeat gets its answer.
+                let detail = format!("a sign-up with this user_id has stopped half way at cell {}", met.home);
+                return Err(Problem::new(ProblemType::TryAgain).detail(detail).into());
+            }
+            opened = match self.refuse_or_tell(intent, &met.user).await? {
+                Decided::Committed => return Ok(Opened::UserTaken),
+                Decided::Refused => claimed.take_over(directory, met).await?,
+            };
         }
+        Err(ProblemType::TryAgain.into())
     }
 
     /// The cell's transaction: OWNED, the user, the intent, or none of them.
@@ -135,7 +180,7 @@ impl Accounts {
             return Ok(Decision::Refused);
         }
         transaction.commit().await?;
-        Ok(Decision::Committed(new.tier.clone()))
+        Ok(Decision::Made(new.tier.clone()))
     }
 
     /// What an earlier attempt came to.
@@ -149,29 +194,10 @@ impl Accounts {
         };
         let of_other_user = row.user_id != claimed.user().as_str();
         let Some(tier) = row.tier_id.filter(|_| !of_other_user && row.body == asked.0) else {
-            return Ok(Decision::OtherBody { of_other_user });
+            return Ok(Decision::OtherBody);
         };
         let tier = TierName::new(&tier).map_err(|_| AccountsError::Corrupt("tier"))?;
         Ok(Decision::Committed(tier))
-    }
-
-    /// Refuses the intent for good, then frees the e-mail. In this order: while the claim stands, a
-    /// repeat might still commit.
-    async fn refuse(&self, claimed: Placed, asked: BodyHash) -> Result<SignedUp, AccountsError> {
-        let _: Option<(bool,)> = sqlx::query_as(statements::INSERT_INTENT)
-            .bind(claimed.intent().as_str())
-            .bind(claimed.user().as_str())
-            .bind("refused")
-            .bind(&asked.0[..])
-            .fetch_optional(&self.0.given.pool)
-            .await?;
-        // A repeat at the same moment may have committed it first.
-        if let Decision::Refused = self.decided(&claimed, asked).await? {
-            claimed.release(&self.0.given.directory).await?;
-        }
-        Err(Problem::new(ProblemType::Conflict)
-            .detail("this sign-up is refused: its user id is taken, or its key was refused before")
-            .into())
     }
 
     fn check(&self, body: &SignUpBody) -> Result<Email, AccountsError> {

@@ -11,6 +11,18 @@ pub(super) const ALL: &[&str] = &[
     RENAME,
     INSERT_INTENT,
     READ_INTENT,
+    INTENT_STATE,
+    INTENT_BODY,
+    CLAIM_ROWS,
+    PRESENT_EMAIL,
+    LOCK_EMAIL,
+    CHANGE_EMAIL,
+    RESPELL,
+    INSERT_RELEASE,
+    RELEASES,
+    RELEASES_OF_USER,
+    DELETE_RELEASE,
+    ACCOUNTS,
     INSERT_OWNED,
     INSERT_USER,
     CREDENTIALS,
@@ -58,6 +70,61 @@ pub(super) const INSERT_INTENT: &str = "\
 pub(super) const READ_INTENT: &str = "\
     select i.user_id, i.state, i.body, u.tier_id
     from intents i left join users u on u.user_id = i.user_id where i.intent = $1";
+
+pub(super) const INTENT_STATE: &str = "select state from intents where intent = $1";
+
+pub(super) const INTENT_BODY: &str = "select state, body from intents where intent = $1";
+
+/// Everything that a claim is judged by, as of one moment.
+pub(super) const CLAIM_ROWS: &str = "\
+    select i.state as decided, o.state as ownership, o.home, u.email, u.email_intent
+    from (values ($1, $2)) as claim (intent, user_id)
+    left join intents i on i.intent = claim.intent
+    left join ownership o on o.user_id = claim.user_id
+    left join users u on u.user_id = claim.user_id";
+
+pub(super) const PRESENT_EMAIL: &str = "select email, email_intent, state, version from users where user_id = $1";
+
+pub(super) const LOCK_EMAIL: &str = "\
+    select email, email_intent, state, version from users where user_id = $1 for no key update";
+
+pub(super) const CHANGE_EMAIL: &str = "\
+    update users set email = $2, email_intent = $3, name = case when $4 then $5 else name end,
+        version = version + 1
+    where user_id = $1 returning true";
+
+/// Another spelling of the same address: no claim changes hands.
+pub(super) const RESPELL: &str = "\
+    with owned as (
+        select user_id from ownership where user_id = $1 and state = 'OWNED' for share
+    )
+    update users u set email = $2, name = case when $3 then $4 else name end, version = version + 1
+    from owned where u.user_id = owned.user_id and u.state = 'active'
+      and ($5::bigint is null or u.version = $5)
+    returning true";
+
+pub(super) const INSERT_RELEASE: &str = "\
+    insert into releases (value_hash, intent, user_id) values ($1, $2, $3)
+    on conflict do nothing returning true";
+
+pub(super) const RELEASES: &str =
+    "select value_hash, intent, user_id from releases order by value_hash, intent limit $1";
+
+pub(super) const RELEASES_OF_USER: &str = "\
+    select value_hash, intent, user_id from releases where user_id = $1
+    order by value_hash, intent limit $2";
+
+pub(super) const DELETE_RELEASE: &str = "\
+    delete from releases where value_hash = $1 and intent = $2 returning true";
+
+/// A page of whom this cell has, in the order of bytes; or one of them.
+pub(super) const ACCOUNTS: &str = "\
+    select o.user_id, o.state as ownership, o.epoch, o.home, u.email, u.email_intent, u.tier_id, u.state,
+        (extract(epoch from u.created_at) * 1000000)::bigint as created_at_us,
+        array(select r.value_hash from releases r where r.user_id = o.user_id) as releases
+    from ownership o left join users u on u.user_id = o.user_id
+    where o.user_id collate \"C\" > $1 and ($2::text is null or o.user_id = $2)
+    order by o.user_id collate \"C\" limit $3";
 
 pub(super) const INSERT_OWNED: &str = "\
     insert into ownership (user_id, state, epoch, home) values ($1, 'OWNED', $2, $3)

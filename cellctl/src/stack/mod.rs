@@ -6,12 +6,12 @@ mod progress;
 mod target;
 
 pub(crate) use demo::{RunArguments, run};
+pub(crate) use progress::Progress;
 pub(crate) use target::Target;
 
 use anyhow::Context;
 use cellar_devstack::{Clock, Fsync, RedisShape, Stack, Tether, World};
 use clap::{Args, Subcommand, ValueEnum};
-use progress::Progress;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 const TICK: Duration = Duration::from_millis(100);
 
-pub(super) struct Progress {
+pub(crate) struct Progress {
     /// None where nobody watches.
     bar: Option<ProgressBar>,
     began: Instant,
 }
 
 impl Progress {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{spinner} {msg}");
             let bar = ProgressBar::new_spinner().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
@@ -23,7 +23,7 @@ impl Progress {
         Self { bar, began: Instant::now() }
     }
 
-    pub(super) fn say(&self, step: &str) {
+    pub(crate) fn say(&self, step: &str) {
         let seconds = self.began.elapsed().as_secs_f64();
         match &self.bar {
             Some(bar) => bar.set_message(step.to_owned()),

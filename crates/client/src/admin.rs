@@ -3,7 +3,8 @@
 use crate::error::ClientError;
 use crate::transport::{Client, Credential};
 use cellar_model::wire::{
-    AuditPage, CellInstance, CellInstances, CellShard, CellShards, LedgerExport, LedgerMonth, LedgerPage, LedgerRow,
+    AccountsPage, AuditPage, CellAccount, CellInstance, CellInstances, CellShard, CellShards, ClaimsPage, HomesPage,
+    LedgerExport, LedgerMonth, LedgerPage, LedgerRow,
 };
 use cellar_model::{CellName, PolicyName, RevisedTier, SettingProblem, TierDocument, TierName, Topology, UserId};
 use reqwest::Method;
@@ -85,8 +86,33 @@ impl Admin {
 
     /// A page of a cell's books; `cell` is none where the listener is that of a cell itself.
     pub async fn audit(&self, cell: Option<&CellName>, after: Option<&UserId>) -> Result<AuditPage, ClientError> {
-        let query = after.map_or_else(String::new, |after| format!("?after={}", after.as_str()));
-        self.0.ask(Method::GET, &format!("{}/audit{query}", base(cell)), |request| request).await
+        let path = format!("{}/audit{}", base(cell), from(after.map(UserId::as_str)));
+        self.0.ask(Method::GET, &path, |request| request).await
+    }
+
+    /// A page of all homes from `after` on, as the page before said.
+    pub async fn homes(&self, after: Option<&str>) -> Result<HomesPage, ClientError> {
+        let path = format!("/admin/v1/directory/homes{}", from(after));
+        self.0.ask(Method::GET, &path, |request| request).await
+    }
+
+    /// A page of all claims from `after` on.
+    pub async fn claims(&self, after: Option<&str>) -> Result<ClaimsPage, ClientError> {
+        let path = format!("/admin/v1/directory/claims{}", from(after));
+        self.0.ask(Method::GET, &path, |request| request).await
+    }
+
+    /// A page of whom a cell has; `cell` as in [`Admin::audit`].
+    pub async fn accounts(&self, cell: Option<&CellName>, after: Option<&UserId>) -> Result<AccountsPage, ClientError> {
+        let path = format!("{}/accounts{}", base(cell), from(after.map(UserId::as_str)));
+        self.0.ask(Method::GET, &path, |request| request).await
+    }
+
+    /// What a cell has of one user.
+    pub async fn account(&self, cell: Option<&CellName>, user: &UserId) -> Result<Option<CellAccount>, ClientError> {
+        let path = format!("{}/accounts?user={}", base(cell), user.as_str());
+        let page: AccountsPage = self.0.ask(Method::GET, &path, |request| request).await?;
+        Ok(page.accounts.into_iter().next())
     }
 
     /// The months of a cell's ledger, oldest first.
@@ -113,6 +139,11 @@ impl Admin {
     ) -> Result<(), ClientError> {
         self.0.tell(Method::PUT, &format!("{}/ledger/{month}", base(cell)), |request| request.json(export)).await
     }
+}
+
+/// Ids and cursors are made of letters and digits.
+fn from(after: Option<&str>) -> String {
+    after.map_or_else(String::new, |after| format!("?after={after}"))
 }
 
 /// Where a cell is asked: through a router, or (none) at the listener of the cell itself.

@@ -23,6 +23,22 @@ impl Client {
         self.ask(Method::GET, "/v1/user/profile", |request| request.header(header::USER, user.as_str())).await
     }
 
+    /// Changes name or e-mail: a JSON merge patch.
+    pub async fn patch_profile(
+        &self,
+        user: &UserId,
+        patch: &Value,
+        idempotency_key: Option<&str>,
+    ) -> Result<Profile, ClientError> {
+        self.ask(Method::PATCH, "/v1/user/profile", |mut request| {
+            if let Some(key) = idempotency_key {
+                request = request.header(header::IDEMPOTENCY_KEY, format!("\"{key}\""));
+            }
+            request.header(header::USER, user.as_str()).json(patch)
+        })
+        .await
+    }
+
     pub async fn preferences(&self, user: &UserId) -> Result<Map<String, Value>, ClientError> {
         self.ask(Method::GET, "/v1/user/preferences", |request| request.header(header::USER, user.as_str())).await
     }

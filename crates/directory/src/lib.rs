@@ -5,24 +5,31 @@
 
 pub mod catalog;
 mod claim;
+pub mod claim_rules;
+pub mod claim_steps;
 mod document;
 mod email;
+mod email_change;
 mod error;
 mod home;
 mod ids;
+pub mod pages;
 mod postgres;
 mod signup;
 mod written;
 
 pub use catalog::{Catalog, PolicyEntry};
 pub use claim::{Claim, ClaimCursor, ClaimPage, ClaimState, Claims};
+pub use claim_rules::{CellRows, Decided, Holding, Opened, Release, Settlement};
+pub use claim_steps::{Claimed, Placed};
 pub use document::{CatalogKind, CatalogRow, CellBeat, DOCUMENT_BYTES_MAX, Digest, Documents};
 pub use email::{EMAIL_BYTES_MAX, Email, EmailError, EmailHash, Pepper, PepperError};
+pub use email_change::EmailChange;
 pub use error::{DirectoryError, ErrorKind};
 pub use home::{HomeCursor, HomePage, HomeState, Homes, PAGE_MAX, UserHome};
 pub use ids::{IdError, Intent, MoveId, Op};
 pub use postgres::{PostgresDirectory, STATEMENTS};
-pub use signup::{Claimed, Opened, Placed, SignUp};
+pub use signup::SignUp;
 pub use written::Written;
 
 /// A whole directory.

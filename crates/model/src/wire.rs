@@ -1,6 +1,6 @@
 //! The JSON bodies of the HTTP contract, for those who serve it and those who call it.
 
-use crate::{Amount, Answer, Attribute, CellName, Cost, Denial, Effect, RegionName, SlotName, TierName, UserId};
+use crate::{Amount, Answer, Attribute, CellName, Cost, Denial, Effect, Epoch, RegionName, SlotName, TierName, UserId};
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
@@ -481,4 +481,63 @@ pub struct AuditPage {
     /// Shards that commit to Redis, and of which it told nothing.
     #[serde(default)]
     pub unread: Vec<u16>,
+}
+
+/// A user's row in the directory: `GET /admin/v1/directory/homes`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DirectoryHome {
+    pub user_id: UserId,
+    pub cell: CellName,
+    pub epoch: Epoch,
+    /// `creating`, `active`, `moving` or `erased`.
+    pub state: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HomesPage {
+    pub homes: Vec<DirectoryHome>,
+    /// What the next page is asked for with; none after the last.
+    pub next: Option<String>,
+}
+
+/// A claim in the directory: `GET /admin/v1/directory/claims`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DirectoryClaim {
+    /// The e-mail's keyed hash.
+    pub email: String,
+    pub user_id: UserId,
+    pub cell: CellName,
+    pub intent: String,
+    /// `creating`, `held` or `releasing`.
+    pub state: String,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ClaimsPage {
+    pub claims: Vec<DirectoryClaim>,
+    pub next: Option<String>,
+}
+
+/// What a cell has of a user: `GET /admin/v1/accounts` of its admin listener.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CellAccount {
+    pub user_id: UserId,
+    /// `OWNED`, `FORWARD`, …
+    pub ownership: String,
+    pub epoch: Epoch,
+    pub home: CellName,
+    /// The present e-mail's keyed hash, and the intent by which the user came to it.
+    pub email: Option<String>,
+    pub email_intent: Option<String>,
+    /// E-mails left, whose claims are still to be freed.
+    pub releases: Vec<String>,
+    pub tier: Option<String>,
+    pub state: Option<String>,
+    pub created_at: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AccountsPage {
+    pub accounts: Vec<CellAccount>,
+    pub next: Option<UserId>,
 }

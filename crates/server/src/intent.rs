@@ -1,6 +1,6 @@
-//! Which sign-up is the same sign-up.
+//! Which sign-up is the same sign-up, and which change of an e-mail the same change.
 
-use cellar_model::KeyName;
+use cellar_model::{KeyName, UserId};
 use sha2::{Digest, Sha256};
 
 /// The intent of a sign-up: the same for a repeat under the same key of the same caller, random
@@ -10,6 +10,19 @@ pub fn sign_up_intent(caller: &KeyName, key: Option<&str>) -> String {
     let mut hash = Sha256::new();
     hash.update(caller.as_str());
     // No name has it: ("a", "bc") is not ("ab", "c").
+    hash.update([0]);
+    hash.update(key);
+    hex::encode(&hash.finalize()[..16])
+}
+
+/// The intent of a change of `user`'s e-mail: the same for a repeat under the same key, whoever repeats it;
+/// random without a key.
+pub fn email_change_intent(user: &UserId, key: Option<&str>) -> String {
+    let Some(key) = key else { return hex::encode(rand::random::<[u8; 16]>()) };
+    let mut hash = Sha256::new();
+    // No caller's name is empty: it is no sign-up's intent.
+    hash.update([0]);
+    hash.update(user.as_str());
     hash.update([0]);
     hash.update(key);
     hex::encode(&hash.finalize()[..16])
@@ -26,6 +39,10 @@ mod tests {
         assert_eq!(intent(&name("app"), Some("k")), intent(&name("app"), Some("k")));
         assert_ne!(intent(&name("app"), Some("k")), intent(&name("ap"), Some("pk")));
         assert_ne!(intent(&name("app"), None), intent(&name("app"), None));
+        let user = |id: &str| UserId::new(id).unwrap();
+        assert_eq!(email_change_intent(&user("app"), Some("k")), email_change_intent(&user("app"), Some("k")));
+        assert_ne!(email_change_intent(&user("app"), Some("k")), intent(&name("app"), Some("k")));
+        assert_ne!(email_change_intent(&user("app"), None), email_change_intent(&user("app"), None));
         assert_eq!(intent(&name("app"), None).len(), intent(&name("app"), Some("k")).len());
     }
 }

@@ -18,7 +18,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// So much later than one process the next is asked.
 const NEXT_AFTER: Duration = Duration::from_millis(500);
 /// What cells serve under `/admin/v1/` and routers pass on.
-const PASSED_ON: [&str; 4] = ["audit", "instances", "ledger", "shards"];
+const PASSED_ON: [&str; 5] = ["accounts", "audit", "instances", "ledger", "shards"];
 
 pub(super) async fn ask(
     State(state): State<AdminState>,

@@ -6,11 +6,11 @@ mod tiers;
 use crate::route::Routing;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use cellar_directory::{DirectoryError, ErrorKind, HomeState, PostgresDirectory, UserHome};
+use cellar_directory::{DirectoryError, ErrorKind, PostgresDirectory, UserHome, pages};
 use cellar_model::{Problem, ProblemType, Scope, UserId};
 use cellar_server::{HttpProblem, Keys};
 use std::sync::Arc;
@@ -31,6 +31,8 @@ pub(crate) fn routes(state: AdminState) -> Router {
         .route("/admin/v1/policies/{name}/{version}", put(tiers::put_policy))
         .route("/admin/v1/topology", get(topology))
         .route("/admin/v1/users/{id}", get(user))
+        .route("/admin/v1/directory/homes", get(homes))
+        .route("/admin/v1/directory/claims", get(claims))
         .route("/admin/v1/cells/{cell}/{what}", get(cells::ask))
         .route("/admin/v1/cells/{cell}/ledger/{month}", post(cells::ledger).put(cells::ledger))
         .route("/admin/v1/cells/{cell}/instances/{life}/fence", post(cells::fence))
@@ -69,16 +71,26 @@ async fn user(State(state): State<AdminState>, Path(id): Path<String>) -> Result
     .into_response())
 }
 
-type Found = (String, Option<u64>, Option<&'static str>, &'static str);
+type Found = (String, Option<u64>, Option<String>, &'static str);
 
 fn by_directory(row: UserHome) -> Found {
-    let state = match row.state {
-        HomeState::Creating { .. } => "creating",
-        HomeState::Active => "active",
-        HomeState::Moving { .. } => "moving",
-        HomeState::Erased => "erased",
-    };
-    (row.home.to_string(), Some(row.epoch.0), Some(state), "directory")
+    let home = pages::home(row);
+    (home.cell.to_string(), Some(home.epoch.0), Some(home.state), "directory")
+}
+
+#[derive(serde::Deserialize)]
+struct From {
+    after: Option<String>,
+}
+
+/// A page of all homes.
+async fn homes(State(state): State<AdminState>, Query(from): Query<From>) -> Result<Response, HttpProblem> {
+    Ok(axum::Json(pages::homes(&state.directory, from.after).await.map_err(failed)?).into_response())
+}
+
+/// A page of all claims.
+async fn claims(State(state): State<AdminState>, Query(from): Query<From>) -> Result<Response, HttpProblem> {
+    Ok(axum::Json(pages::claims(&state.directory, from.after).await.map_err(failed)?).into_response())
 }
 
 fn by_router(routing: &Routing, user: &UserId) -> Result<Found, HttpProblem> {

@@ -93,9 +93,10 @@ async fn read_profile(State(front): State<Front>, request: Request) -> Response 
     front.forward("profile", &[Scope::Users], request).await
 }
 
-/// Change the name: absent members stay, null removes
+/// Change name or e-mail: absent members stay, null removes the name
 #[utoipa::path(patch, path = "/v1/user/profile", tag = "accounts", responses(
     (status = 200, description = "The profile as it is now"),
+    (status = 409, description = "The e-mail belongs to another account"),
     (status = 412, description = "It is no longer the one named in If-Match")))]
 async fn patch_profile(State(front): State<Front>, request: Request) -> Response {
     front.forward("profile", &[Scope::Users], request).await

@@ -7,30 +7,6 @@ use cellar_quota::protocol::{self, Fate, Mode, Next, Progress, Redis};
 
 pub type Finished = protocol::Finished<Life, Content>;
 
-/// One list makes the switches, the state in which all are on, and their names.
-macro_rules! rules {
-    ($($(#[$doc:meta])* $rule:ident,)*) => {
-        #[derive(Clone, Copy, Debug)]
-        pub struct Rules {
-            $($(#[$doc])* pub $rule: bool,)*
-        }
-
-        impl Rules {
-            pub const ALL: Self = Self { $($rule: true,)* };
-            pub const NAMES: &[&str] = &[$(stringify!($rule),)*];
-
-            pub fn without(name: &str) -> Self {
-                let mut rules = Self::ALL;
-                match name {
-                    $(stringify!($rule) => rules.$rule = false,)*
-                    _ => panic!("no rule {name}"),
-                }
-                rules
-            }
-        }
-    };
-}
-
 rules! {
     // What the pure functions answer: a rule that is off replaces the answer.
     /// `must_wait`, when Redis is silent.

@@ -1,0 +1,40 @@
+//! The change of a user's e-mail, as the user's cell runs it: claim the new one, (the cell's own transaction,
+//! which also writes down that the old one is to be released,) hold the new claim, release the old.
+//!
+//! Between the transaction and the release both addresses are the user's: one too many for a moment, never
+//! one too few, and never somebody else's.
+
+use crate::claim_steps::{self, Claimed, Placed};
+use crate::{Claim, ClaimState, Claims, DirectoryError, EmailHash, Intent, Op};
+use cellar_model::{CellName, UserId};
+
+/// Whose e-mail is to become which.
+#[derive(Clone, Debug)]
+pub struct EmailChange {
+    pub user: UserId,
+    /// The user's home, which runs this.
+    pub cell: CellName,
+    /// Of this user's changes only: a sign-up's never equals it.
+    pub intent: Intent,
+    pub email: EmailHash,
+}
+
+impl EmailChange {
+    /// Claims the new e-mail, or finds the claim that an earlier attempt made.
+    pub async fn claim(&self, directory: &impl Claims) -> Result<Claimed, DirectoryError> {
+        let claim = Claim {
+            email: self.email,
+            user: self.user.clone(),
+            cell: self.cell.clone(),
+            intent: self.intent.clone(),
+            state: ClaimState::Creating,
+            op: Op::random(),
+        };
+        claim_steps::claim(directory, claim).await
+    }
+
+    /// After the cell's transaction. The home has been ACTIVE all along, or is made so with the release.
+    pub async fn hold(placed: &Placed, directory: &impl Claims) -> Result<(), DirectoryError> {
+        claim_steps::hold(directory, &placed.claim).await
+    }
+}
