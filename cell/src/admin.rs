@@ -6,7 +6,7 @@ use axum::extract::{Path, Query, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use cellar_directory::{PostgresDirectory, catalog};
+use cellar_directory::{OpenDirectory, catalog};
 use cellar_model::wire::{CellInstances, CellShards, LedgerExport, LedgerRow};
 use cellar_model::{Problem, ProblemType, Scope, TierDocument, TierName, UserId};
 use cellar_quota::{Quota, QuotaError};
@@ -18,8 +18,8 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub(crate) struct AdminState {
     pub(crate) quota: Quota,
-    pub(crate) catalog: Arc<CatalogFollower<PostgresDirectory>>,
-    pub(crate) directory: PostgresDirectory,
+    pub(crate) catalog: Arc<CatalogFollower<OpenDirectory>>,
+    pub(crate) directory: OpenDirectory,
     pub(crate) keys: Keys,
     pub(crate) public: bool,
 }

@@ -2,6 +2,7 @@
 
 mod audit;
 mod books;
+mod directory;
 mod instances;
 mod ledger;
 mod policy;
@@ -72,6 +73,9 @@ enum Command {
     /// The shards of each cell
     #[command(subcommand)]
     Shard(instances::ShardCommand),
+    /// The directory: its schema
+    #[command(subcommand)]
+    Directory(directory::DirectoryCommand),
     /// Compare the books of every cell, user by user
     Audit {
         #[arg(long)]
@@ -120,6 +124,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Ledger(command) => ledger::run(&folder, command).await?,
         Command::Instance(command) => instances::instance(&folder, command).await?,
         Command::Shard(command) => instances::shard(&folder, command).await?,
+        Command::Directory(command) => directory::run(&folder, command).await?,
         Command::Audit { json } => return audit::run(&folder, json).await,
     }
     Ok(ExitCode::SUCCESS)

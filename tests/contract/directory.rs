@@ -1,5 +1,6 @@
 //! The contract of `cellar_directory::Directory`, by its numbers, for every implementation.
 
+use crate::proxy::{Proxy, address_in};
 use cellar_devstack::Postgres;
 use cellar_directory::{
     Claim, ClaimCursor, ClaimState, Claimed, Digest, Directory, Email, EmailHash, HomeCursor, HomeState, Homes, Intent,
@@ -35,7 +36,7 @@ impl World {
     }
 }
 
-fn user(id: &str) -> UserId {
+pub(crate) fn user(id: &str) -> UserId {
     UserId::new(id).unwrap()
 }
 
@@ -43,7 +44,7 @@ fn cell(name: &str) -> CellName {
     CellName::new(name).unwrap()
 }
 
-fn creating(id: &str, intent: &Intent) -> UserHome {
+pub(crate) fn creating(id: &str, intent: &Intent) -> UserHome {
     UserHome {
         user: user(id),
         home: cell("eu-1"),
@@ -61,11 +62,18 @@ fn sign_up(id: &str, at: &str, intent: &Intent, address: &str) -> SignUp {
     SignUp { user: user(id), cell: cell(at), intent: intent.clone(), email: email(address) }
 }
 
-/// The whole suite on one server: each test uses ids of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_postgres_directory_keeps_the_contract() {
     let world = World::start().await;
-    let directory = &world.directory;
+    keeps_the_contract(&world.directory).await;
+    let nowhere = Proxy::before(address_in(&world.url())).await;
+    let url = world.url().replace(&address_in(&world.url()), &nowhere.address);
+    let through = PostgresDirectory::connect(&Secret::new(url), 1).await.unwrap();
+    a_write_whose_answer_is_lost_is_unknown_and_decided(&through, &world.directory, &nowhere).await;
+}
+
+/// The whole suite on one store: each test uses ids of its own.
+pub(crate) async fn keeps_the_contract(directory: &impl Directory) {
     of_racing_inserts_of_a_home_one_is_applied(directory).await;
     of_racing_changes_of_a_home_one_is_applied(directory).await;
     of_racing_claims_of_an_email_one_is_applied(directory).await;
@@ -413,6 +421,27 @@ async fn a_refused_sign_up_frees_its_email(directory: &impl Directory) {
     assert_eq!(placed.open_home(directory).await.unwrap(), Opened::UserTaken);
     placed.release(directory).await.unwrap();
     assert_eq!(directory.read_claim(&email("free@example.org")).await.unwrap(), None);
+}
+
+/// 3, 4: a write that was applied, and whose answer did not come, is unknown; a serial read decides it,
+/// and so does the same write again.
+pub(crate) async fn a_write_whose_answer_is_lost_is_unknown_and_decided(
+    through: &impl Directory,
+    directly: &impl Directory,
+    proxy: &Proxy,
+) {
+    // Connections, proof and statements are there before the answers begin to be lost.
+    let before = creating("before-the-loss", &Intent::random());
+    assert!(through.create_home(&before).await.unwrap().is_applied());
+    proxy.swallow_answers(true);
+    let lost = creating("lost-answer", &Intent::random());
+    let written = through.create_home(&lost).await.unwrap();
+    assert!(matches!(written, Written::Unknown(_)), "{written:?}");
+    assert_eq!(directly.read_home_serially(&lost.user).await.unwrap().as_ref(), Some(&lost));
+
+    proxy.swallow_answers(false);
+    let again = directly.create_home(&lost).await.unwrap();
+    assert!(matches!(&again, Written::Refused(Some(met)) if *met == lost), "{again:?}");
 }
 
 /// Every statement is one that the migrated schema understands.

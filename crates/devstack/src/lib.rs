@@ -3,6 +3,7 @@
 //! It starts built binaries and uses no other crate of the project, so that whatever it proves it
 //! proves of the programs as they ship.
 
+mod cassandra;
 mod cellctl;
 mod config;
 mod error;
@@ -18,10 +19,11 @@ mod stack;
 mod start;
 mod state;
 
+pub use cassandra::Cassandra;
 pub use cellctl::Cellctl;
 pub use error::StackError;
 pub use folders::Folders;
-pub use plan::{Clock, Fsync, RedisShape, World};
+pub use plan::{Clock, DirectoryShape, Fsync, RedisShape, World};
 pub use postgres::Postgres;
 pub use process::{Gently, Identity, Launch, Tether};
 pub use quota::QuotaRedis;

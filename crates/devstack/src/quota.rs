@@ -272,7 +272,7 @@ impl QuotaRedis {
         let before = self.servers.len();
         for server in servers {
             for port in &server.ports {
-                if !ports::release(*port).await {
+                if !ports::release(std::net::Ipv4Addr::LOCALHOST, *port).await {
                     return Err(StackError::PortTaken { name: server.name, port: *port });
                 }
             }

@@ -67,7 +67,7 @@ impl Redis {
     async fn launch(launch: impl Fn(&Path, u16) -> Result<Launch, StackError>) -> Result<Self, StackError> {
         let (folder, port) = (test_folder()?, ports::free()?);
         let launch = launch(folder.path(), port)?;
-        if !ports::release(port).await {
+        if !ports::release(std::net::Ipv4Addr::LOCALHOST, port).await {
             return Err(StackError::PortTaken { name: "redis".into(), port });
         }
         let life = launch.start("redis", Tether::ToUs)?;

@@ -5,22 +5,26 @@
 
 pub mod catalog;
 mod claim;
+mod cql;
 mod document;
 mod email;
 mod error;
 mod home;
 mod ids;
+mod open;
 mod postgres;
 mod signup;
 mod written;
 
 pub use catalog::{Catalog, PolicyEntry};
 pub use claim::{Claim, ClaimCursor, ClaimPage, ClaimState, Claims};
+pub use cql::{CQL_STATEMENTS, CqlDirectory, Migrated, Replicas, ReplicasError};
 pub use document::{CatalogKind, CatalogRow, CellBeat, DOCUMENT_BYTES_MAX, Digest, Documents};
 pub use email::{EMAIL_BYTES_MAX, Email, EmailError, EmailHash, Pepper, PepperError};
 pub use error::{DirectoryError, ErrorKind};
 pub use home::{HomeCursor, HomePage, HomeState, Homes, PAGE_MAX, UserHome};
 pub use ids::{IdError, Intent, MoveId, Op};
+pub use open::OpenDirectory;
 pub use postgres::{PostgresDirectory, STATEMENTS};
 pub use signup::{Claimed, Opened, Placed, SignUp};
 pub use written::Written;

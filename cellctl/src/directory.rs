@@ -1,0 +1,94 @@
+//! `cellctl directory`: the store that remembers every user's home.
+
+use anyhow::Context;
+use cellar_devstack::{DirectoryShape, Stack};
+use cellar_directory::{OpenDirectory, Replicas};
+use cellar_model::Secret;
+use clap::Subcommand;
+use std::path::{Path, PathBuf};
+
+/// A directory of ScyllaDB is one of CQL: the scheme says to people what stands there.
+const SCYLLA: &str = "scylla://";
+const CQL: &str = "cql://";
+/// Of a cluster that is named without one.
+const KEYSPACE: &str = "cellar";
+
+#[derive(Subcommand)]
+pub(crate) enum DirectoryCommand {
+    /// Make its tables, or bring them up to date; run again, it changes nothing
+    Migrate {
+        /// A file that holds its URL, as routers and cells have it; the local stack's, if it is not said
+        #[arg(long, value_name = "FILE")]
+        url_file: Option<PathBuf>,
+        /// Copies of every row by datacenter, such as eu=3,us=3,witness=1. Needed by a CQL cluster whose
+        /// keyspace is not there yet
+        #[arg(long)]
+        replicas: Option<Replicas>,
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+pub(crate) async fn run(folder: &Path, command: DirectoryCommand) -> anyhow::Result<()> {
+    let DirectoryCommand::Migrate { url_file, replicas, json } = command;
+    let (url, held) = match url_file {
+        Some(file) => {
+            let url = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            (Secret::new(url.trim().to_owned()), None)
+        }
+        None => {
+            let stack = Stack::open(folder)?;
+            let state = stack.state();
+            (Secret::new(state.directory_url.clone()), Some(of_stack(&state.directory_replicas)))
+        }
+    };
+    let replicas = replicas.or(held).unwrap_or_default();
+    let migrated = OpenDirectory::migrate(&url, &replicas).await?;
+    if json {
+        let document = serde_json::json!({
+            "version": migrated.version, "applied": migrated.applied, "replicas": migrated.replicas,
+        });
+        println!("{document}");
+    } else {
+        println!("{migrated}");
+    }
+    Ok(())
+}
+
+/// A stack says how many copies where it made the cluster; in somebody else's it takes what suits.
+pub(crate) fn of_stack(replicas: &std::collections::BTreeMap<String, u8>) -> Replicas {
+    if replicas.is_empty() { Replicas::EveryDatacenter } else { Replicas::Of(replicas.clone()) }
+}
+
+/// What `--directory` says: `postgres`, `cassandra`, or the URL of a cluster that is there.
+pub(crate) fn shape(text: &str) -> Result<DirectoryShape, String> {
+    match text {
+        "postgres" => return Ok(DirectoryShape::Postgres),
+        "cassandra" => return Ok(DirectoryShape::Cassandra),
+        _ => {}
+    }
+    let rest = text.strip_prefix(SCYLLA).or_else(|| text.strip_prefix(CQL));
+    let rest = rest.ok_or("postgres, cassandra, or scylla://host:port of a cluster that is there")?;
+    let (before, options) = rest.split_once('?').unwrap_or((rest, ""));
+    let path = if before.contains('/') { before.to_owned() } else { format!("{before}/{KEYSPACE}") };
+    let url = if options.is_empty() { format!("{CQL}{path}") } else { format!("{CQL}{path}?{options}") };
+    // Read once here, so that a mistake is told before anything starts.
+    OpenDirectory::lazy(&Secret::new(url.clone()), 1).map_err(|error| error.to_string())?;
+    Ok(DirectoryShape::Elsewhere(url))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_named_by_its_kind_or_by_its_url() {
+        assert_eq!(shape("cassandra"), Ok(DirectoryShape::Cassandra));
+        let elsewhere = |url: &str| Ok(DirectoryShape::Elsewhere(url.to_owned()));
+        assert_eq!(shape("scylla://10.0.0.1:9042"), elsewhere("cql://10.0.0.1:9042/cellar"));
+        let full = "cql://me:secret@one,two/here?datacenter=eu";
+        assert_eq!(shape(full), elsewhere(full));
+        assert!(shape("mysql://host").is_err());
+        assert!(shape("scylla://host/Here").is_err());
+    }
+}
