@@ -10,6 +10,7 @@ use super::url::CqlUrl;
 use crate::{DirectoryError, Op};
 use scylla::client::execution_profile::ExecutionProfile;
 use scylla::client::session::Session;
+use scylla::errors::{DbError, ExecutionError, RequestAttemptError};
 use scylla::policies::retry::FallthroughRetryPolicy;
 use scylla::response::query_result::QueryRowsResult;
 use scylla::statement::{Consistency, Statement};
@@ -178,8 +179,27 @@ async fn keyspace(
         "create keyspace if not exists {name} with replication = {{'class': 'NetworkTopologyStrategy', {}}}",
         each.join(", ")
     );
-    schema(session, &statement).await?;
+    make(session, &statement).await?;
     Ok(wanted)
+}
+
+/// A node that has just started may not have met the other datacenters yet, which others know, and then
+/// takes their names for mistakes.
+async fn make(session: &Session, statement: &str) -> Result<(), DirectoryError> {
+    let until = Instant::now() + MEET_MAX;
+    loop {
+        match session.query_unpaged(statement, ()).await {
+            Ok(_) => break,
+            Err(ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::ConfigError, _)))
+                if Instant::now() < until =>
+            {
+                tokio::time::sleep(POLL).await;
+            }
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    session.await_schema_agreement().await.map_err(failed)?;
+    Ok(())
 }
 
 /// Waits until the cluster knows these datacenters: nodes that start together meet within moments.
