@@ -1,6 +1,8 @@
 //! The directory on a CQL cluster, on real nodes of Apache Cassandra.
 
-use crate::directory::{a_write_whose_answer_is_lost_is_unknown_and_decided, creating, keeps_the_contract, user};
+use crate::directory::{
+    a_write_whose_answer_is_lost_is_unknown_and_decided, creating, keeps_the_contract, one_was_applied, user,
+};
 use crate::proxy::{Proxy, address_in};
 use cellar_devstack::Cassandra;
 use cellar_directory::{
@@ -147,15 +149,7 @@ async fn raced(eu: &CqlDirectory, us: &CqlDirectory) -> UserHome {
     });
     let written = join_all(racers).await;
     let row = eu.read_home_serially(&user("raced")).await.unwrap().expect("somebody has won");
-    for (outcome, home) in &written {
-        match outcome {
-            Written::Applied => assert_eq!(*home, row, "who was told so is there"),
-            Written::Refused(met) => assert_eq!(met.as_ref(), Some(&row)),
-            // Many at once over one row hold each other up: the row says whose it is.
-            Written::Unknown(_) => {}
-        }
-    }
-    assert!(written.iter().filter(|(outcome, _)| outcome.is_applied()).count() <= 1);
+    one_was_applied(&written, &row);
     row
 }
 

@@ -1,9 +1,9 @@
 //! Redis, as the quota store and as the cache.
 
 use crate::folders::test_folder;
-use crate::plan::Fsync;
 use crate::process::{Gently, Identity, Launch, Tether, on_path};
 use crate::ready::Ready;
+use crate::world::Fsync;
 use crate::{StackError, ports};
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -2,10 +2,11 @@
 
 use crate::StackError;
 use crate::folders::Folders;
-use crate::plan::{World, plan};
+use crate::plan::plan;
 use crate::process::{Identity, Tether};
 use crate::start::{Starting, stop};
 use crate::state::{ProcessEntry, Role, StackState};
+use crate::world::World;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};

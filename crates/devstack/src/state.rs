@@ -2,10 +2,10 @@
 
 use crate::StackError;
 use crate::folders::write_private;
-use crate::plan::World;
 use crate::postgres::Database;
 use crate::process::{Identity, Launch};
 use crate::ready::Ready;
+use crate::world::World;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};

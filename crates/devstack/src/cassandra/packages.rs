@@ -36,7 +36,7 @@ pub(crate) fn fetch() -> Result<(), StackError> {
     if are_here() {
         return Ok(());
     }
-    let maven = on_path("mvn").ok_or(StackError::NotInstalled { program: "maven" })?;
+    let maven = on_path("mvn").ok_or(StackError::NotInstalledForCassandra { program: "Maven" })?;
     let cache = cache_folder();
     std::fs::create_dir_all(&cache).map_err(StackError::folder(&cache))?;
     let path = cache.join("cassandra.lock");
@@ -67,7 +67,7 @@ pub(crate) fn java() -> Result<PathBuf, StackError> {
     let homes: Vec<PathBuf> = named.into_iter().chain(first).chain(packaged).collect();
     let fits = |wanted: u32| homes.iter().find(|home| version(home) == Some(wanted) && home.join("bin/java").is_file());
     let home = JAVA_VERSIONS.into_iter().find_map(fits);
-    home.map(|home| home.join("bin/java")).ok_or(StackError::NotInstalled { program: "Java 17" })
+    home.map(|home| home.join("bin/java")).ok_or(StackError::NotInstalledForCassandra { program: "Java 17 or 11" })
 }
 
 /// As the `release` file of a Java's folder has it: `JAVA_VERSION="17.0.15"`.
