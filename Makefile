@@ -6,7 +6,7 @@ ARGS ?=
 POLICIES = policies/gcra policies/monthly-bucket
 POLICY_TESTS = --test never_over_admits --test hostile --test native_equals_component
 
-.PHONY: help run test test-full bench build lint setup policies dist
+.PHONY: help run test test-full bench build lint setup setup-cassandra policies dist
 
 help:
 	@printf '%s\n' \
@@ -18,10 +18,14 @@ help:
 	  'make policies     the built-in policies, as WebAssembly components in target/policies' \
 	  'make lint         formatting and lints' \
 	  'make setup        find or install Redis, Postgres and the WebAssembly target' \
+	  'make setup-cassandra  the same for Java and Maven, which a directory on Cassandra needs' \
 	  'make dist         release builds'
 
 setup:
 	@scripts/setup
+
+setup-cassandra:
+	@scripts/setup cassandra
 
 # Always the whole workspace: a choice of packages is another choice of features, and builds the
 # dependencies again.
@@ -38,7 +42,7 @@ run: build
 	target/debug/cellctl run --trace "$(TRACE)" $(ARGS)
 
 # A part that fails does not keep the others from running; a build that fails does.
-test: setup
+test: setup setup-cassandra
 	@scripts/timed --begin
 	@scripts/timed 'build' $(CARGO) build --workspace --all-targets -q
 	@scripts/timed 'build: policies' $(MAKE) --no-print-directory policies

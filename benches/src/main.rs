@@ -1,9 +1,10 @@
 //! The load runs: a cell by itself, and a world through its router; checks one by one and in batches,
-//! profile reads, stores that die; and what users weigh in memory and on disk.
+//! profile reads, stores that die; what the directory answers; and what users weigh in memory and on disk.
 //!
 //! Bounded: to loopback only, so many connections, so many seconds a run. Every answer is checked.
 
 mod connection;
+mod directory;
 mod kind;
 mod memory;
 mod outage;
@@ -40,6 +41,9 @@ struct Arguments {
     /// Instead of the runs: what so many users weigh in a cell, in Redis and in Postgres
     #[arg(long, value_name = "USERS", value_parser = clap::value_parser!(u32).range(1_000..=10_000_000))]
     memory: Option<u32>,
+    /// Instead of the runs: reads and conditional writes of the directory, on each store it can be kept in
+    #[arg(long, conflicts_with = "memory")]
+    directory: bool,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -49,6 +53,9 @@ async fn main() -> Result<()> {
         // The one who signs up finds the tier in force.
         let target = Target::up(MEMORY_UP, Tier::AckRedis, 1).await?;
         return memory::measure(target, users as usize).await;
+    }
+    if arguments.directory {
+        return directory::measure(Duration::from_secs(arguments.seconds), arguments.connections).await;
     }
     println!("{} users, {} s a run, answers checked", arguments.users, arguments.seconds);
     table::head();

@@ -7,7 +7,7 @@ use axum::extract::{Path, Query, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use cellar_directory::{PostgresDirectory, catalog, pages};
+use cellar_directory::{OpenDirectory, catalog, pages};
 use cellar_model::wire::{CellInstances, CellShards, LedgerExport, LedgerRow};
 use cellar_model::{Problem, ProblemType, RegionName, Scope, TierDocument, TierName, UserId};
 use cellar_quota::{Quota, QuotaError};
@@ -20,8 +20,8 @@ use std::sync::Arc;
 pub(crate) struct AdminState {
     pub(crate) quota: Quota,
     pub(crate) accounts: Accounts,
-    pub(crate) catalog: Arc<CatalogFollower<PostgresDirectory>>,
-    pub(crate) directory: PostgresDirectory,
+    pub(crate) catalog: Arc<CatalogFollower<OpenDirectory>>,
+    pub(crate) directory: OpenDirectory,
     pub(crate) keys: Keys,
     pub(crate) region: RegionName,
     pub(crate) public: bool,

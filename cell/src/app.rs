@@ -13,7 +13,7 @@ use crate::visits::{self, Visits};
 use anyhow::Context;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::post;
-use cellar_directory::{CellBeat, Documents, PostgresDirectory};
+use cellar_directory::{CellBeat, Documents, OpenDirectory};
 use cellar_model::{Scope, Secret};
 use cellar_policy_host::{Host, HostLimits};
 use cellar_quota::{Clock, ClockMode, Quota, QuotaConfig, QuotaMetrics};
@@ -72,7 +72,7 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
 
     let quota_pool = pool(&secrets.postgres_url, config.quota_pool_max)?;
     let standard_pool = pool(&secrets.postgres_url, config.standard_pool_max)?;
-    let directory = PostgresDirectory::lazy(&secrets.directory_url, DIRECTORY_POOL_MAX)?;
+    let directory = OpenDirectory::lazy(&secrets.directory_url, DIRECTORY_POOL_MAX)?;
     let host = Host::new(HostLimits::default())?;
     let catalog = CatalogFollower::new(directory.clone(), host.clone(), config.data_dir.join("catalog"));
     catalog.start().await;
@@ -198,8 +198,8 @@ fn accounts(
     config: &CellConfig,
     secrets: &CellSecrets,
     pool: &PgPool,
-    directory: &PostgresDirectory,
-    catalog: &Arc<CatalogFollower<PostgresDirectory>>,
+    directory: &OpenDirectory,
+    catalog: &Arc<CatalogFollower<OpenDirectory>>,
 ) -> anyhow::Result<Accounts> {
     let tiers = catalog.tiers();
     Ok(Accounts::new(Dependencies {
@@ -216,7 +216,7 @@ fn accounts(
 }
 
 /// The front door's keys, as the catalog changes.
-fn follow_keys(catalog: &Arc<CatalogFollower<PostgresDirectory>>, secrets: &CellSecrets) -> Keys {
+fn follow_keys(catalog: &Arc<CatalogFollower<OpenDirectory>>, secrets: &CellSecrets) -> Keys {
     let keys = Keys::new(secrets.mac_keys.clone());
     let mut followed = catalog.keys();
     keys.replace(&followed.borrow_and_update());
@@ -231,7 +231,7 @@ fn follow_keys(catalog: &Arc<CatalogFollower<PostgresDirectory>>, secrets: &Cell
 }
 
 fn readiness(
-    catalog: &Arc<CatalogFollower<PostgresDirectory>>,
+    catalog: &Arc<CatalogFollower<OpenDirectory>>,
     quota: Quota,
 ) -> impl Fn() -> Vec<String> + Clone + Send + Sync + use<> {
     let tiers = catalog.tiers();
@@ -262,7 +262,7 @@ async fn skew_clock(clock: Clock, file: PathBuf, stop: CancellationToken) {
 }
 
 /// Tells the directory that this cell lives, and where. Nothing is decided by it.
-async fn beat(config: CellConfig, directory: PostgresDirectory, stop: CancellationToken) {
+async fn beat(config: CellConfig, directory: OpenDirectory, stop: CancellationToken) {
     let clock = Clock::new(ClockMode::Wall);
     let endpoints = vec![format!("http://{}", config.listen), format!("http://{}", config.admin_listen)];
     loop {
@@ -309,7 +309,7 @@ impl PoolGauges {
         self.max.get_or_create(&[("pool", pool)]).set(i64::from(max));
     }
 
-    async fn watch(self, quota: PgPool, standard: PgPool, directory: PostgresDirectory, stop: CancellationToken) {
+    async fn watch(self, quota: PgPool, standard: PgPool, directory: OpenDirectory, stop: CancellationToken) {
         let used = |pool: &PgPool| pool.size().saturating_sub(pool.num_idle() as u32);
         loop {
             self.set("quota", used(&quota), quota.options().get_max_connections());

@@ -73,7 +73,7 @@ enum Command {
     /// The shards of each cell
     #[command(subcommand)]
     Shard(instances::ShardCommand),
-    /// Homes and claims of e-mails
+    /// The directory: its schema, and what it says beside what cells say
     #[command(subcommand)]
     Directory(directory::DirectoryCommand),
     /// Compare the books of every cell, user by user

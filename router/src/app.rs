@@ -7,7 +7,7 @@ use crate::follow::Follower;
 use crate::forward::{self, Forwarder, Front, Requests};
 use crate::metrics::RouterMetrics;
 use crate::route::Routing;
-use cellar_directory::PostgresDirectory;
+use cellar_directory::OpenDirectory;
 use cellar_server::config::ClockSetting;
 use cellar_server::{HttpMetrics, Keys, Plaintext, QuotaApi};
 use prometheus_client::registry::Registry;
@@ -29,7 +29,7 @@ pub(crate) async fn run(config: RouterConfig) -> anyhow::Result<()> {
     let mut registry = Registry::default();
     let http_metrics = HttpMetrics::register(&mut registry);
     let metrics = RouterMetrics::register(&mut registry);
-    let directory = PostgresDirectory::lazy(&secrets.directory_url, DIRECTORY_POOL_MAX)?;
+    let directory = OpenDirectory::lazy(&secrets.directory_url, DIRECTORY_POOL_MAX)?;
     let routing = Routing::new(&config.data_dir, Arc::new(directory.clone()), metrics);
     let keys = Keys::new(secrets.mac_keys);
     let background = CancellationToken::new();

@@ -6,7 +6,7 @@ use crate::disk;
 use crate::route::Routing;
 use anyhow::Context;
 use cellar_directory::catalog::{self, Catalog};
-use cellar_directory::{Documents, PostgresDirectory};
+use cellar_directory::{Documents, OpenDirectory};
 use cellar_model::{Revision, Topology};
 use cellar_server::Keys;
 use cellar_server::disk::write_atomically;
@@ -23,7 +23,7 @@ const SAVE: Duration = Duration::from_secs(10);
 const TELL: Duration = Duration::from_secs(1);
 
 pub(crate) struct Follower {
-    directory: PostgresDirectory,
+    directory: OpenDirectory,
     routing: Arc<Routing>,
     keys: Keys,
     folder: PathBuf,
@@ -45,7 +45,7 @@ struct Held {
 }
 
 impl Follower {
-    pub(crate) fn new(directory: PostgresDirectory, routing: Arc<Routing>, keys: Keys, folder: PathBuf) -> Arc<Self> {
+    pub(crate) fn new(directory: OpenDirectory, routing: Arc<Routing>, keys: Keys, folder: PathBuf) -> Arc<Self> {
         let held = Held {
             catalog: None,
             catalog_on_disk: None,
@@ -229,7 +229,7 @@ mod tests {
     const AWAY: &str = "postgres://nobody@127.0.0.1:1/none";
 
     fn follower(folder: &std::path::Path) -> Arc<Follower> {
-        let directory = PostgresDirectory::lazy(&Secret::new(AWAY.into()), 1).unwrap();
+        let directory = OpenDirectory::lazy(&Secret::new(AWAY.into()), 1).unwrap();
         let keys = Keys::new(MacKeys::from_text(&"ab".repeat(32)).unwrap());
         let routing = stub::routing(folder, Arc::new(stub::Rows::default()));
         Follower::new(directory, routing, keys, folder.to_owned())

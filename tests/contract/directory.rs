@@ -1,5 +1,6 @@
 //! The contract of `cellar_directory::Directory`, by its numbers, for every implementation.
 
+use crate::proxy::{Proxy, address_in};
 use cellar_devstack::Postgres;
 use cellar_directory::{
     Claim, ClaimCursor, ClaimState, Claimed, Digest, Directory, Email, EmailChange, EmailHash, HomeCursor, HomeState,
@@ -14,7 +15,7 @@ use futures::future::join_all;
 use sqlx::Executor;
 
 /// How many race in the tests of a race.
-const RACERS: usize = 32;
+const RACERS: usize = 16;
 
 /// A migrated directory on a server of its own, which is gone when this is dropped.
 struct World {
@@ -36,7 +37,7 @@ impl World {
     }
 }
 
-fn user(id: &str) -> UserId {
+pub(crate) fn user(id: &str) -> UserId {
     UserId::new(id).unwrap()
 }
 
@@ -44,7 +45,7 @@ fn cell(name: &str) -> CellName {
     CellName::new(name).unwrap()
 }
 
-fn creating(id: &str, intent: &Intent) -> UserHome {
+pub(crate) fn creating(id: &str, intent: &Intent) -> UserHome {
     UserHome {
         user: user(id),
         home: cell("eu-1"),
@@ -62,11 +63,18 @@ fn sign_up(id: &str, at: &str, intent: &Intent, address: &str) -> SignUp {
     SignUp { user: user(id), cell: cell(at), intent: intent.clone(), email: email(address) }
 }
 
-/// The whole suite on one server: each test uses ids of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_postgres_directory_keeps_the_contract() {
     let world = World::start().await;
-    let directory = &world.directory;
+    keeps_the_contract(&world.directory).await;
+    let nowhere = Proxy::before(address_in(&world.url())).await;
+    let url = world.url().replace(&address_in(&world.url()), &nowhere.address);
+    let through = PostgresDirectory::connect(&Secret::new(url), 1).await.unwrap();
+    a_write_whose_answer_is_lost_is_unknown_and_decided(&through, &world.directory, &nowhere).await;
+}
+
+/// The whole suite on one store: each test uses ids of its own.
+pub(crate) async fn keeps_the_contract(directory: &impl Directory) {
     of_racing_inserts_of_a_home_one_is_applied(directory).await;
     of_racing_changes_of_a_home_one_is_applied(directory).await;
     of_racing_claims_of_an_email_one_is_applied(directory).await;
@@ -95,16 +103,21 @@ async fn of_racing_inserts_of_a_home_one_is_applied(directory: &impl Directory) 
     });
     let written = join_all(writes).await;
 
-    let applied: Vec<_> = written.iter().filter(|(w, _)| w.is_applied()).collect();
-    assert_eq!(applied.len(), 1);
-    let winner = &applied[0].1;
+    let row = directory.read_home_serially(&user("race-home")).await.unwrap().expect("somebody has won");
+    one_was_applied(&written, &row);
     for (outcome, _) in &written {
         if let Written::Refused(met) = outcome {
-            assert_eq!(met.as_ref(), Some(winner));
+            assert_eq!(met.as_ref(), Some(&row));
         }
     }
-    let read = directory.read_home_serially(&winner.user).await.unwrap();
-    assert_eq!(read.as_ref(), Some(winner));
+}
+
+/// The row is the one of who was told "applied". On a store where many at once over one row hold each
+/// other up, nobody may have been told: then it is of one who was told "unknown".
+pub(crate) fn one_was_applied<Row: PartialEq + std::fmt::Debug>(written: &[(Written<Row>, Row)], row: &Row) {
+    let told: Vec<&Row> = written.iter().filter(|(w, _)| w.is_applied()).map(|(_, next)| next).collect();
+    let unsure = || written.iter().any(|(w, next)| matches!(w, Written::Unknown(_)) && next == row);
+    assert!(told == [row] || (told.is_empty() && unsure()), "{told:?} {row:?}");
 }
 
 /// 1: the same move's commit and abort test one condition, and each raises the epoch.
@@ -126,9 +139,9 @@ async fn of_racing_changes_of_a_home_one_is_applied(directory: &impl Directory) 
         async move { (directory.change_home(moving, &end).await.unwrap(), end) }
     });
     let written = join_all(ends).await;
-    let applied: Vec<_> = written.iter().filter(|(w, _)| w.is_applied()).collect();
-    assert_eq!(applied.len(), 1);
-    assert_eq!(directory.read_home(&id).await.unwrap().as_ref(), Some(&applied[0].1));
+    let row = directory.read_home_serially(&id).await.unwrap().unwrap();
+    one_was_applied(&written, &row);
+    assert_eq!(directory.read_home(&id).await.unwrap(), Some(row));
 
     // Another move of the same state and epoch is not this one.
     let other = UserHome { state: HomeState::Moving { move_id: MoveId::random(), target: cell("eu-2") }, ..active };
@@ -149,11 +162,11 @@ async fn of_racing_claims_of_an_email_one_is_applied(directory: &impl Directory)
         (directory.create_claim(&claim).await.unwrap(), claim)
     });
     let written = join_all(claims).await;
-    let applied: Vec<_> = written.iter().filter(|(w, _)| w.is_applied()).collect();
-    assert_eq!(applied.len(), 1);
+    let row = directory.read_claim_serially(&email("race@example.org")).await.unwrap().expect("somebody has won");
+    one_was_applied(&written, &row);
     for (outcome, _) in &written {
         if let Written::Refused(met) = outcome {
-            assert_eq!(met.as_ref(), Some(&applied[0].1));
+            assert_eq!(met.as_ref(), Some(&row));
         }
     }
 }
@@ -331,11 +344,13 @@ async fn the_catalog_reads_whole_and_keeps_earlier_revisions(directory: &impl Di
 
 async fn of_racing_tiers_one_is_in_force(directory: &impl Directory) {
     let newest = catalog::read(directory).await.unwrap().tiers[0].revision;
-    let puts = (0..RACERS as u64)
-        .map(|n| async move { catalog::put_tier(directory, &tier(100 + n), Some(newest)).await.unwrap() });
+    let puts =
+        (0..RACERS as u64).map(|n| async move { catalog::put_tier(directory, &tier(100 + n), Some(newest)).await });
     let done = join_all(puts).await;
-    let won = done.iter().filter(|put| matches!(put, catalog::Put::Done(_))).count();
-    assert_eq!(won, 1);
+    let won = done.iter().filter(|put| matches!(put, Ok(catalog::Put::Done(_)))).count();
+    // Who was held up by the others until the time-out does not know.
+    let unsure = done.iter().any(Result::is_err);
+    assert!(won == 1 || (won == 0 && unsure), "{done:?}");
     assert_eq!(catalog::read(directory).await.unwrap().tiers[0].revision, newest.next());
 }
 
@@ -478,6 +493,26 @@ async fn only_the_claim_that_was_read_is_held_or_passed_on(directory: &impl Dire
     claim_steps::pass_on(directory, again.claim(), cell("eu-2")).await.unwrap();
     let passed = directory.read_claim_serially(&email("twice@example.org")).await.unwrap().unwrap();
     assert_eq!((passed.cell, passed.state), (cell("eu-2"), ClaimState::Creating));
+}
+
+/// 3, 4: a write that was applied, and whose answer did not come, is unknown; a serial read decides it,
+/// and so does the same write again.
+pub(crate) async fn a_write_whose_answer_is_lost_is_unknown_and_decided(
+    through: &impl Directory,
+    directly: &impl Directory,
+    proxy: &Proxy,
+) {
+    // Connections, proof and statements are there before the answers begin to be lost.
+    let before = creating("before-the-loss", &Intent::random());
+    assert!(through.create_home(&before).await.unwrap().is_applied());
+    proxy.swallow_answers_to("lost-answer");
+    let lost = creating("lost-answer", &Intent::random());
+    let written = through.create_home(&lost).await.unwrap();
+    assert!(matches!(written, Written::Unknown(_)), "{written:?}");
+    assert_eq!(directly.read_home_serially(&lost.user).await.unwrap().as_ref(), Some(&lost));
+
+    let again = directly.create_home(&lost).await.unwrap();
+    assert!(matches!(&again, Written::Refused(Some(met)) if *met == lost), "{again:?}");
 }
 
 /// Every statement is one that the migrated schema understands.

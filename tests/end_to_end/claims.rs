@@ -1,7 +1,7 @@
 //! E-mails: one user each, whoever asks at once and whatever stops half way.
 
-use crate::machine::Paused;
 use crate::faults::kill9;
+use crate::machine::Paused;
 use crate::support::World;
 use cellar_client::{ClientError, Credential};
 use cellar_devstack::Stack;

@@ -2,7 +2,7 @@
 
 use crate::support::{T0, World};
 use cellar_devstack::Stack;
-use cellar_directory::{PostgresDirectory, catalog};
+use cellar_directory::{OpenDirectory, catalog};
 use cellar_model::wire::SignUpBody;
 use cellar_model::{ApiKey, KeyDocument, KeyKind, KeyName, Scope, Secret, UserId};
 use reqwest::{Method, RequestBuilder};
@@ -93,7 +93,7 @@ impl Doors {
 
 async fn put_quota_key(world: &World) -> String {
     let stack = Stack::open(world.cellctl.stack()).unwrap();
-    let directory = PostgresDirectory::connect(&Secret::new(stack.state().directory_url.clone()), 1).await.unwrap();
+    let directory = OpenDirectory::connect(&Secret::new(stack.state().directory_url.clone()), 1).await.unwrap();
     let key = ApiKey::generate(KeyKind::Service, &mut rand::rng());
     let document = KeyDocument {
         name: KeyName::new("gateway").unwrap(),

@@ -243,20 +243,44 @@ async fn a_cell_killed_under_load_answers_every_admitted_key_as_before() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_directory_dead_existing_users_are_served_through_a_restarted_router() {
-    let world = World::two_regions();
+    served_without_the_directory(World::two_regions()).await;
+}
+
+/// The same with the directory on CQL, a node a region; both are killed.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_cql_directory_dead_existing_users_are_served_through_a_restarted_router() {
+    let world = ["up", "--regions", "2", "--cells", "1", "--clock", "virtual", "--directory", "cassandra"];
+    let world = served_without_the_directory(World::up(&world)).await;
+    // It comes back on the same ports and folders, and sign-ups with it.
+    world.cellctl.ok(&["restart", "directory"]).unwrap();
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while let Err(error) = world.client.sign_up(&late_sign_up(), None).await {
+        assert_eq!(error.status(), Some(503), "{error:?}");
+        assert!(std::time::Instant::now() < until, "sign-ups did not come back");
+        tokio::time::sleep(std::time::Duration::from_millis(250)).await;
+    }
+    let migrated = world.cellctl.ok(&["directory", "migrate", "--json"]).unwrap();
+    assert!(migrated.contains(r#""applied":[]"#) && migrated.contains(r#""eu":1"#), "{migrated}");
+}
+
+async fn served_without_the_directory(world: World) -> World {
     let user = world.user("directory@example.org", "free").await;
     assert_eq!(status_of(world.client.consume(&tokens(&user, 1, None)).await), 200);
     kill9(&world, "directory").await;
     assert_eq!(status_of(world.client.consume(&tokens(&user, 1, None)).await), 200);
     world.cellctl.ok(&["restart", "router"]).unwrap();
     assert!(known(&world.client, &tokens(&user, 1, None)).await.is_allowed());
-    let sign_up = cellar_model::wire::SignUpBody {
+    assert_eq!(world.client.sign_up(&late_sign_up(), None).await.unwrap_err().status(), Some(503));
+    world
+}
+
+fn late_sign_up() -> cellar_model::wire::SignUpBody {
+    cellar_model::wire::SignUpBody {
         email: "late@example.org".into(),
         name: None,
         password: None,
         tier: "free".parse().unwrap(),
         region: None,
         user_id: None,
-    };
-    assert_eq!(world.client.sign_up(&sign_up, None).await.unwrap_err().status(), Some(503));
+    }
 }

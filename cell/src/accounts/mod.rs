@@ -35,7 +35,7 @@ pub(crate) use routes::{public_routes, routes};
 
 use activity::Activity;
 use cache::Cache;
-use cellar_directory::{Pepper, PostgresDirectory};
+use cellar_directory::{OpenDirectory, Pepper};
 use cellar_model::{CellName, MacKeys, RegionName, TierName, UserId};
 use generations::Generations;
 use ownership::OwnedUsers;
@@ -53,7 +53,7 @@ pub(crate) struct Dependencies {
     /// The standard path's pool, apart from that of quotas.
     pub(crate) pool: PgPool,
     pub(crate) cache: redis::Client,
-    pub(crate) directory: PostgresDirectory,
+    pub(crate) directory: OpenDirectory,
     pub(crate) pepper: Pepper,
     pub(crate) mac_keys: MacKeys,
     pub(crate) cell: CellName,

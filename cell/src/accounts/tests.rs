@@ -7,7 +7,7 @@ use super::{Accounts, Dependencies, routes, statements};
 use axum::Router;
 use axum::body::Body;
 use cellar_devstack::{Postgres, Redis};
-use cellar_directory::{Email, Homes, Pepper, PostgresDirectory};
+use cellar_directory::{Email, Homes, OpenDirectory, Pepper};
 use cellar_model::{CellName, MacKey, MacKeys, RegionName, Secret, SessionToken, UserId, header};
 use futures::future::join_all;
 use http::{HeaderMap, Request, StatusCode};
@@ -24,7 +24,7 @@ struct World {
     routes: Router,
     pool: PgPool,
     redis_url: String,
-    directory: PostgresDirectory,
+    directory: OpenDirectory,
     _servers: (Postgres, Option<Redis>),
 }
 
@@ -57,8 +57,8 @@ impl World {
         let cell_url = server.url();
         let (address, _) = cell_url.rsplit_once('/').unwrap();
         let url = Secret::new(format!("{address}/homes"));
-        PostgresDirectory::migrate(&url).await.unwrap();
-        let directory = PostgresDirectory::connect(&url, 8).await.unwrap();
+        OpenDirectory::migrate(&url, &cellar_directory::Replicas::EveryDatacenter).await.unwrap();
+        let directory = OpenDirectory::connect(&url, 8).await.unwrap();
         let mut world = Self {
             accounts: Accounts::new(Dependencies {
                 pool: pool.clone(),
@@ -487,7 +487,7 @@ async fn without_the_directory_users_are_served_and_sign_ups_are_not() {
     let accounts = Accounts::new(Dependencies {
         pool: world.pool.clone(),
         cache: redis::Client::open(world.redis_url.as_str()).unwrap(),
-        directory: PostgresDirectory::lazy(&away, 1).unwrap(),
+        directory: OpenDirectory::lazy(&away, 1).unwrap(),
         pepper: pepper(),
         mac_keys: mac_keys(),
         cell: CellName::new("eu-1").unwrap(),

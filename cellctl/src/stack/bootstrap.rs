@@ -1,9 +1,10 @@
 //! What a fresh directory is filled with: the topology, two keys, the built-in policies, the tiers.
 
+use crate::directory::of_stack;
 use anyhow::Context;
 use cellar_devstack::{Bootstrap, Keys, StackError};
 use cellar_directory::catalog::{self, Put};
-use cellar_directory::{Digest, Documents, PolicyEntry, PostgresDirectory, Written};
+use cellar_directory::{Digest, Documents, OpenDirectory, PolicyEntry, Written};
 use cellar_model::{ApiKey, KeyDocument, KeyKind, KeyName, Scope, Secret, TierDocument, Topology};
 use cellar_policy_host::{Host, HostLimits};
 use std::path::PathBuf;
@@ -21,8 +22,8 @@ pub(crate) async fn bootstrap(given: Bootstrap) -> Result<Keys, StackError> {
 
 async fn fill(given: Bootstrap) -> anyhow::Result<Keys> {
     let url = Secret::new(given.directory_url);
-    PostgresDirectory::migrate(&url).await?;
-    let directory = PostgresDirectory::connect(&url, 2).await?;
+    OpenDirectory::migrate(&url, &of_stack(&given.directory_replicas)).await?;
+    let directory = OpenDirectory::connect(&url, 2).await?;
     let topology: Topology = serde_json::from_value(given.topology)?;
     topology.validate()?;
     match directory.put_topology(&topology, None).await? {
@@ -39,12 +40,7 @@ async fn fill(given: Bootstrap) -> anyhow::Result<Keys> {
     Ok(Keys { service_key, operator_key })
 }
 
-async fn put_key(
-    directory: &PostgresDirectory,
-    name: &str,
-    kind: KeyKind,
-    scopes: Vec<Scope>,
-) -> anyhow::Result<String> {
+async fn put_key(directory: &OpenDirectory, name: &str, kind: KeyKind, scopes: Vec<Scope>) -> anyhow::Result<String> {
     let key = ApiKey::generate(kind, &mut rand::rng());
     let document =
         KeyDocument { name: KeyName::new(name)?, kind, hash: key.hash(), scopes, auto_enrol: None, revoked: false };
@@ -52,7 +48,7 @@ async fn put_key(
     Ok(key.reveal().to_owned())
 }
 
-async fn put_policies(directory: &PostgresDirectory) -> anyhow::Result<()> {
+async fn put_policies(directory: &OpenDirectory) -> anyhow::Result<()> {
     let folder = policies_folder()?;
     let host = Host::new(HostLimits::default())?;
     let mut found = 0;

@@ -9,8 +9,9 @@ pub(crate) use demo::{RunArguments, run};
 pub(crate) use progress::Progress;
 pub(crate) use target::Target;
 
+use crate::directory;
 use anyhow::Context;
-use cellar_devstack::{Clock, Fsync, RedisShape, Stack, Tether, World};
+use cellar_devstack::{Clock, DirectoryShape, Fsync, RedisShape, Stack, Tether, World};
 use clap::{Args, Subcommand, ValueEnum};
 use std::io::ErrorKind;
 use std::path::Path;
@@ -52,6 +53,10 @@ pub(crate) struct HowArguments {
     /// primary with a replica and three Sentinels; or cluster, three nodes
     #[arg(long, value_enum)]
     pub(crate) redis: Option<RedisArgument>,
+    /// What the directory is kept in: postgres (unless the stack in the folder has another); cassandra, a
+    /// node a region; or the URL of a CQL cluster that is there, scylla://host:port
+    #[arg(long, value_parser = directory::shape, value_name = "STORE")]
+    pub(crate) directory: Option<DirectoryShape>,
     /// Print the status document when up
     #[arg(long)]
     pub(crate) json: bool,
@@ -101,7 +106,8 @@ impl HowArguments {
             Some(RedisArgument::Cluster) => RedisShape::Cluster,
             None => world.redis,
         };
-        World { clock, fsync, redis, ..world }
+        let directory = self.directory.clone().unwrap_or(world.directory);
+        World { clock, fsync, redis, directory, ..world }
     }
 }
 

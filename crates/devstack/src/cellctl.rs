@@ -2,9 +2,9 @@
 
 use crate::StackError;
 use crate::folders::test_folder;
-use crate::plan::built;
 use crate::process::{Gently, Identity, Launch, Tether};
 use crate::state::StackState;
+use crate::world::built;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};

@@ -2,7 +2,7 @@
 
 use crate::StackError;
 use crate::folders::write_private;
-use crate::plan::{Clock, Fsync, World};
+use crate::world::{Clock, Fsync, World};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 

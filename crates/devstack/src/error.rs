@@ -6,6 +6,8 @@ use std::path::PathBuf;
 pub enum StackError {
     #[error("{program} is not installed: run `make setup`")]
     NotInstalled { program: &'static str },
+    #[error("{program} is not installed, and a directory on Cassandra needs it: run `make setup-cassandra`")]
+    NotInstalledForCassandra { program: &'static str },
     #[error("{program} is not built: run `make build`")]
     NotBuilt { program: String },
     #[error("cannot write to {}: {cause}", .path.display())]

@@ -136,9 +136,19 @@ pub(crate) fn shared_folder() -> PathBuf {
     if is_root() {
         return PathBuf::from(ROOT_DATA);
     }
+    user_cache().unwrap_or_else(std::env::temp_dir).join("cellar")
+}
+
+/// What is fetched once for this user: `CELLAR_CACHE`, else the usual place. Unlike `shared_folder` it
+/// holds nothing that another user has to read.
+pub(crate) fn cache_folder() -> PathBuf {
+    let named = std::env::var_os("CELLAR_CACHE").map(PathBuf::from);
+    named.unwrap_or_else(|| user_cache().unwrap_or_else(std::env::temp_dir).join("cellar"))
+}
+
+fn user_cache() -> Option<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    cache.unwrap_or_else(std::env::temp_dir).join("cellar")
+    cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
 }
 
 pub(crate) fn is_root() -> bool {

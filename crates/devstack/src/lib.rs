@@ -3,6 +3,7 @@
 //! It starts built binaries and uses no other crate of the project, so that whatever it proves it
 //! proves of the programs as they ship.
 
+mod cassandra;
 mod cellctl;
 mod config;
 mod error;
@@ -17,11 +18,12 @@ mod redis;
 mod stack;
 mod start;
 mod state;
+mod world;
 
+pub use cassandra::Cassandra;
 pub use cellctl::Cellctl;
 pub use error::StackError;
 pub use folders::Folders;
-pub use plan::{Clock, Fsync, RedisShape, World};
 pub use postgres::Postgres;
 pub use process::{Gently, Identity, Launch, Tether};
 pub use quota::QuotaRedis;
@@ -29,3 +31,4 @@ pub use ready::Ready;
 pub use redis::Redis;
 pub use stack::{Bootstrap, Keys, Stack};
 pub use state::{ProcessEntry, RegionEntry, Role, StackState};
+pub use world::{Clock, DirectoryShape, Fsync, RedisShape, World};

@@ -8,117 +8,13 @@ use crate::process::{Gently, Launch};
 use crate::quota::QuotaServer;
 use crate::ready::Ready;
 use crate::state::{ProcessEntry, RegionEntry, Role};
-use crate::{ports, postgres, quota, redis};
-use serde::{Deserialize, Serialize};
+use crate::world::{DirectoryShape, REGIONS, World};
+use crate::{cassandra, ports, postgres, quota, redis};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-/// In this order; a world has as many as it asks for.
-const REGIONS: [&str; 8] = ["eu", "us", "ap", "sa", "af", "me", "oc", "in"];
-/// More cells on one machine are no world but a load test.
-const CELLS_MAX: usize = 16;
-/// More of them than a cell has shards would have nothing to do.
-const INSTANCES_MAX: usize = SHARDS as usize;
-const SHARDS: u16 = 4;
-/// Of cells with several processes: so many that each of them has some, wherever its port falls.
-const SHARDS_SHARED: u16 = 16;
 /// Virtual nodes of a cell on its region's ring.
 const WEIGHT: u32 = 128;
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Clock {
-    #[default]
-    Wall,
-    /// Takes its time from callers.
-    Virtual,
-}
-
-/// How the quota Redis flushes its append-only file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Fsync {
-    #[default]
-    Always,
-    /// Faster on slow disks; cells then say with every admission that the machine may forget it.
-    Everysec,
-}
-
-/// What a cell's quota store consists of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RedisShape {
-    #[default]
-    Single,
-    /// A primary, a replica, and three Sentinels that watch them.
-    Sentinel,
-    /// Three nodes that share the shards.
-    Cluster,
-}
-
-/// What to start.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct World {
-    pub regions: usize,
-    /// Of each region.
-    pub cells: usize,
-    /// Processes of each cell.
-    #[serde(default = "one")]
-    pub instances: usize,
-    /// One public cell and nothing else.
-    pub single: bool,
-    pub clock: Clock,
-    pub fsync: Fsync,
-    #[serde(default)]
-    pub redis: RedisShape,
-    /// The folder of our programs, if they are not beside the running one.
-    pub programs: Option<PathBuf>,
-}
-
-impl World {
-    pub fn of(regions: usize, cells: usize) -> Self {
-        let (clock, fsync, redis) = (Clock::default(), Fsync::default(), RedisShape::default());
-        Self { regions, cells, instances: 1, single: false, clock, fsync, redis, programs: None }
-    }
-
-    /// One cell that callers reach without a router.
-    pub fn single_cell() -> Self {
-        Self { single: true, ..Self::of(1, 1) }
-    }
-
-    pub fn validate(&self) -> Result<(), StackError> {
-        let step = "planning the world";
-        if !(1..=REGIONS.len()).contains(&self.regions) {
-            return Err(StackError::Step { step, cause: format!("1 to {} regions", REGIONS.len()) });
-        }
-        if self.cells == 0 || self.cells * self.regions > CELLS_MAX {
-            return Err(StackError::Step { step, cause: format!("1 to {CELLS_MAX} cells in all") });
-        }
-        if !(1..=INSTANCES_MAX).contains(&self.instances) {
-            return Err(StackError::Step { step, cause: format!("1 to {INSTANCES_MAX} processes a cell") });
-        }
-        if self.single && self.instances > 1 {
-            return Err(StackError::Step { step, cause: "a cell without a router is one process".into() });
-        }
-        Ok(())
-    }
-
-    fn shards(&self) -> u16 {
-        if self.instances > 1 { SHARDS_SHARED } else { SHARDS }
-    }
-
-    fn program(&self, name: &str) -> Result<PathBuf, StackError> {
-        let Some(folder) = &self.programs else { return built(name) };
-        let program = folder.join(name);
-        if program.is_file() { Ok(program) } else { Err(StackError::NotBuilt { program: name.to_owned() }) }
-    }
-
-    pub(crate) fn describe(&self) -> String {
-        let shape =
-            if self.single { "one cell".into() } else { format!("{} regions × {} cells", self.regions, self.cells) };
-        let shape = if self.instances > 1 { format!("{shape} × {} processes", self.instances) } else { shape };
-        format!("{shape}, {:?} clock, fsync {:?}, redis {:?}", self.clock, self.fsync, self.redis).to_lowercase()
-    }
-}
 
 /// Every process with its ports, and the topology that says where they are.
 pub(crate) struct Plan {
@@ -126,6 +22,7 @@ pub(crate) struct Plan {
     pub(crate) regions: Vec<RegionEntry>,
     pub(crate) topology: serde_json::Value,
     pub(crate) directory_url: String,
+    pub(crate) directory_replicas: BTreeMap<String, u8>,
     pub(crate) pepper_file: PathBuf,
 }
 
@@ -134,7 +31,8 @@ struct Planner<'a> {
     world: &'a World,
     folders: &'a Folders,
     processes: Vec<ProcessEntry>,
-    directory_url: String,
+    /// Of each region, as its programs are told.
+    directory_urls: BTreeMap<String, String>,
     pepper_file: PathBuf,
     mac_key_file: PathBuf,
 }
@@ -147,12 +45,10 @@ pub(crate) fn plan(world: &World, folders: &Folders) -> Result<Plan, StackError>
         write_secret(file, &hex::encode(rand::random::<[u8; 32]>()))?;
     }
     let mut planner =
-        Planner { world, folders, processes: Vec::new(), directory_url: String::new(), pepper_file, mac_key_file };
-    if !world.single {
-        planner.directory_url = planner.postgres("directory", Role::Directory, None, None)?;
-    }
-    let (mut regions, mut topology) = (Vec::new(), Vec::new());
+        Planner { world, folders, processes: Vec::new(), directory_urls: BTreeMap::new(), pepper_file, mac_key_file };
     let names: Vec<&str> = if world.single { vec!["local"] } else { REGIONS[..world.regions].to_vec() };
+    let directory_replicas = planner.directory(&names)?;
+    let (mut regions, mut topology) = (Vec::new(), Vec::new());
     for region in names {
         let (entry, document) = planner.region(region)?;
         regions.push(entry);
@@ -165,11 +61,60 @@ pub(crate) fn plan(world: &World, folders: &Folders) -> Result<Plan, StackError>
         "revision": 1, "predecessor": 0, "plan": null, "witness": null,
         "default_region": default_region, "regions": topology,
     });
-    let Planner { processes, directory_url, pepper_file, .. } = planner;
-    Ok(Plan { processes, regions, topology, directory_url, pepper_file })
+    let directory_url = planner.directory_urls.get(&default_region).cloned().unwrap_or_default();
+    let Planner { processes, pepper_file, .. } = planner;
+    Ok(Plan { processes, regions, topology, directory_url, directory_replicas, pepper_file })
 }
 
 impl Planner<'_> {
+    /// The directory's servers, before whatever asks it. Returns the copies of a row in each datacenter,
+    /// where that is ours to say.
+    fn directory(&mut self, regions: &[&str]) -> Result<BTreeMap<String, u8>, StackError> {
+        let everywhere = |url: &str| regions.iter().map(|region| ((*region).to_owned(), url.to_owned())).collect();
+        match &self.world.directory {
+            // A single cell has it in its own server, which is planned with the cell.
+            DirectoryShape::Postgres if self.world.single => {}
+            DirectoryShape::Postgres => {
+                let url = self.postgres("directory", Role::Directory, None, None)?;
+                self.directory_urls = everywhere(&url);
+            }
+            DirectoryShape::Elsewhere(url) => self.directory_urls = everywhere(url),
+            DirectoryShape::Cassandra => return self.cassandra(regions),
+        }
+        Ok(BTreeMap::new())
+    }
+
+    /// A node a region, whose datacenters have the regions' names, and one copy of every row in each.
+    fn cassandra(&mut self, regions: &[&str]) -> Result<BTreeMap<String, u8>, StackError> {
+        let name = |region: &str| match regions {
+            [_] => "directory".to_owned(),
+            _ => format!("directory-{region}"),
+        };
+        let named: Vec<(String, String)> = regions.iter().map(|region| (name(region), (*region).to_owned())).collect();
+        let nodes = cassandra::plan(&named, &self.folders.data)?;
+        for (node, (name, region)) in nodes.iter().zip(named) {
+            let url = cassandra::url(&nodes, &region);
+            self.processes.push(ProcessEntry {
+                name,
+                role: Role::Directory,
+                region: Some(region.clone()),
+                cell: None,
+                life: None,
+                url: url.clone(),
+                admin_url: None,
+                ports: node.ports.to_vec(),
+                launch: node.launch.clone(),
+                ready: node.ready(),
+            });
+            self.directory_urls.insert(region, url);
+        }
+        Ok(nodes.into_iter().map(|node| (node.datacenter, 1)).collect())
+    }
+
+    fn directory_url(&self, region: &str) -> String {
+        self.directory_urls.get(region).cloned().unwrap_or_default()
+    }
+
     fn region(&mut self, region: &str) -> Result<(RegionEntry, serde_json::Value), StackError> {
         let mut cells = Vec::new();
         let mut door = (String::new(), String::new());
@@ -206,9 +151,9 @@ impl Planner<'_> {
         let ready = Ready::RedisOn(cache_port);
         self.server(format!("{cell}-redis-cache"), Role::RedisCache, of_cell, cache, vec![cache_port], ready);
         let postgres_url = self.postgres(&format!("{cell}-postgres"), Role::Postgres, Some(region), Some(cell))?;
-        if self.world.single {
+        if self.world.single && self.world.directory == DirectoryShape::Postgres {
             let port = self.processes.last().map_or(0, |postgres| postgres.ports[0]);
-            self.directory_url = postgres::url(port, Database::Directory);
+            self.directory_urls.insert(region.to_owned(), postgres::url(port, Database::Directory));
         }
         let mut endpoints = Vec::with_capacity(self.world.instances);
         for n in 0..self.world.instances {
@@ -223,7 +168,7 @@ impl Planner<'_> {
                 admin_port,
                 world: self.world,
                 postgres_url: postgres_url.clone(),
-                directory_url: self.directory_url.clone(),
+                directory_url: self.directory_url(region),
                 redis_quota_url: quota.url.clone(),
                 redis_cache_url: format!("redis://127.0.0.1:{cache_port}/"),
                 pepper_file: &self.pepper_file,
@@ -247,7 +192,7 @@ impl Planner<'_> {
             port,
             admin_port,
             world: self.world,
-            directory_url: self.directory_url.clone(),
+            directory_url: self.directory_url(region),
             pepper_file: &self.pepper_file,
             mac_key_file: &self.mac_key_file,
         };
@@ -336,16 +281,4 @@ impl Planner<'_> {
         });
         Ok((url, admin_url))
     }
-}
-
-fn one() -> usize {
-    1
-}
-
-/// A program of ours: beside the running one (a test's executable is one folder below).
-pub(crate) fn built(program: &str) -> Result<PathBuf, StackError> {
-    let missing = || StackError::NotBuilt { program: program.to_owned() };
-    let running = std::env::current_exe().map_err(|_| missing())?;
-    let beside = running.ancestors().skip(1).take(3).map(|folder| folder.join(program));
-    beside.into_iter().find(|path| path.is_file()).ok_or_else(missing)
 }

@@ -2,7 +2,7 @@
 
 use crate::StackError;
 use std::collections::HashMap;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -44,12 +44,12 @@ pub(crate) fn free() -> Result<u16, StackError> {
 ///
 /// It may take a moment: a process that another thread is starting holds a copy of all our sockets
 /// until it has become another program.
-pub(crate) async fn release(port: u16) -> bool {
+pub(crate) async fn release(address: Ipv4Addr, port: u16) -> bool {
     if let Some(held) = given().get_or_insert_default().get_mut(&port) {
         *held = None;
     }
     let until = Instant::now() + FREE_MAX;
-    while TcpListener::bind(("127.0.0.1", port)).is_err() {
+    while TcpListener::bind((address, port)).is_err() {
         if Instant::now() > until {
             return false;
         }

@@ -65,7 +65,7 @@ impl Postgres {
         tokio::task::spawn_blocking(move || prepare(&cluster, &[database]))
             .await
             .map_err(|error| StackError::Step { step: "making a database cluster", cause: error.to_string() })??;
-        if !ports::release(port).await {
+        if !ports::release(std::net::Ipv4Addr::LOCALHOST, port).await {
             return Err(StackError::PortTaken { name: "postgres".into(), port });
         }
         let life = start(&launch, "postgres", (port, database), Tether::ToUs).await?;

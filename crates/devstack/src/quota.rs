@@ -1,11 +1,11 @@
 //! The quota Redis of a cell, in one of three shapes, and what has to be done once its servers answer.
 
 use crate::folders::{test_folder, write_private};
-use crate::plan::{Fsync, RedisShape};
 use crate::process::{Gently, Identity, Launch, Tether};
 use crate::ready::Ready;
 use crate::redis::{command, quota_launch, quota_settings, redis_server};
 use crate::state::Role;
+use crate::world::{Fsync, RedisShape};
 use crate::{StackError, ports};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -272,7 +272,7 @@ impl QuotaRedis {
         let before = self.servers.len();
         for server in servers {
             for port in &server.ports {
-                if !ports::release(*port).await {
+                if !ports::release(std::net::Ipv4Addr::LOCALHOST, *port).await {
                     return Err(StackError::PortTaken { name: server.name, port: *port });
                 }
             }

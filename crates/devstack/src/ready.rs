@@ -4,6 +4,7 @@ use crate::StackError;
 use crate::postgres::{self, Database};
 use crate::process::{Identity, Launch};
 use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -21,6 +22,7 @@ pub enum Ready {
     PostgresOn(u16, Database),
     /// `/readyz` of an admin listener.
     HttpOn(u16),
+    CqlOn(Ipv4Addr, u16),
 }
 
 impl Ready {
@@ -48,6 +50,7 @@ impl Ready {
                     let request = "GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
                     ask(port, request, "HTTP/1.1 200").await
                 }
+                Ready::CqlOn(address, port) => cql_serves(address, port).await.unwrap_or(false),
                 Ready::PostgresOn(port, database) => postgres_opens(port, database).await.unwrap_or(false),
             }
         };
@@ -62,6 +65,18 @@ async fn ask(port: u16, question: &str, answer: &str) -> bool {
     }
     let mut got = vec![0; answer.len()];
     stream.read_exact(&mut got).await.is_ok() && got == answer.as_bytes()
+}
+
+/// Asks which options it has, which needs no session: it listens for clients once it has joined its
+/// cluster.
+async fn cql_serves(address: Ipv4Addr, port: u16) -> std::io::Result<bool> {
+    // Version 4, no flags, stream 0, OPTIONS, no body. SUPPORTED is opcode 6 of a response.
+    let (options, supported) = ([4, 0, 0, 0, 5, 0, 0, 0, 0], 6);
+    let mut stream = TcpStream::connect((address, port)).await?;
+    stream.write_all(&options).await?;
+    let mut header = [0; 9];
+    stream.read_exact(&mut header).await?;
+    Ok(header[4] == supported)
 }
 
 /// Opens a session and sees it ready for a query: while it starts, Postgres accepts a connection only

@@ -1,9 +1,9 @@
 //! Redis, as the quota store and as the cache.
 
 use crate::folders::test_folder;
-use crate::plan::Fsync;
 use crate::process::{Gently, Identity, Launch, Tether, on_path};
 use crate::ready::Ready;
+use crate::world::Fsync;
 use crate::{StackError, ports};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -67,7 +67,7 @@ impl Redis {
     async fn launch(launch: impl Fn(&Path, u16) -> Result<Launch, StackError>) -> Result<Self, StackError> {
         let (folder, port) = (test_folder()?, ports::free()?);
         let launch = launch(folder.path(), port)?;
-        if !ports::release(port).await {
+        if !ports::release(std::net::Ipv4Addr::LOCALHOST, port).await {
             return Err(StackError::PortTaken { name: "redis".into(), port });
         }
         let life = launch.start("redis", Tether::ToUs)?;

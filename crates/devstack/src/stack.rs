@@ -2,11 +2,12 @@
 
 use crate::StackError;
 use crate::folders::Folders;
-use crate::plan::{World, plan};
+use crate::plan::plan;
 use crate::process::{Identity, Tether};
 use crate::start::{Starting, stop};
 use crate::state::{ProcessEntry, Role, StackState};
-use std::collections::HashSet;
+use crate::world::World;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,8 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug)]
 pub struct Bootstrap {
     pub directory_url: String,
+    /// Copies of a row in each datacenter. None: the store knows no such thing, or is not ours to say.
+    pub directory_replicas: BTreeMap<String, u8>,
     pub pepper_file: PathBuf,
     pub topology: serde_json::Value,
 }
@@ -208,6 +211,7 @@ fn fresh(world: &World, folders: &Folders, say: &mut impl FnMut(&str)) -> Result
         regions: plan.regions,
         topology: plan.topology,
         directory_url: plan.directory_url,
+        directory_replicas: plan.directory_replicas,
         pepper_file: plan.pepper_file,
         service_key: None,
         operator_key: None,

@@ -1,11 +1,14 @@
 //! Starting a stack's processes: each when what it needs is ready, those of a kind together.
 
+use crate::cassandra::packages;
 use crate::postgres::{self, Database};
 use crate::process::{Launch, Tether};
+use crate::ready::Ready;
 use crate::stack::{Bootstrap, Keys};
 use crate::state::{ProcessEntry, Role, StackState};
 use crate::{StackError, ports, quota};
 use std::collections::{BTreeMap, HashSet};
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 pub(crate) struct Starting<'a> {
@@ -24,6 +27,10 @@ impl Starting<'_> {
     where
         F: Future<Output = Result<Keys, StackError>>,
     {
+        if self.state.processes.iter().any(ProcessEntry::is_cassandra) && !packages::are_here() {
+            say(&packages::what_is_fetched());
+            all("fetching Cassandra", vec![tokio::task::spawn_blocking(packages::fetch)]).await?;
+        }
         let stores = self.state.numbers(|process| process.role.is_store());
         say(&format!("starting {}", counted(stores.len(), "server")));
         let is_sentinel = |n: &usize| self.state.processes[*n].role == Role::Sentinel;
@@ -40,6 +47,7 @@ impl Starting<'_> {
             say("filling the directory");
             let keys = bootstrap(Bootstrap {
                 directory_url: self.state.directory_url.clone(),
+                directory_replicas: self.state.directory_replicas.clone(),
                 pepper_file: self.state.pepper_file.clone(),
                 topology: self.state.topology.clone(),
             });
@@ -99,7 +107,7 @@ impl Starting<'_> {
         let process = &mut self.state.processes[n];
         let Some(life) = process.life else { return Ok(()) };
         match process.ready.wait(&process.name, life, &process.launch).await {
-            Err(StackError::Died { .. }) if process.role.is_postgres() => {
+            Err(StackError::Died { .. }) if process.is_postgres() => {
                 let at = (process.ports[0], process.role.database());
                 process.life = Some(postgres::start(&process.launch, &process.name, at, self.tether).await?);
                 Ok(())
@@ -110,7 +118,7 @@ impl Starting<'_> {
 
     /// Makes the database clusters that are not there yet.
     async fn prepare(&self, numbers: &[usize]) -> Result<(), StackError> {
-        let processes = numbers.iter().map(|n| &self.state.processes[*n]).filter(|process| process.role.is_postgres());
+        let processes = numbers.iter().map(|n| &self.state.processes[*n]).filter(|process| process.is_postgres());
         let single = self.state.world.single;
         let making = processes.filter_map(|process| {
             let folder = process.launch.log.parent()?.to_owned();
@@ -150,8 +158,12 @@ fn counted(number: usize, noun: &str) -> String {
 
 /// Lets go of the ports that were held for it, and sees that nobody else has them.
 async fn take_ports(process: &ProcessEntry) -> Result<(), StackError> {
+    let address = match process.ready {
+        Ready::CqlOn(address, _) => address,
+        _ => Ipv4Addr::LOCALHOST,
+    };
     for port in &process.ports {
-        if !ports::release(*port).await {
+        if !ports::release(address, *port).await {
             return Err(StackError::PortTaken { name: process.name.clone(), port: *port });
         }
     }

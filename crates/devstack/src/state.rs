@@ -2,12 +2,12 @@
 
 use crate::StackError;
 use crate::folders::write_private;
-use crate::plan::World;
 use crate::postgres::Database;
 use crate::process::{Identity, Launch};
 use crate::ready::Ready;
+use crate::world::World;
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,10 +53,6 @@ impl Role {
     pub(crate) fn is_quota(self) -> bool {
         matches!(self, Role::RedisQuota | Role::RedisReplica | Role::Sentinel)
     }
-
-    pub(crate) fn is_postgres(self) -> bool {
-        matches!(self, Role::Directory | Role::Postgres)
-    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -78,6 +74,14 @@ impl ProcessEntry {
     pub fn is_running(&self) -> bool {
         self.life.is_some_and(Identity::is_alive)
     }
+
+    pub(crate) fn is_postgres(&self) -> bool {
+        matches!(self.ready, Ready::PostgresOn(..))
+    }
+
+    pub(crate) fn is_cassandra(&self) -> bool {
+        matches!(self.ready, Ready::CqlOn(..))
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -95,6 +99,9 @@ pub struct StackState {
     pub regions: Vec<RegionEntry>,
     pub topology: serde_json::Value,
     pub directory_url: String,
+    /// Copies of a row in each datacenter, of a directory that is told of them.
+    #[serde(default)]
+    pub directory_replicas: BTreeMap<String, u8>,
     pub pepper_file: PathBuf,
     /// Present once the directory has been filled.
     pub service_key: Option<String>,

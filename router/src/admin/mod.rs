@@ -10,14 +10,14 @@ use axum::extract::{Path, Query, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use cellar_directory::{DirectoryError, ErrorKind, PostgresDirectory, UserHome, pages};
+use cellar_directory::{DirectoryError, ErrorKind, OpenDirectory, UserHome, pages};
 use cellar_model::{Problem, ProblemType, Scope, UserId};
 use cellar_server::{HttpProblem, Keys};
 use std::sync::Arc;
 
 #[derive(Clone)]
 pub(crate) struct AdminState {
-    pub(crate) directory: PostgresDirectory,
+    pub(crate) directory: OpenDirectory,
     pub(crate) routing: Arc<Routing>,
     pub(crate) keys: Keys,
 }

@@ -1,6 +1,6 @@
 //! The two questions a router asks the directory about one user.
 
-use cellar_directory::{Claim, Claims, DirectoryError, EmailHash, Homes, PostgresDirectory, UserHome};
+use cellar_directory::{Claim, Claims, DirectoryError, EmailHash, Homes, OpenDirectory, UserHome};
 use cellar_model::UserId;
 use futures::future::BoxFuture;
 
@@ -11,7 +11,7 @@ pub(crate) trait Lookup: Send + Sync {
 }
 
 /// Stale answers are harmless: the cell decides.
-impl Lookup for PostgresDirectory {
+impl Lookup for OpenDirectory {
     fn home<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Option<UserHome>, DirectoryError>> {
         Box::pin(self.read_home(user))
     }

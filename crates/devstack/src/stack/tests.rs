@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::folders::test_folder;
-use crate::plan::{Clock, Fsync, RedisShape};
+use crate::world::{Clock, Fsync, RedisShape};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 struct Here {

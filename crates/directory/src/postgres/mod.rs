@@ -14,6 +14,7 @@ use cellar_model::Secret;
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow};
 use sqlx::query::QueryAs;
 use sqlx::{FromRow, PgPool, Postgres};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OnceCell;
@@ -28,6 +29,8 @@ const ANSWER_MAX: Duration = Duration::from_millis(2_000);
 /// How long a migration may take: it runs once, by an operator or at the start of a local stack.
 const MIGRATION_MAX: Duration = Duration::from_secs(60);
 
+static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/postgres/directory");
+
 type Row<'q, R> = QueryAs<'q, Postgres, R, PgArguments>;
 
 /// A pool of connections to the directory's Postgres. Clones share it.
@@ -38,15 +41,24 @@ pub struct PostgresDirectory {
 }
 
 impl PostgresDirectory {
-    /// Creates the tables, or brings them up to date.
-    pub async fn migrate(url: &Secret) -> Result<(), DirectoryError> {
+    /// Creates the tables, or brings them up to date; the versions that this run brought.
+    pub async fn migrate(url: &Secret) -> Result<Vec<u32>, DirectoryError> {
         // Its own pool: a migration is allowed more time than a statement.
         let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(ACQUIRE_MAX).connect_lazy_with(parse(url)?);
-        let migrator = sqlx::migrate!("../../migrations/postgres/directory");
-        let done = tokio::time::timeout(MIGRATION_MAX, migrator.run(&pool)).await;
+        let running = async {
+            let before = applied(&pool).await;
+            MIGRATOR.run(&pool).await?;
+            Ok(applied(&pool).await.difference(&before).copied().collect())
+        };
+        let done = tokio::time::timeout(MIGRATION_MAX, running).await;
         pool.close().await;
         done.map_err(|elapsed| DirectoryError::Migration(elapsed.into()))?
-            .map_err(|cause| DirectoryError::Migration(cause.into()))
+            .map_err(|cause: sqlx::migrate::MigrateError| DirectoryError::Migration(cause.into()))
+    }
+
+    /// Of the schema that this program brings.
+    pub(crate) fn newest_version() -> u32 {
+        MIGRATOR.iter().map(|migration| version(migration.version)).max().unwrap_or_default()
     }
 
     /// Connects, and proves that conditional writes work before anything relies on them.
@@ -133,6 +145,17 @@ impl Decided {
             Decided::Unknown(cause) => Written::Unknown(cause),
         })
     }
+}
+
+/// Versions that are there; none before the first migration, which makes the table of them.
+async fn applied(pool: &PgPool) -> BTreeSet<u32> {
+    let read = sqlx::query_as::<_, (i64,)>("select version from _sqlx_migrations where success");
+    let versions = read.fetch_all(pool).await.unwrap_or_default();
+    versions.into_iter().map(|(number,)| version(number)).collect()
+}
+
+fn version(number: i64) -> u32 {
+    u32::try_from(number).unwrap_or_default()
 }
 
 fn parse(url: &Secret) -> Result<PgConnectOptions, DirectoryError> {

@@ -1,0 +1,154 @@
+//! What a local stack is asked to be: how many regions and cells, and what their stores are.
+
+use crate::StackError;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// In this order; a world has as many as it asks for.
+pub(crate) const REGIONS: [&str; 8] = ["eu", "us", "ap", "sa", "af", "me", "oc", "in"];
+/// More cells on one machine are no world but a load test.
+const CELLS_MAX: usize = 16;
+/// More of them than a cell has shards would have nothing to do.
+const INSTANCES_MAX: usize = SHARDS as usize;
+const SHARDS: u16 = 4;
+/// Of cells with several processes: so many that each of them has some, wherever its port falls.
+const SHARDS_SHARED: u16 = 16;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Clock {
+    #[default]
+    Wall,
+    /// Takes its time from callers.
+    Virtual,
+}
+
+/// How the quota Redis flushes its append-only file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fsync {
+    #[default]
+    Always,
+    /// Faster on slow disks; cells then say with every admission that the machine may forget it.
+    Everysec,
+}
+
+/// What a cell's quota store consists of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RedisShape {
+    #[default]
+    Single,
+    /// A primary, a replica, and three Sentinels that watch them.
+    Sentinel,
+    /// Three nodes that share the shards.
+    Cluster,
+}
+
+/// What the directory is kept in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DirectoryShape {
+    /// One server; of a single cell, a database in the cell's own.
+    #[default]
+    Postgres,
+    /// A cluster of one node a region.
+    Cassandra,
+    /// A cluster that is there already, by its `cql://` URL. The stack never stops or deletes it.
+    Elsewhere(String),
+}
+
+/// What to start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct World {
+    pub regions: usize,
+    /// Of each region.
+    pub cells: usize,
+    /// Processes of each cell.
+    #[serde(default = "one")]
+    pub instances: usize,
+    /// One public cell and nothing else.
+    pub single: bool,
+    pub clock: Clock,
+    pub fsync: Fsync,
+    #[serde(default)]
+    pub redis: RedisShape,
+    #[serde(default)]
+    pub directory: DirectoryShape,
+    /// The folder of our programs, if they are not beside the running one.
+    pub programs: Option<PathBuf>,
+}
+
+impl World {
+    pub fn of(regions: usize, cells: usize) -> Self {
+        Self {
+            regions,
+            cells,
+            instances: 1,
+            single: false,
+            clock: Clock::default(),
+            fsync: Fsync::default(),
+            redis: RedisShape::default(),
+            directory: DirectoryShape::default(),
+            programs: None,
+        }
+    }
+
+    /// One cell that callers reach without a router.
+    pub fn single_cell() -> Self {
+        Self { single: true, ..Self::of(1, 1) }
+    }
+
+    pub fn validate(&self) -> Result<(), StackError> {
+        let step = "planning the world";
+        if !(1..=REGIONS.len()).contains(&self.regions) {
+            return Err(StackError::Step { step, cause: format!("1 to {} regions", REGIONS.len()) });
+        }
+        if self.cells == 0 || self.cells * self.regions > CELLS_MAX {
+            return Err(StackError::Step { step, cause: format!("1 to {CELLS_MAX} cells in all") });
+        }
+        if !(1..=INSTANCES_MAX).contains(&self.instances) {
+            return Err(StackError::Step { step, cause: format!("1 to {INSTANCES_MAX} processes a cell") });
+        }
+        if self.single && self.instances > 1 {
+            return Err(StackError::Step { step, cause: "a cell without a router is one process".into() });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn shards(&self) -> u16 {
+        if self.instances > 1 { SHARDS_SHARED } else { SHARDS }
+    }
+
+    pub(crate) fn program(&self, name: &str) -> Result<PathBuf, StackError> {
+        let Some(folder) = &self.programs else { return built(name) };
+        let program = folder.join(name);
+        if program.is_file() { Ok(program) } else { Err(StackError::NotBuilt { program: name.to_owned() }) }
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        let shape =
+            if self.single { "one cell".into() } else { format!("{} regions × {} cells", self.regions, self.cells) };
+        let shape = if self.instances > 1 { format!("{shape} × {} processes", self.instances) } else { shape };
+        let directory = match self.directory {
+            DirectoryShape::Postgres => "postgres",
+            DirectoryShape::Cassandra => "cassandra",
+            // Its URL may hold a password.
+            DirectoryShape::Elsewhere(_) => "elsewhere",
+        };
+        let of_cells = format!("{:?} clock, fsync {:?}, redis {:?}", self.clock, self.fsync, self.redis);
+        format!("{shape}, {of_cells}, directory {directory}").to_lowercase()
+    }
+}
+
+fn one() -> usize {
+    1
+}
+
+/// A program of ours: beside the running one (a test's executable is one folder below).
+pub(crate) fn built(program: &str) -> Result<PathBuf, StackError> {
+    let missing = || StackError::NotBuilt { program: program.to_owned() };
+    let running = std::env::current_exe().map_err(|_| missing())?;
+    let beside = running.ancestors().skip(1).take(3).map(|folder| folder.join(program));
+    beside.into_iter().find(|path| path.is_file()).ok_or_else(missing)
+}
