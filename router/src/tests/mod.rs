@@ -3,4 +3,5 @@
 mod checks;
 mod instances;
 mod requests;
+mod routes;
 pub(crate) mod stub;
