@@ -32,11 +32,19 @@ impl DiskCopy {
         self.open(bytes).map(Some).with_context(|| self.refused())
     }
 
-    /// Replaces it whole. Blocks for the disk.
-    pub(crate) fn write(&self, payload: &[u8]) -> anyhow::Result<()> {
-        let mut bytes = Vec::with_capacity(HEAD_BYTES_MAX + payload.len());
-        bytes.extend_from_slice(self.head(payload).as_bytes());
-        bytes.extend_from_slice(payload);
+    /// A new copy with nothing in it: its content goes behind what is there.
+    pub(crate) fn begin(&self, content_bytes: usize) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(HEAD_BYTES_MAX + content_bytes);
+        bytes.extend_from_slice(self.head(&[]).as_bytes());
+        bytes
+    }
+
+    /// Replaces the copy by one that was begun here. Blocks for the disk.
+    pub(crate) fn write(&self, mut bytes: Vec<u8>) -> anyhow::Result<()> {
+        // A head is as long whatever comes behind it.
+        let length = self.head(&[]).len();
+        let head = self.head(bytes.get(length..).unwrap_or_default());
+        bytes[..length].copy_from_slice(head.as_bytes());
         Ok(cellar_server::disk::write_atomically(&self.path, &bytes)?)
     }
 
@@ -77,12 +85,17 @@ mod tests {
     fn a_copy_is_read_back_whole_and_none_with_a_changed_byte_is() {
         let folder = tempfile::tempdir().unwrap();
         let copy = DiskCopy::in_folder(folder.path(), "topology");
+        let write = |payload: &[u8]| {
+            let mut bytes = copy.begin(payload.len());
+            bytes.extend_from_slice(payload);
+            copy.write(bytes).unwrap();
+        };
         assert_eq!(copy.read().unwrap(), None);
         for payload in [&b""[..], b"a", &[b'\n'; 1000]] {
-            copy.write(payload).unwrap();
+            write(payload);
             assert_eq!(copy.read().unwrap().as_deref(), Some(payload));
         }
-        copy.write(b"eu-1 has it").unwrap();
+        write(b"eu-1 has it");
         let good = std::fs::read(&copy.path).unwrap();
         for n in 0..good.len() {
             let mut bad = good.clone();
@@ -98,7 +111,7 @@ mod tests {
     fn a_copy_of_something_else_or_of_another_format_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let topology = DiskCopy::in_folder(folder.path(), "topology");
-        topology.write(b"{}").unwrap();
+        topology.write(topology.begin(0)).unwrap();
         let catalog = DiskCopy::in_folder(folder.path(), "catalog");
         std::fs::copy(&topology.path, &catalog.path).unwrap();
         assert!(format!("{:#}", catalog.read().unwrap_err()).contains("another kind or format"));

@@ -164,7 +164,7 @@ impl Follower {
         if self.held().topology_on_disk == Some(revision) {
             return Ok(());
         }
-        write(&self.topology_copy, serde_json::to_vec(&map.topology)?).await?;
+        write(&self.topology_copy, &map.topology).await?;
         self.held().topology_on_disk = Some(revision);
         Ok(())
     }
@@ -175,7 +175,7 @@ impl Follower {
             (held.catalog.clone(), held.catalog_on_disk.clone())
         };
         let Some(catalog) = in_force.filter(|catalog| on_disk.as_ref() != Some(catalog)) else { return Ok(()) };
-        write(&self.catalog_copy, serde_json::to_vec(&*catalog)?).await?;
+        write(&self.catalog_copy, &*catalog).await?;
         self.held().catalog_on_disk = Some(catalog);
         Ok(())
     }
@@ -204,10 +204,11 @@ impl Follower {
     }
 }
 
-async fn write(copy: &Arc<DiskCopy>, bytes: Vec<u8>) -> anyhow::Result<()> {
-    let copy = copy.clone();
+async fn write(copy: &Arc<DiskCopy>, document: &impl serde::Serialize) -> anyhow::Result<()> {
+    let (copy, mut bytes) = (copy.clone(), copy.begin(0));
+    serde_json::to_writer(&mut bytes, document)?;
     // A disk takes its time: not on a thread that serves.
-    tokio::task::spawn_blocking(move || copy.write(&bytes)).await?
+    tokio::task::spawn_blocking(move || copy.write(bytes)).await?
 }
 
 /// Logs the first of failures in a row.

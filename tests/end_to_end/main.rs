@@ -11,5 +11,7 @@ mod limits;
 mod policy;
 mod replicas;
 mod reserve;
+mod routers;
 mod support;
+mod topology;
 mod world;

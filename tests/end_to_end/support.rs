@@ -145,3 +145,12 @@ pub fn status_of(result: Result<Decision, ClientError>) -> u16 {
         Err(error) => error.status().unwrap_or(0),
     }
 }
+
+/// Sends a signal to every process of a role.
+pub fn signal(world: &World, role: &str, signal: &str) {
+    let status = world.cellctl.status().unwrap();
+    for process in status["processes"].as_array().unwrap().iter().filter(|process| process["role"] == role) {
+        let command = format!("kill -{signal} {}", process["pid"]);
+        assert!(std::process::Command::new("sh").args(["-c", &command]).status().unwrap().success(), "{command}");
+    }
+}

@@ -1,6 +1,6 @@
 //! The stack itself, as a person meets it.
 
-use crate::support::World;
+use crate::support::{World, signal};
 use cellar_devstack::Cellctl;
 use serde_json::Value;
 
@@ -58,7 +58,7 @@ async fn a_trace_goes_on_while_the_directory_is_dead_and_its_books_agree() {
     let file = world.cellctl.folder().join("trace.csv");
     let file = file.to_str().unwrap();
     world.cellctl.ok(&["trace", "generate", "--requests", "2000", "--out", file]).unwrap();
-    signal_quota_redises(&world, "STOP");
+    signal(&world, "redis-quota", "STOP");
     let play = std::thread::scope(|scope| {
         let play = scope.spawn(|| world.cellctl.ok(&["trace", "play", file, "--users", "50", "--json"]));
         // Its first check is sent once the last of its users is signed up.
@@ -68,7 +68,7 @@ async fn a_trace_goes_on_while_the_directory_is_dead_and_its_books_agree() {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         world.cellctl.ok(&["stop", "directory"]).unwrap();
-        signal_quota_redises(&world, "CONT");
+        signal(&world, "redis-quota", "CONT");
         play.join().unwrap()
     });
     let report: Value = serde_json::from_str(&play.unwrap()).unwrap();
@@ -76,16 +76,8 @@ async fn a_trace_goes_on_while_the_directory_is_dead_and_its_books_agree() {
     assert_eq!(report["books"]["mismatches"], serde_json::json!([]));
 }
 
-fn signal_quota_redises(world: &World, signal: &str) {
-    let status = world.cellctl.status().unwrap();
-    for process in status["processes"].as_array().unwrap().iter().filter(|process| process["role"] == "redis-quota") {
-        let command = format!("kill -{signal} {}", process["pid"]);
-        assert!(std::process::Command::new("sh").args(["-c", &command]).status().unwrap().success(), "{command}");
-    }
-}
-
 /// Checks that routers have answered with 503 so far, as their metrics count them.
-fn put_off(world: &World) -> u64 {
+pub(crate) fn put_off(world: &World) -> u64 {
     use std::io::{Read, Write};
     let status = world.cellctl.status().unwrap();
     let routers = status["processes"].as_array().unwrap().iter().filter(|process| process["role"] == "router");

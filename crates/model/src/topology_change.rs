@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Two topologies, and who lives where between them.
-pub struct TopologyChange<'a> {
+pub struct TopologyChange {
     before: Rings,
     after: Rings,
-    new: &'a Topology,
+    new: Topology,
     count: TopologyCount,
 }
 
@@ -32,9 +32,9 @@ pub struct CellCount {
     pub orphaned: u64,
 }
 
-impl<'a> TopologyChange<'a> {
-    pub fn new(held: &Topology, new: &'a Topology) -> Result<Self, TopologyError> {
-        Ok(Self { before: Rings::new(held)?, after: Rings::new(new)?, new, count: TopologyCount::default() })
+impl TopologyChange {
+    pub fn new(held: &Topology, new: Topology) -> Result<Self, TopologyError> {
+        Ok(Self { before: Rings::new(held)?, after: Rings::new(&new)?, new, count: TopologyCount::default() })
     }
 
     /// Counts a user who lives in `home`.
@@ -88,7 +88,7 @@ mod tests {
         .unwrap();
         let mut new = held.clone();
         let gone = new.regions[0].cells.pop().unwrap().name;
-        let (rings, mut change) = (Rings::new(&held).unwrap(), TopologyChange::new(&held, &new).unwrap());
+        let (rings, mut change) = (Rings::new(&held).unwrap(), TopologyChange::new(&held, new.clone()).unwrap());
         let users: Vec<_> = (0..1_000).map(|n| UserId::new(&format!("user-{n}")).unwrap()).collect();
         users.iter().for_each(|user| change.see(user, rings.owner(user)));
         let count = change.finish();
@@ -96,7 +96,7 @@ mod tests {
         assert_eq!((count.users, count.orphaned(), count.moving()), (1_000, of_gone, 0));
 
         // The other way round it is a cell that joins: about half of the users move to it.
-        let mut change = TopologyChange::new(&new, &held).unwrap();
+        let mut change = TopologyChange::new(&new, held.clone()).unwrap();
         let home = &new.regions[0].cells[0].name;
         users.iter().for_each(|user| change.see(user, home));
         let count = change.finish();

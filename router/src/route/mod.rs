@@ -112,6 +112,11 @@ impl Routing {
         self.exceptions.put(user, home, epoch);
     }
 
+    #[cfg(test)]
+    pub(crate) fn exceptions(&self) -> usize {
+        self.exceptions.len()
+    }
+
     fn count_exceptions(&self) {
         self.metrics.exceptions.set(i64::try_from(self.exceptions.len()).unwrap_or(i64::MAX));
     }

@@ -222,6 +222,30 @@ async fn a_slow_cell_beside_a_fast_one_costs_its_own_users_only() {
     }
 }
 
+/// Goal: a directory that takes two seconds costs nobody anything but those who need it, those no longer than
+/// they wait, and not more than 32 of them at once.
+#[tokio::test]
+async fn a_slow_directory_costs_only_those_who_need_it() {
+    let decide = |check: &Check| match check.user.as_str().starts_with("new") {
+        true => elsewhere(None, 0),
+        false => admitted(),
+    };
+    let cell = StubCell::start(decide, |_| ok("")).await;
+    let router = StubRouter::before(&[("eu-1", &cell)]).await;
+    router.rows.slow_ms.store(2_000, Ordering::Relaxed);
+    let began = Instant::now();
+    let names: Vec<String> = (0..40).map(|n| format!("new-{n}")).collect();
+    let (new, old) = tokio::join!(
+        futures::future::join_all(names.iter().map(|user| router.consume(user))),
+        futures::future::join_all(["a", "b", "c"].map(|user| router.consume(user))),
+    );
+    assert!(old.iter().all(|reply| reply.status == 200));
+    assert!(new.iter().all(|reply| reply.status == 503));
+    let because = |why: &str| new.iter().filter(|reply| reply.body.contains(why)).count();
+    assert_eq!((because("deadline"), because("overloaded")), (32, 8));
+    println!("all 43 after {:?}; the directory takes 2 s", began.elapsed());
+}
+
 /// Goal: preferences are shown as they were while their cell does not answer, to service keys, and not for
 /// longer than the cell has nothing else to say.
 #[tokio::test]

@@ -24,8 +24,9 @@ use prometheus_client::registry::Registry;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -35,12 +36,18 @@ pub(crate) struct Rows {
     pub(crate) homes: Mutex<HashMap<UserId, UserHome>>,
     pub(crate) claims: Mutex<HashMap<EmailHash, Claim>>,
     pub(crate) away: AtomicBool,
+    /// How long it takes to answer, in milliseconds.
+    pub(crate) slow_ms: AtomicU64,
     pub(crate) reads: AtomicUsize,
 }
 
 impl Rows {
-    fn read<T>(&self, row: impl FnOnce() -> Option<T>) -> Result<Option<T>, DirectoryError> {
+    async fn read<T>(&self, row: impl FnOnce() -> Option<T>) -> Result<Option<T>, DirectoryError> {
         self.reads.fetch_add(1, Ordering::Relaxed);
+        let slow_ms = self.slow_ms.load(Ordering::Relaxed);
+        if slow_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(slow_ms)).await;
+        }
         match self.away.load(Ordering::Relaxed) {
             true => Err(DirectoryError::Undecided { what: "stub", attempts: 1 }),
             false => Ok(row()),
@@ -50,11 +57,11 @@ impl Rows {
 
 impl Lookup for Rows {
     fn home<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Option<UserHome>, DirectoryError>> {
-        Box::pin(async move { self.read(|| self.homes.lock().unwrap().get(user).cloned()) })
+        Box::pin(async move { self.read(|| self.homes.lock().unwrap().get(user).cloned()).await })
     }
 
     fn claim<'a>(&'a self, email: &'a EmailHash) -> BoxFuture<'a, Result<Option<Claim>, DirectoryError>> {
-        Box::pin(async move { self.read(|| self.claims.lock().unwrap().get(email).cloned()) })
+        Box::pin(async move { self.read(|| self.claims.lock().unwrap().get(email).cloned()).await })
     }
 }
 
