@@ -125,6 +125,77 @@ async fn routers_started_again_without_the_directory_serve_every_user() {
     all_served(&world, &users).await;
 }
 
+/// Goal: a router that is told to stop takes no new requests, says so, and answers those that it has. Callers
+/// who know of another router notice nothing.
+/// Method: a check waits for a Redis that stands still while its router gets the signal.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_that_stops_answers_what_is_under_way_and_callers_go_to_the_next() {
+    let world = World::two_regions();
+    let user = world.client.sign_up(&person(0, "eu"), None).await.unwrap().user_id;
+    let status = world.cellctl.status().unwrap();
+    assert_eq!(status["global_url"], status["regions"][0]["router_url"]);
+    let ready = format!("{}/readyz", status["regions"][0]["admin_url"].as_str().unwrap());
+    let stopping = || async {
+        let answer = reqwest::get(&ready).await.ok()?;
+        Some((answer.status().as_u16(), answer.text().await.ok()?))
+    };
+    assert_eq!(stopping().await.unwrap().0, 200);
+    signal(&world, "redis-quota", "STOP");
+    let under_way = {
+        let body = tokens(&user, 1, None).body;
+        let request = reqwest::Client::new().post(format!("{}/v1/internal/quota/consume", world.urls[0]));
+        tokio::spawn(request.bearer_auth(&world.service_key).header("cellar-deadline-ms", "5000").json(&body).send())
+    };
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let router = routers(&world).remove(0);
+    let stopped = std::thread::scope(|scope| {
+        let stop = scope.spawn(|| world.cellctl.ok(&["stop", &router]));
+        let said = tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(async {
+                let until = Instant::now() + Duration::from_secs(3);
+                loop {
+                    let said = stopping().await;
+                    if said.as_ref().is_none_or(|(status, _)| *status == 503) || Instant::now() > until {
+                        break said;
+                    }
+                }
+            })
+        });
+        signal(&world, "redis-quota", "CONT");
+        stop.join().unwrap().unwrap();
+        said
+    });
+    let (status, said) = stopped.expect("it is there while something is under way");
+    assert!(status == 503 && said.contains("stopping"), "{status} {said}");
+    assert_eq!(under_way.await.unwrap().unwrap().status(), 200);
+    // The first address refuses: nothing was sent, so the next router is asked.
+    for n in 0..5 {
+        assert!(world.client.consume(&tokens(&user, 1, Some(&format!("k{n}")))).await.unwrap().is_allowed());
+    }
+}
+
+#[test]
+fn a_configuration_is_checked_with_its_secrets_and_nothing_is_started() {
+    let world = World::two_regions();
+    let router = routers(&world).remove(0);
+    let config = world.cellctl.stack().join("config").join(&router).join("router.toml");
+    let check = || {
+        let mut command = std::process::Command::new(world.cellctl.program().with_file_name("cellar-router"));
+        let output = command.arg("--check-config").arg("--config").arg(&config).output().unwrap();
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let (code, said) = check();
+    assert!(code == Some(0) && said.contains("would serve as") && said.contains("is good"), "{said}");
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, format!("{text}\nlissten = 1\n")).unwrap();
+    let (code, said) = check();
+    assert!(code == Some(2) && said.contains("lissten"), "{said}");
+    let pepper = text.lines().find(|line| line.starts_with("pepper_file")).unwrap();
+    std::fs::write(&config, text.replace(pepper, "pepper_file = \"nowhere\"")).unwrap();
+    let (code, said) = check();
+    assert!(code == Some(2) && said.contains("nowhere"), "{said}");
+}
+
 /// Goal: ten minutes of trace, played in virtual time while the directory is dead and after the routers were
 /// started again, are answered for every user, and the books agree.
 /// Method: while every quota Redis stands still the users of the play sign up and none of its checks can be
