@@ -8,6 +8,7 @@ mod ledger;
 mod policy;
 mod stack;
 mod tier;
+mod topology;
 mod trace;
 mod user;
 
@@ -58,6 +59,9 @@ enum Command {
     /// Tiers: what users may spend
     #[command(subcommand)]
     Tier(tier::TierCommand),
+    /// The topology: which regions and cells there are
+    #[command(subcommand)]
+    Topology(topology::TopologyCommand),
     /// Policies: what decides it
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -119,6 +123,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Restart { name } => stack::restart(&folder, &name).await?,
         Command::User(command) => user::run(&folder, command).await?,
         Command::Tier(command) => tier::run(&folder, command).await?,
+        Command::Topology(command) => return topology::run(&folder, command).await,
         Command::Policy(command) => policy::run(command).await?,
         Command::Trace(command) => return trace::run(&folder, command).await,
         Command::Ledger(command) => ledger::run(&folder, command).await?,

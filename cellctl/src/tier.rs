@@ -75,7 +75,7 @@ async fn show(folder: &Path, name: Option<TierName>, json: bool) -> anyhow::Resu
 }
 
 /// Lines that only one of the two has, in the order of the documents.
-fn print_difference(before: &str, after: &str) {
+pub(crate) fn print_difference(before: &str, after: &str) {
     let (old, new): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
     for line in old.iter().filter(|line| !new.contains(line)) {
         println!("- {line}");
@@ -85,7 +85,7 @@ fn print_difference(before: &str, after: &str) {
     }
 }
 
-fn confirmed() -> anyhow::Result<bool> {
+pub(crate) fn confirmed() -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
         bail!("say --yes to put it in force without being asked");
     }

@@ -4,7 +4,7 @@ use crate::admin::{self, AdminState};
 use crate::config::RouterConfig;
 use crate::disk;
 use crate::follow::Follower;
-use crate::forward::{self, Forwarder, Front, Requests};
+use crate::forward::{self, Forwarder, Front, Requests, StalePreferences};
 use crate::metrics::RouterMetrics;
 use crate::route::Routing;
 use cellar_directory::OpenDirectory;
@@ -33,11 +33,18 @@ pub(crate) async fn run(config: RouterConfig) -> anyhow::Result<()> {
     let routing = Routing::new(&config.data_dir, Arc::new(directory.clone()), metrics);
     let keys = Keys::new(secrets.mac_keys);
     let background = CancellationToken::new();
-    let follower = Follower::new(directory.clone(), routing.clone(), keys.clone(), config.data_dir.clone());
+    let follower = Follower::new(directory.clone(), routing.clone(), keys.clone(), &config.data_dir);
     follower.start(background.clone()).await;
 
     let admin_state = AdminState { directory, routing: routing.clone(), keys: keys.clone() };
-    let readiness = move || follower.reasons();
+    let stopping = stop.clone();
+    let readiness = move || {
+        let mut reasons = follower.reasons();
+        if stopping.is_cancelled() {
+            reasons.push("stopping: requests under way are finished, and no others are taken".to_owned());
+        }
+        reasons
+    };
     let plaintext = Plaintext::of(&config.listeners());
     let admin = cellar_server::admin_routes(registry, &plaintext, readiness).merge(admin::routes(admin_state));
     let admin = tokio::spawn(cellar_server::serve_plain(admin_listener, admin, background.clone()));
@@ -49,6 +56,7 @@ pub(crate) async fn run(config: RouterConfig) -> anyhow::Result<()> {
         keys,
         metrics: http_metrics,
         pepper: secrets.pepper,
+        stale: StalePreferences::new(),
         region: config.region.clone(),
     };
     let (rest, _openapi) = forward::routes(front).merge(api.routes()).split_for_parts();

@@ -66,6 +66,19 @@ impl RouterConfig {
         [self.listen, self.admin_listen]
     }
 
+    /// What a router so configured would do, for people.
+    pub(crate) fn intent(&self) -> String {
+        let Self { name, region, listen, admin_listen, clock, worker_threads, .. } = self;
+        format!(
+            "would serve as {name} of region {region}\n\
+             callers        {listen}\n\
+             operators      {admin_listen}\n\
+             data folder    {}\n\
+             clock          {clock:?}, {worker_threads} threads",
+            self.data_dir.display()
+        )
+    }
+
     pub(crate) fn secrets(&self) -> anyhow::Result<RouterSecrets> {
         let read = |path: &Path| cellar_server::config::read_secret(path);
         let mac_keys = read(&self.mac_key_file)?;
@@ -107,6 +120,18 @@ mod tests {
         assert!(load(GOOD).is_ok());
         let error = load(&format!("{GOOD}\nlissten = 1")).unwrap_err();
         assert!(format!("{error:#}").contains("lissten"), "{error:#}");
+    }
+
+    #[test]
+    fn what_it_would_do_names_the_listeners_and_no_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("router.toml");
+        std::fs::write(&path, GOOD).unwrap();
+        let intent = RouterConfig::load(&path).unwrap().intent();
+        for said in ["eu-router-1", "127.0.0.1:8080", "127.0.0.1:8090", "Virtual"] {
+            assert!(intent.contains(said), "{said}: {intent}");
+        }
+        assert!(!intent.contains("pepper") && !intent.contains("mac"));
     }
 
     #[test]

@@ -2,15 +2,14 @@
 //!
 //! The last good ones are on disk, so that a router starts without the directory.
 
-use crate::disk;
+use crate::disk::DiskCopy;
 use crate::route::Routing;
 use anyhow::Context;
 use cellar_directory::catalog::{self, Catalog};
 use cellar_directory::{Documents, OpenDirectory};
 use cellar_model::{Revision, Topology};
 use cellar_server::Keys;
-use cellar_server::disk::write_atomically;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -26,7 +25,8 @@ pub(crate) struct Follower {
     directory: OpenDirectory,
     routing: Arc<Routing>,
     keys: Keys,
-    folder: PathBuf,
+    topology_copy: Arc<DiskCopy>,
+    catalog_copy: Arc<DiskCopy>,
     held: Mutex<Held>,
 }
 
@@ -45,7 +45,7 @@ struct Held {
 }
 
 impl Follower {
-    pub(crate) fn new(directory: OpenDirectory, routing: Arc<Routing>, keys: Keys, folder: PathBuf) -> Arc<Self> {
+    pub(crate) fn new(directory: OpenDirectory, routing: Arc<Routing>, keys: Keys, folder: &Path) -> Arc<Self> {
         let held = Held {
             catalog: None,
             catalog_on_disk: None,
@@ -55,14 +55,19 @@ impl Follower {
             unread: false,
             unwritten: false,
         };
-        Arc::new(Self { directory, routing, keys, folder, held: Mutex::new(held) })
+        let copy = |what| Arc::new(DiskCopy::in_folder(folder, what));
+        let (topology_copy, catalog_copy) = (copy("topology"), copy("catalog"));
+        Arc::new(Self { directory, routing, keys, topology_copy, catalog_copy, held: Mutex::new(held) })
     }
 
     /// From disk, then from the directory: what is on disk binds what may follow it. With neither the
     /// router serves nobody yet, and says so.
     pub(crate) async fn start(self: &Arc<Self>, stop: CancellationToken) {
-        if let Err(error) = self.read_disk() {
-            tracing::warn!(error = format!("{error:#}"), "what is on disk is left aside");
+        // One of them that is not believed is no reason to leave the other aside.
+        for read in [self.read_topology_copy(), self.read_catalog_copy()] {
+            if let Err(error) = read {
+                tracing::warn!(error = format!("{error:#}"), "a copy on disk is left aside; the directory is asked");
+            }
         }
         self.poll().await;
         let (follower, stopped) = (self.clone(), stop.clone());
@@ -159,7 +164,7 @@ impl Follower {
         if self.held().topology_on_disk == Some(revision) {
             return Ok(());
         }
-        self.write("topology.json", serde_json::to_vec(&map.topology)?).await?;
+        write(&self.topology_copy, &map.topology).await?;
         self.held().topology_on_disk = Some(revision);
         Ok(())
     }
@@ -170,29 +175,26 @@ impl Follower {
             (held.catalog.clone(), held.catalog_on_disk.clone())
         };
         let Some(catalog) = in_force.filter(|catalog| on_disk.as_ref() != Some(catalog)) else { return Ok(()) };
-        self.write("catalog.json", serde_json::to_vec(&*catalog)?).await?;
+        write(&self.catalog_copy, &*catalog).await?;
         self.held().catalog_on_disk = Some(catalog);
         Ok(())
     }
 
-    async fn write(&self, name: &str, bytes: Vec<u8>) -> anyhow::Result<()> {
-        let path = self.folder.join(name);
-        // A disk takes its time: not on a thread that serves.
-        Ok(tokio::task::spawn_blocking(move || write_atomically(&path, &bytes)).await??)
+    fn read_topology_copy(&self) -> anyhow::Result<()> {
+        let Some(bytes) = self.topology_copy.read()? else { return Ok(()) };
+        let topology: Topology = serde_json::from_slice(&bytes).with_context(|| self.topology_copy.refused())?;
+        let revision = topology.revision;
+        self.routing.adopt(topology).with_context(|| self.topology_copy.refused())?;
+        self.held().topology_on_disk = Some(revision);
+        Ok(())
     }
 
-    fn read_disk(&self) -> anyhow::Result<()> {
-        if let Some(bytes) = disk::read(&self.folder.join("topology.json"))? {
-            let topology: Topology = serde_json::from_slice(&bytes).context("topology.json")?;
-            let revision = topology.revision;
-            self.routing.adopt(topology)?;
-            self.held().topology_on_disk = Some(revision);
-        }
-        if let Some(bytes) = disk::read(&self.folder.join("catalog.json"))? {
-            let catalog: Arc<Catalog> = Arc::new(serde_json::from_slice(&bytes).context("catalog.json")?);
-            self.take_catalog(catalog.clone());
-            self.held().catalog_on_disk = Some(catalog);
-        }
+    fn read_catalog_copy(&self) -> anyhow::Result<()> {
+        let Some(bytes) = self.catalog_copy.read()? else { return Ok(()) };
+        let catalog: Catalog = serde_json::from_slice(&bytes).with_context(|| self.catalog_copy.refused())?;
+        let catalog = Arc::new(catalog);
+        self.take_catalog(catalog.clone());
+        self.held().catalog_on_disk = Some(catalog);
         Ok(())
     }
 
@@ -200,6 +202,13 @@ impl Follower {
         // Nothing that holds it can panic half way.
         self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+async fn write(copy: &Arc<DiskCopy>, document: &impl serde::Serialize) -> anyhow::Result<()> {
+    let (copy, mut bytes) = (copy.clone(), copy.begin(0));
+    serde_json::to_writer(&mut bytes, document)?;
+    // A disk takes its time: not on a thread that serves.
+    tokio::task::spawn_blocking(move || copy.write(bytes)).await?
 }
 
 /// Logs the first of failures in a row.
@@ -232,11 +241,15 @@ mod tests {
         let directory = OpenDirectory::lazy(&Secret::new(AWAY.into()), 1).unwrap();
         let keys = Keys::new(MacKeys::from_text(&"ab".repeat(32)).unwrap());
         let routing = stub::routing(folder, Arc::new(stub::Rows::default()));
-        Follower::new(directory, routing, keys, folder.to_owned())
+        Follower::new(directory, routing, keys, folder)
     }
 
     fn topology(revision: u64) -> Topology {
-        Topology { revision: Revision(revision), ..stub::topology(&[("eu-1", "http://127.0.0.1:1".into())]) }
+        Topology {
+            revision: Revision(revision),
+            predecessor: Revision(revision - 1),
+            ..stub::topology(&[("eu-1", "http://127.0.0.1:1".into())])
+        }
     }
 
     #[tokio::test]
@@ -261,7 +274,7 @@ mod tests {
         follower.take_topology(topology(1));
         follower.take_catalog(Arc::default());
         // No file can take the place of a folder.
-        let in_the_way = ["topology.json", "catalog.json"].map(|name| folder.path().join(name));
+        let in_the_way = ["topology.copy", "catalog.copy"].map(|name| folder.path().join(name));
         in_the_way.iter().for_each(|path| std::fs::create_dir(path).unwrap());
         assert!(follower.save().await.is_err());
         in_the_way.iter().for_each(|path| std::fs::remove_dir(path).unwrap());
@@ -275,6 +288,28 @@ mod tests {
         follower.take_topology(topology(2));
         follower.save().await.unwrap();
         assert!(in_the_way[0].is_file() && !in_the_way[1].exists());
+    }
+
+    /// Goal: a broken copy costs itself and nothing else, and the next good one takes its place.
+    #[tokio::test]
+    async fn a_broken_copy_is_left_aside_and_the_other_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let follower = follower(folder.path());
+        follower.take_topology(topology(1));
+        follower.take_catalog(Arc::default());
+        follower.save().await.unwrap();
+        let file = folder.path().join("topology.copy");
+        let mut bytes = std::fs::read(&file).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&file, &bytes).unwrap();
+
+        let again = self::follower(folder.path());
+        again.start(CancellationToken::new()).await;
+        assert_eq!(again.reasons().len(), 1);
+        assert!(again.routing.map().is_none());
+        again.take_topology(topology(1));
+        again.save().await.unwrap();
+        assert_ne!(std::fs::read(&file).unwrap(), bytes);
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ mod follow;
 mod forward;
 mod metrics;
 mod route;
+mod seldom;
 #[cfg(test)]
 mod tests;
 
@@ -27,28 +28,41 @@ struct Arguments {
     /// The router's configuration
     #[arg(long, env = "CELLAR_ROUTER_CONFIG", default_value = "router.toml")]
     config: PathBuf,
-    /// Read and check the configuration, then exit
+    /// Read and check the configuration and its secrets, say what would be done, and exit: 0, or 2 if it is unfit
     #[arg(long)]
     check_config: bool,
 }
 
+/// What an exit says: the configuration has to be mended first.
+const UNFIT: u8 = 2;
+
 fn main() -> ExitCode {
-    match start(&Arguments::parse()) {
+    let arguments = Arguments::parse();
+    // One line that says what to do about it: a taken port, a folder that cannot be written to.
+    let say = |error: anyhow::Error| eprintln!("cellar-router: {error:#}");
+    let config = match RouterConfig::load(&arguments.config).and_then(|config| {
+        config.secrets()?;
+        Ok(config)
+    }) {
+        Ok(config) => config,
+        Err(error) => {
+            say(error);
+            return ExitCode::from(UNFIT);
+        }
+    };
+    if arguments.check_config {
+        println!("{} is good\n{}", arguments.config.display(), config.intent());
+        return ExitCode::SUCCESS;
+    }
+    match serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // One line that says what to do about it: a taken port, a folder that cannot be written to.
-            eprintln!("cellar-router: {error:#}");
+            say(error);
             ExitCode::FAILURE
         }
     }
 }
 
-fn start(arguments: &Arguments) -> anyhow::Result<()> {
-    let config = RouterConfig::load(&arguments.config)?;
-    if arguments.check_config {
-        config.secrets()?;
-        println!("{} is good", arguments.config.display());
-        return Ok(());
-    }
+fn serve(config: RouterConfig) -> anyhow::Result<()> {
     cellar_server::runtime(config.worker_threads)?.block_on(app::run(config))
 }

@@ -1,5 +1,6 @@
 //! What a router counts besides its requests.
 
+use crate::route::Lost;
 use cellar_model::CellName;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -14,6 +15,11 @@ struct CellLabel {
     cell: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WhyLabel {
+    why: &'static str,
+}
+
 /// Cheap to clone; all clones count together.
 #[derive(Clone)]
 pub(crate) struct RouterMetrics {
@@ -23,11 +29,14 @@ pub(crate) struct RouterMetrics {
     pub(crate) followed: Counter,
     /// Requests sent on to another process of their cell.
     pub(crate) sent_on: Counter,
+    /// Preferences shown as they were, because their cell did not answer.
+    pub(crate) stale: Counter,
     /// Users known to live off the ring.
     pub(crate) exceptions: Gauge,
     /// Since topology and catalog were last read.
     pub(crate) directory_age_s: Gauge<f64, AtomicU64>,
     failures: Family<CellLabel, Counter>,
+    lost: Family<WhyLabel, Counter>,
 }
 
 impl RouterMetrics {
@@ -39,19 +48,30 @@ impl RouterMetrics {
             gathered: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
             followed: Counter::default(),
             sent_on: Counter::default(),
+            stale: Counter::default(),
             exceptions: Gauge::default(),
             directory_age_s: Gauge::default(),
             failures: Family::default(),
+            lost: Family::default(),
         };
+        for why in Lost::ALL {
+            metrics.lost.get_or_create_owned(&WhyLabel { why: why.label() });
+        }
         let m = metrics.clone();
         registry.register("cellar_gathered_checks", "Checks of one call to a cell", m.gathered);
         registry.register("cellar_redirects", "Requests sent on to another cell", m.followed);
         registry.register("cellar_instance_redirects", "Requests sent on to another process of a cell", m.sent_on);
+        registry.register("cellar_stale_preferences", "Preferences shown while their cell did not answer", m.stale);
         registry.register("cellar_exceptions", "Users known to live off the ring", m.exceptions);
         let age = "Since topology and catalog were last read";
         registry.register_with_unit("cellar_directory_age", age, Unit::Seconds, m.directory_age_s);
         registry.register("cellar_cell_failures", "Requests and checks that a cell did not answer", m.failures);
+        registry.register("cellar_lost_requests", "Requests whose user no cell served", m.lost);
         metrics
+    }
+
+    pub(crate) fn lost(&self, why: &'static str) {
+        self.lost.get_or_create_owned(&WhyLabel { why }).inc();
     }
 
     /// A cell's own counter of requests and checks that it did not answer.

@@ -82,6 +82,13 @@ impl Paused {
     }
 }
 
+/// Every process of a role stands still until this is dropped.
+pub(crate) fn paused(cellctl: &Cellctl, role: &str) -> Vec<Paused> {
+    let stack = Stack::open(cellctl.stack()).unwrap();
+    let of_role = stack.state().processes.iter().filter(|process| process.role.label() == role);
+    of_role.map(|process| Paused::new(cellctl, &process.name)).collect()
+}
+
 impl Drop for Paused {
     fn drop(&mut self) {
         for pid in self.0.iter().rev() {

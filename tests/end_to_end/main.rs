@@ -13,6 +13,8 @@ mod machine;
 mod policy;
 mod replicas;
 mod reserve;
+mod routers;
 mod support;
+mod topology;
 mod unavailable;
 mod world;

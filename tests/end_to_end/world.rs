@@ -1,6 +1,6 @@
 //! The stack itself, as a person meets it.
 
-use crate::machine::{self, Paused};
+use crate::machine;
 use crate::support::World;
 use cellar_devstack::{Cellctl, Stack};
 use serde_json::Value;
@@ -59,9 +59,7 @@ async fn a_trace_goes_on_while_the_directory_is_dead_and_its_books_agree() {
     let file = world.cellctl.folder().join("trace.csv");
     let file = file.to_str().unwrap();
     world.cellctl.ok(&["trace", "generate", "--requests", "2000", "--out", file]).unwrap();
-    let stack = Stack::open(world.cellctl.stack()).unwrap();
-    let redises = stack.state().processes.iter().filter(|process| process.role.label() == "redis-quota");
-    let paused: Vec<Paused> = redises.map(|redis| Paused::new(&world.cellctl, &redis.name)).collect();
+    let redises = machine::paused(&world.cellctl, "redis-quota");
     let play = std::thread::scope(|scope| {
         let play = scope.spawn(|| world.cellctl.ok(&["trace", "play", file, "--users", "50", "--json"]));
         // Its first check is sent once the last of its users is signed up.
@@ -71,7 +69,7 @@ async fn a_trace_goes_on_while_the_directory_is_dead_and_its_books_agree() {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         world.cellctl.ok(&["stop", "directory"]).unwrap();
-        drop(paused);
+        drop(redises);
         play.join().unwrap()
     });
     let report: Value = serde_json::from_str(&play.unwrap()).unwrap();
@@ -80,7 +78,7 @@ async fn a_trace_goes_on_while_the_directory_is_dead_and_its_books_agree() {
 }
 
 /// Checks that routers have answered with 503 so far, as their metrics count them.
-fn put_off(world: &World) -> u64 {
+pub(crate) fn put_off(world: &World) -> u64 {
     let stack = Stack::open(world.cellctl.stack()).unwrap();
     let routers = stack.state().processes.iter().filter(|process| process.role.label() == "router");
     let counts = routers

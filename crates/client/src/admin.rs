@@ -6,13 +6,13 @@ use cellar_model::wire::{
     AccountsPage, AuditPage, CellAccount, CellInstance, CellInstances, CellShard, CellShards, ClaimsPage, HomesPage,
     LedgerExport, LedgerMonth, LedgerPage, LedgerRow,
 };
-use cellar_model::{CellName, PolicyName, RevisedTier, SettingProblem, TierDocument, TierName, Topology, UserId};
+use cellar_model::{CellName, PolicyName, RevisedTier, SettingProblem, TierDocument, TierName, UserId};
 use reqwest::Method;
 use serde::Deserialize;
 
 /// A client of admin listeners.
 #[derive(Clone, Debug)]
-pub struct Admin(Client);
+pub struct Admin(pub(crate) Client);
 
 /// What putting a tier in force would change, and what speaks against it.
 #[derive(Clone, Debug, Deserialize)]
@@ -60,10 +60,6 @@ impl Admin {
     /// Where a user lives, by directory and ring.
     pub async fn whereabouts(&self, user: &UserId) -> Result<serde_json::Value, ClientError> {
         self.0.ask(Method::GET, &format!("/admin/v1/users/{}", user.as_str()), |request| request).await
-    }
-
-    pub async fn topology(&self) -> Result<Topology, ClientError> {
-        self.0.ask(Method::GET, "/admin/v1/topology", |request| request).await
     }
 
     /// The lives of a cell's processes; `cell` as in [`Admin::audit`].

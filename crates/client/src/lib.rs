@@ -5,6 +5,7 @@ mod batch;
 mod error;
 mod quota;
 mod sessions;
+mod topology;
 mod transport;
 mod users;
 

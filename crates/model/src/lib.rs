@@ -10,11 +10,13 @@ mod idempotency;
 mod names;
 mod problem;
 mod ring;
+mod rings;
 mod secret;
 mod session;
 mod tier;
 mod time;
 mod topology;
+mod topology_change;
 mod user;
 pub mod wire;
 
@@ -31,6 +33,7 @@ pub use idempotency::{BodyHash, IDEMPOTENCY_KEY_MAX, IdempotencyKey, KeyId};
 pub use names::{CellName, KeyName, NameError, PolicyName, RegionName, SlotName, TierName, Unit};
 pub use problem::{Problem, ProblemType, SettingProblem};
 pub use ring::{Ring, RingError};
+pub use rings::Rings;
 pub use secret::Secret;
 pub use session::{MacKey, MacKeys, SessionId, SessionSecret, SessionToken, TokenError};
 pub use tier::{
@@ -39,4 +42,5 @@ pub use tier::{
 };
 pub use time::Micros;
 pub use topology::{CellEntry, CellState, RegionEntry, Topology, TopologyError};
+pub use topology_change::{CellCount, TopologyChange, TopologyCount};
 pub use user::{PlacementKey, Point, UserId, UserIdError};

@@ -2,6 +2,7 @@
 
 mod cells;
 mod tiers;
+mod topology;
 
 use crate::route::Routing;
 use axum::Router;
@@ -29,7 +30,8 @@ pub(crate) fn routes(state: AdminState) -> Router {
         .route("/admin/v1/tiers", get(tiers::all))
         .route("/admin/v1/tiers/{name}", get(tiers::one).put(tiers::put))
         .route("/admin/v1/policies/{name}/{version}", put(tiers::put_policy))
-        .route("/admin/v1/topology", get(topology))
+        .route("/admin/v1/topology", get(topology::show).put(topology::put))
+        .route("/admin/v1/topology/count", post(topology::count))
         .route("/admin/v1/users/{id}", get(user))
         .route("/admin/v1/directory/homes", get(homes))
         .route("/admin/v1/directory/claims", get(claims))
@@ -45,12 +47,6 @@ async fn operators_only(State(keys): State<Keys>, request: Request<Body>, next: 
         Ok(()) => next.run(request).await,
         Err(problem) => HttpProblem(problem).into_response(),
     }
-}
-
-/// The topology this router goes by.
-async fn topology(State(state): State<AdminState>) -> Result<Response, HttpProblem> {
-    let map = state.routing.map().ok_or(ProblemType::TryAgain)?;
-    Ok(axum::Json(&map.topology).into_response())
 }
 
 /// Where a user lives, and who says so: the directory, or without it this router's own knowledge.

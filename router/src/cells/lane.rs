@@ -3,6 +3,7 @@
 use super::Fault;
 use super::breaker::Breaker;
 use super::gather::{self, Job, Queue};
+use crate::seldom::Seldom;
 use bytes::Bytes;
 use cellar_model::Verdict;
 use http::uri::Authority;
@@ -26,11 +27,13 @@ pub(crate) struct Lane {
     breaker: Arc<Breaker>,
     gathered: Histogram,
     connection: Option<SendRequest<Full<Bytes>>>,
+    /// Lines about answers that are none.
+    odd: Seldom,
 }
 
 impl Lane {
     pub(crate) fn new(queue: Arc<Queue>, authority: Authority, breaker: Arc<Breaker>, gathered: Histogram) -> Self {
-        Self { queue, authority, breaker, gathered, connection: None }
+        Self { queue, authority, breaker, gathered, connection: None, odd: Seldom::default() }
     }
 
     pub(crate) async fn run(mut self) {
@@ -60,7 +63,9 @@ impl Lane {
         match postcard::from_bytes::<Vec<Verdict>>(&bytes) {
             Ok(verdicts) if verdicts.len() == checks => Ok(verdicts),
             Ok(_) | Err(_) => {
-                tracing::error!(cell = %self.authority, "a cell's verdicts cannot be read");
+                if let Some(left_out) = self.odd.now() {
+                    tracing::error!(cell = %self.authority, left_out, "a cell's verdicts cannot be read");
+                }
                 Err(Fault::Silent)
             }
         }
@@ -87,7 +92,7 @@ impl Lane {
             let mut connection = self.connected().await?;
             match timeout_at(until, connection.try_send_request(request)).await {
                 Ok(Ok(response)) => {
-                    let bytes = answer(response, until).await?;
+                    let bytes = self.answer(response, until).await?;
                     self.connection = Some(connection);
                     return Ok(bytes);
                 }
@@ -119,17 +124,20 @@ impl Lane {
         });
         Ok(sender)
     }
-}
 
-async fn answer(response: http::Response<hyper::body::Incoming>, until: Instant) -> Result<Bytes, Fault> {
-    if response.status() != StatusCode::OK {
-        tracing::warn!(status = response.status().as_u16(), "a cell did not take a call");
-        return Err(Fault::Silent);
-    }
-    let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
-    match timeout_at(until, body).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(_)) | Err(_) => Err(Fault::Silent),
+    async fn answer(&self, response: http::Response<hyper::body::Incoming>, until: Instant) -> Result<Bytes, Fault> {
+        if response.status() != StatusCode::OK {
+            if let Some(left_out) = self.odd.now() {
+                let status = response.status().as_u16();
+                tracing::warn!(cell = %self.authority, status, left_out, "a cell did not take a call");
+            }
+            return Err(Fault::Silent);
+        }
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
+        match timeout_at(until, body).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(_)) | Err(_) => Err(Fault::Silent),
+        }
     }
 }
 

@@ -3,13 +3,16 @@
 mod cargo;
 mod checks;
 mod log_in;
+mod preferences;
 mod requests;
 mod routes;
 mod sign_up;
+mod stale;
 
 pub(crate) use checks::Forwarder;
 pub(crate) use requests::{Requests, arrived};
 pub(crate) use routes::{Front, routes, time_answers};
+pub(crate) use stale::StalePreferences;
 
 use crate::route::Map;
 use cellar_model::{CellName, DeadlineMs, TryAgain};

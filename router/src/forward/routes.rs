@@ -3,11 +3,12 @@
 use super::Requests;
 use super::cargo::{Cargo, Outgoing};
 use super::requests::refused;
+use super::stale::StalePreferences;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use cellar_directory::Pepper;
-use cellar_model::{DeadlineMs, Problem, ProblemType, RegionName, Scope};
+use cellar_model::{DeadlineMs, Problem, ProblemType, RegionName, Scope, UserId};
 use cellar_server::{Caller, HttpMetrics, HttpProblem, Keys, front, telemetry};
 use http::{HeaderName, HeaderValue};
 use std::time::Instant;
@@ -24,8 +25,17 @@ pub(crate) struct Front {
     pub(crate) keys: Keys,
     pub(crate) metrics: HttpMetrics,
     pub(crate) pepper: Pepper,
+    pub(crate) stale: StalePreferences,
     /// Where users sign up who name no region.
     pub(crate) region: RegionName,
+}
+
+/// A request that may go to its user's cell.
+pub(super) struct Going {
+    pub(super) caller: Caller,
+    pub(super) user: UserId,
+    pub(super) outgoing: Outgoing,
+    pub(super) until: tokio::time::Instant,
 }
 
 pub(crate) fn routes(front: Front) -> OpenApiRouter {
@@ -104,9 +114,12 @@ async fn patch_profile(State(front): State<Front>, request: Request) -> Response
 
 /// The preferences
 #[utoipa::path(get, path = "/v1/user/preferences", tag = "accounts", responses(
-    (status = 200, description = "A JSON object, with an ETag")))]
+    (status = 200, description = "A JSON object, with an ETag. To a service key, while the cell does not answer, as \
+        it was up to ten minutes ago: `Cellar-Degraded: stale`, and `Age`")))]
 async fn read_preferences(State(front): State<Front>, request: Request) -> Response {
-    front.forward("preferences", &[Scope::Users], request).await
+    let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
+    let answer = front.read_preferences(request).instrument(span).await;
+    front.answered("preferences", began, answer)
 }
 
 /// Apply a JSON merge patch: members are set, null deletes
@@ -115,7 +128,9 @@ async fn read_preferences(State(front): State<Front>, request: Request) -> Respo
     (status = 412, description = "They are no longer those named in If-Match"),
     (status = 422, description = "More than 256 keys or 64 KiB, or not an object")))]
 async fn patch_preferences(State(front): State<Front>, request: Request) -> Response {
-    front.forward("preferences", &[Scope::Users], request).await
+    let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
+    let answer = front.patch_preferences(request).instrument(span).await;
+    front.answered("preferences", began, answer)
 }
 
 /// What is left of the user's quota, without spending
@@ -144,6 +159,12 @@ impl Front {
     }
 
     async fn admit_and_send(&self, scopes: &[Scope], request: Request) -> Result<Response, Problem> {
+        let Going { user, outgoing, until, .. } = self.admit(scopes, request).await?;
+        Ok(self.requests.send(&user, outgoing, until).await.unwrap_or_else(refused))
+    }
+
+    /// Checks who asks and for whom, and makes the request ready to be sent.
+    pub(super) async fn admit(&self, scopes: &[Scope], request: Request) -> Result<Going, Problem> {
         let (mut parts, body) = request.into_parts();
         let admitted = front::admit(&self.keys, &mut parts.headers, DeadlineMs::STANDARD)?;
         let until = tokio::time::Instant::now() + admitted.deadline.duration();
@@ -155,7 +176,7 @@ impl Front {
             .user
             .ok_or_else(|| Problem::new(ProblemType::Invalid).detail("name the user in the header Cellar-User"))?;
         let outgoing = Outgoing::new(parts, Cargo::load(body).await?);
-        Ok(self.requests.send(&user, outgoing, until).await.unwrap_or_else(refused))
+        Ok(Going { caller: admitted.caller, user, outgoing, until })
     }
 
     fn answered(&self, route: &'static str, began: Instant, answer: Result<Response, Problem>) -> Response {

@@ -4,13 +4,14 @@ use super::Front;
 use super::cargo::{Cargo, Outgoing, read_whole};
 use super::requests::{arrived, forward, home, refusal, refused};
 use crate::cells::Fault;
-use crate::route::Map;
+use crate::route::{Lost, Map};
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use cellar_model::wire::{PlacedSignUp, SignUpBody};
 use cellar_model::{
-    CellName, DeadlineMs, Problem, ProblemType, RegionName, Scope, SettingProblem, TryAgain, UserId, header as ours,
+    CellName, DeadlineMs, Epoch, Problem, ProblemType, RegionName, Scope, SettingProblem, TryAgain, UserId,
+    header as ours,
 };
 use cellar_server::{front, idempotency_key, parse_json, sign_up_intent};
 use http::{HeaderValue, StatusCode, Uri, header};
@@ -70,7 +71,7 @@ impl Front {
                 Err(fault) => return refused(refusal(Fault::reason(fault))),
             }
         }
-        tracing::warn!(%cell, "a sign-up was sent from cell to cell and not taken");
+        self.requests.routing.say_lost(user, &cell, Epoch(0), Lost::SignUp);
         refused(refusal(TryAgain::Unknown))
     }
 }

@@ -16,6 +16,30 @@ pub(crate) struct Journey {
     epoch: Epoch,
     followed: u32,
     asked_directory: bool,
+    by_exception: bool,
+}
+
+/// Why a request found nobody who serves its user. Someone must look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    SentOnTooOften,
+    NoNewerHome,
+    Disagreement,
+    SignUp,
+}
+
+impl Lost {
+    pub(crate) const ALL: [Lost; 4] = [Lost::SentOnTooOften, Lost::NoNewerHome, Lost::Disagreement, Lost::SignUp];
+
+    /// The metric's label.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Lost::SentOnTooOften => "sent-on-too-often",
+            Lost::NoNewerHome => "no-newer-home",
+            Lost::Disagreement => "disagreement",
+            Lost::SignUp => "sign-up",
+        }
+    }
 }
 
 /// What comes after an answer that was none.
@@ -28,8 +52,10 @@ pub(crate) enum Onward {
 
 impl Routing {
     pub(crate) fn depart(&self, map: &Map, user: &UserId) -> Journey {
-        let (cell, epoch) = self.exception(user).unwrap_or_else(|| (map.ring_owner(user).clone(), Epoch(0)));
-        Journey { cell, epoch, followed: 0, asked_directory: false }
+        let exception = self.exception(user);
+        let by_exception = exception.is_some();
+        let (cell, epoch) = exception.unwrap_or_else(|| (map.ring_owner(user).clone(), Epoch(0)));
+        Journey { cell, epoch, followed: 0, asked_directory: false, by_exception }
     }
 
     /// The cell asked is not this user's home; it may have said whose it is.
@@ -54,7 +80,7 @@ impl Routing {
     fn follow(&self, map: &Map, user: &UserId, journey: &mut Journey, home: CellName, epoch: Epoch) -> Onward {
         self.learn(map, user, &home, epoch);
         if journey.followed == FOLLOWED_MAX {
-            return lost(user, journey, "it was sent on too often");
+            return self.lost(user, journey, Lost::SentOnTooOften);
         }
         self.metrics.followed.inc();
         journey.followed += 1;
@@ -70,7 +96,7 @@ impl Routing {
         if std::mem::replace(&mut journey.asked_directory, true) {
             return match down {
                 Some(reason) => try_again(reason),
-                None => lost(user, journey, "the cells and the directory disagree"),
+                None => self.lost(user, journey, Lost::Disagreement),
             };
         }
         let row = match self.read_home(user).await {
@@ -99,17 +125,31 @@ impl Routing {
         }
         match down {
             Some(reason) => try_again(reason),
-            None => lost(user, journey, "neither cell nor directory know a newer home"),
+            None => self.lost(user, journey, Lost::NoNewerHome),
+        }
+    }
+
+    /// A user has no home that serves them. What this router remembered of them is forgotten, since it may
+    /// be what is wrong: the next request begins at the ring.
+    fn lost(&self, user: &UserId, journey: &Journey, why: Lost) -> Onward {
+        if journey.by_exception {
+            self.exceptions.forget(user);
+            self.count_exceptions();
+        }
+        self.say_lost(user, &journey.cell, journey.epoch, why);
+        try_again(TryAgain::Unknown)
+    }
+
+    /// Counts it, and says so in the log: a line a kind and ten seconds.
+    pub(crate) fn say_lost(&self, user: &UserId, cell: &CellName, epoch: Epoch, why: Lost) {
+        self.metrics.lost(why.label());
+        if let Some(left_out) = self.lost[why as usize].now() {
+            let why = why.label();
+            tracing::error!(?user, %cell, %epoch, why, left_out, "a user was not found at home");
         }
     }
 }
 
 fn try_again(reason: TryAgain) -> Onward {
     Onward::Refuse(Refusal::TryAgain { reason })
-}
-
-/// Someone must look: a user has no home that serves them.
-fn lost(user: &UserId, journey: &Journey, why: &'static str) -> Onward {
-    tracing::error!(?user, cell = %journey.cell, epoch = %journey.epoch, why, "a user was not found at home");
-    try_again(TryAgain::Unknown)
 }

@@ -2,14 +2,14 @@
 
 use crate::cells::Cell;
 use crate::metrics::RouterMetrics;
-use cellar_model::{CellName, CellState, RegionName, Ring, Topology, TopologyError, UserId};
+use cellar_model::{CellName, CellState, RegionName, Rings, Topology, TopologyError, UserId};
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// One topology. A new one is a new map, which takes over the cells that stay where they are.
 pub(crate) struct Map {
     pub(crate) topology: Topology,
-    rings: HashMap<RegionName, Ring>,
+    rings: Rings,
     cells: HashMap<CellName, Arc<Cell>>,
 }
 
@@ -20,12 +20,7 @@ impl Map {
         before: Option<&Map>,
         metrics: &RouterMetrics,
     ) -> Result<Self, TopologyError> {
-        topology.validate()?;
-        let mut rings = HashMap::new();
-        for region in &topology.regions {
-            let ring = region.ring().map_err(|_| TopologyError::NoRing(region.name.clone()))?;
-            rings.insert(region.name.clone(), ring);
-        }
+        let rings = Rings::new(&topology)?;
         let cell = |entry: &cellar_model::CellEntry| {
             let held = before.and_then(|before| before.cells.get(&entry.name));
             let held = held.filter(|held| held.entry.endpoints == entry.endpoints);
@@ -35,18 +30,14 @@ impl Map {
         Ok(Self { rings, cells, topology })
     }
 
-    /// On whose ring a user is: minted ids name their region, all others are the default region's.
+    /// The region a user belongs to.
     pub(crate) fn region_of(&self, user: &UserId) -> RegionName {
-        let minted = user.minted_by().filter(|region| self.rings.contains_key(region));
-        minted.unwrap_or_else(|| self.topology.default_region.clone())
+        self.rings.region_of(user)
     }
 
     /// The cell a user falls on when nobody has moved him.
     pub(crate) fn ring_owner(&self, user: &UserId) -> &CellName {
-        let minted = user.minted_by().and_then(|region| self.rings.get(&region));
-        let ring = minted.or_else(|| self.rings.get(&self.topology.default_region));
-        // A valid topology has its default region, and every region a ring.
-        ring.expect("the default region has a ring").owner(user.placement_key())
+        self.rings.owner(user)
     }
 
     pub(crate) fn cell(&self, name: &CellName) -> Option<&Arc<Cell>> {

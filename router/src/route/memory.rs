@@ -1,22 +1,32 @@
-//! What a router remembers: bounded, and kept on disk so that a restart forgets nothing.
+//! What a router remembers: bounded, and copied to disk so that a restart forgets nothing.
 
-use crate::disk;
+use crate::disk::DiskCopy;
 use anyhow::Context;
 use lru::LruCache;
 use serde::{Serialize, de::DeserializeOwned};
-use std::hash::Hash;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The most recently used `entries_max` entries.
+/// A memory is this many, each with a lock of its own: the one that is being written down keeps a request
+/// waiting for a few milliseconds, where all of them take half a second. And of a million entries a 70th is
+/// just below 7/16 of a power of two: a table that is full of them and forgets one with each it learns
+/// tidies itself in place, where a larger piece's would double.
+const PIECES: usize = 70;
+/// Bytes of an entry on disk, about.
+const WRITTEN_BYTES: usize = 32;
+
+/// The most recently used entries, at most `entries_max` of them.
 ///
-/// The snapshot is written now and then: what was learned last may be lost with the process, and is
+/// The copy on disk is written behind: what was learned last may be lost with the process, and is
 /// learned again.
 pub(crate) struct Memory<K: Eq + Hash, V> {
-    entries: Mutex<LruCache<K, V>>,
-    entries_max: usize,
-    file: PathBuf,
+    pieces: Vec<Mutex<LruCache<K, V>>>,
+    hasher: RandomState,
+    /// Of all pieces. Most routers remember nobody, and ask no lock.
+    len: AtomicUsize,
+    copy: DiskCopy,
     changed: AtomicBool,
 }
 
@@ -25,98 +35,139 @@ where
     K: Eq + Hash + Clone + Serialize + DeserializeOwned,
     V: Clone + PartialEq + Serialize + DeserializeOwned,
 {
-    /// What the snapshot at `file` holds. One that cannot be read is no reason not to serve.
-    pub(crate) fn open(file: PathBuf, entries_max: usize) -> Self {
-        let memory =
-            Self { entries: Mutex::new(LruCache::unbounded()), entries_max, file, changed: AtomicBool::new(false) };
-        match memory.snapshot() {
-            Ok(entries) => {
-                for (key, value) in entries {
-                    memory.put(key, value);
-                }
-            }
-            Err(error) => tracing::warn!(error = format!("{error:#}"), "a snapshot is left aside"),
+    /// What `copy` holds. One that cannot be believed is no reason not to serve.
+    pub(crate) fn open(copy: DiskCopy, entries_max: usize) -> Self {
+        let of_piece = NonZeroUsize::new(entries_max.div_ceil(PIECES)).unwrap_or(NonZeroUsize::MIN);
+        let memory = Self {
+            pieces: (0..PIECES).map(|_| Mutex::new(LruCache::new(of_piece))).collect(),
+            hasher: RandomState::new(),
+            len: AtomicUsize::new(0),
+            copy,
+            changed: AtomicBool::new(false),
+        };
+        if let Err(error) = memory.read_copy() {
+            tracing::warn!(error = format!("{error:#}"), "a copy on disk is left aside; the directory is asked");
         }
         memory.changed.store(false, Ordering::Relaxed);
         memory
     }
 
-    fn snapshot(&self) -> anyhow::Result<Vec<(K, V)>> {
-        let Some(bytes) = disk::read(&self.file)? else { return Ok(Vec::new()) };
-        postcard::from_bytes(&bytes).with_context(|| format!("{} cannot be understood", self.file.display()))
+    fn read_copy(&self) -> anyhow::Result<()> {
+        let Some(bytes) = self.copy.read()? else { return Ok(()) };
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            let (entry, behind) = postcard::take_from_bytes::<(K, V)>(rest).with_context(|| self.copy.refused())?;
+            rest = behind;
+            self.put(entry.0, entry.1);
+        }
+        Ok(())
     }
 
     pub(crate) fn get(&self, key: &K) -> Option<V> {
-        let mut entries = self.entries();
-        if entries.is_empty() {
+        if self.len() == 0 {
             return None;
         }
-        entries.get(key).cloned()
+        self.piece(key).get(key).cloned()
     }
 
     pub(crate) fn put(&self, key: K, value: V) {
-        let mut entries = self.entries();
-        let before = entries.put(key, value.clone());
-        if entries.len() > self.entries_max {
-            entries.pop_lru();
-        }
+        let mut piece = self.piece(&key);
+        let held = piece.len();
+        // A full piece forgets another one.
+        let before = piece.put(key, value.clone());
+        self.len.fetch_add(piece.len() - held, Ordering::Relaxed);
         if before.as_ref() != Some(&value) {
             self.changed.store(true, Ordering::Relaxed);
         }
     }
 
     pub(crate) fn forget(&self, key: &K) {
-        if self.entries().pop(key).is_some() {
+        if self.len() != 0 && self.piece(key).pop(key).is_some() {
+            self.len.fetch_sub(1, Ordering::Relaxed);
             self.changed.store(true, Ordering::Relaxed);
         }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.entries().len()
+        self.len.load(Ordering::Relaxed)
     }
 
-    /// Writes the snapshot, if there is something new. Blocks for the disk.
+    /// Writes the copy, if there is something new. Blocks for the disk.
     pub(crate) fn save(&self) -> anyhow::Result<()> {
         if !self.changed.swap(false, Ordering::Relaxed) {
             return Ok(());
         }
-        // Least recently used first: read back in this order they are as old as they were.
-        let entries: Vec<(K, V)> =
-            self.entries().iter().rev().map(|(key, value)| (key.clone(), value.clone())).collect();
-        let written = postcard::to_allocvec(&entries)
-            .context("a snapshot cannot be written down")
-            .and_then(|bytes| Ok(cellar_server::disk::write_atomically(&self.file, &bytes)?));
+        let written = self.written_down().and_then(|bytes| self.copy.write(bytes));
         if written.is_err() {
             self.changed.store(true, Ordering::Relaxed);
         }
         written
     }
 
-    fn entries(&self) -> MutexGuard<'_, LruCache<K, V>> {
-        // Nothing that holds it can panic half way.
-        self.entries.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// Least recently used first: read back in this order they are as old as they were.
+    fn written_down(&self) -> anyhow::Result<Vec<u8>> {
+        let mut bytes = self.copy.begin(self.len() * WRITTEN_BYTES);
+        for piece in &self.pieces {
+            for entry in lock(piece).iter().rev() {
+                bytes = postcard::to_extend(&entry, bytes).context("what was learned cannot be written down")?;
+            }
+        }
+        Ok(bytes)
     }
+
+    fn piece(&self, key: &K) -> MutexGuard<'_, LruCache<K, V>> {
+        // Below the number of pieces, which fits a usize.
+        lock(&self.pieces[(self.hasher.hash_one(key) % PIECES as u64) as usize])
+    }
+}
+
+fn lock<K: Eq + Hash, V>(piece: &Mutex<LruCache<K, V>>) -> MutexGuard<'_, LruCache<K, V>> {
+    // Nothing that holds it can panic half way.
+    piece.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn open(folder: &std::path::Path, entries_max: usize) -> Memory<u32, u32> {
+        Memory::open(DiskCopy::in_folder(folder, "numbers"), entries_max)
+    }
+
     #[test]
-    fn it_keeps_the_most_recently_used_and_survives_a_restart() {
+    fn it_keeps_what_is_used_and_at_most_what_it_may() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("memory.bin");
-        let memory = Memory::<u32, u32>::open(file.clone(), 3);
-        for n in 0..3 {
-            memory.put(n, n * 10);
+        let memory = open(folder.path(), 700);
+        for n in 0..10_000 {
+            memory.put(n, n);
+            // Used all the time.
+            assert_eq!(memory.get(&0), Some(0));
         }
-        memory.get(&0);
-        memory.put(3, 30);
-        assert_eq!((memory.get(&1), memory.len()), (None, 3));
+        assert_eq!(memory.len(), 700);
+        assert_eq!(memory.get(&1), None);
+        memory.forget(&0);
+        assert_eq!((memory.get(&0), memory.len()), (None, 699));
+    }
+
+    #[test]
+    fn it_survives_a_restart_as_old_as_it_was_and_a_broken_copy_as_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = open(folder.path(), 6_400);
+        (0..200).for_each(|n| memory.put(n, n * 10));
         memory.save().unwrap();
-        let again = Memory::<u32, u32>::open(file.clone(), 3);
-        assert_eq!((again.get(&0), again.get(&2), again.get(&3)), (Some(0), Some(20), Some(30)));
-        std::fs::write(&file, b"\xff\xff junk").unwrap();
-        assert_eq!(Memory::<u32, u32>::open(file, 3).len(), 0);
+        let again = open(folder.path(), 6_400);
+        assert!((0..200).all(|n| again.get(&n) == Some(n * 10)));
+        assert!(!again.changed.load(Ordering::Relaxed));
+
+        let file = folder.path().join("numbers.copy");
+        let mut bytes = std::fs::read(&file).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&file, &bytes).unwrap();
+        let empty = open(folder.path(), 6_400);
+        assert_eq!(empty.len(), 0);
+        // And the next copy takes its place.
+        empty.put(1, 1);
+        empty.save().unwrap();
+        assert_eq!(open(folder.path(), 6_400).get(&1), Some(1));
     }
 }

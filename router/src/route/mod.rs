@@ -1,16 +1,21 @@
 //! Which cell is a user's home, by everything this router knows.
 
+mod exceptions;
 mod journey;
 mod lookup;
 mod map;
 mod memory;
 
-pub(crate) use journey::{Journey, Onward};
+pub(crate) use journey::{Journey, Lost, Onward};
 pub(crate) use lookup::Lookup;
 pub(crate) use map::Map;
 pub(crate) use memory::Memory;
 
+use exceptions::Exceptions;
+
+use crate::disk::DiskCopy;
 use crate::metrics::RouterMetrics;
+use crate::seldom::Seldom;
 use cellar_directory::{EmailHash, UserHome};
 use cellar_model::{CellName, Epoch, Refusal, Topology, TopologyError, TryAgain, UserId};
 use lru::LruCache;
@@ -21,8 +26,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-/// Users off the ring that are remembered; a million are about 100 MB.
-const EXCEPTIONS_MAX: usize = 1_000_000;
+/// E-mails of the last log-ins, by their keyed hash: some 15 MB.
 const EMAILS_MAX: usize = 100_000;
 /// Users whom the directory did not know a moment ago.
 const ABSENT_MAX: NonZeroUsize = NonZeroUsize::new(10_000).expect("10,000 is not 0");
@@ -35,11 +39,12 @@ const READS_MAX: usize = 32;
 /// Everything that routing knows. Shared by all requests.
 pub(crate) struct Routing {
     map: RwLock<Option<Arc<Map>>>,
-    exceptions: Memory<UserId, (CellName, Epoch)>,
+    exceptions: Exceptions,
     emails: Memory<[u8; 32], UserId>,
     absent: Mutex<LruCache<UserId, Instant>>,
     lookup: Arc<dyn Lookup>,
     reads: Semaphore,
+    lost: [Seldom; Lost::ALL.len()],
     pub(crate) metrics: RouterMetrics,
 }
 
@@ -48,11 +53,12 @@ impl Routing {
     pub(crate) fn new(folder: &Path, lookup: Arc<dyn Lookup>, metrics: RouterMetrics) -> Arc<Self> {
         let routing = Self {
             map: RwLock::new(None),
-            exceptions: Memory::open(folder.join("exceptions.bin"), EXCEPTIONS_MAX),
-            emails: Memory::open(folder.join("emails.bin"), EMAILS_MAX),
+            exceptions: Exceptions::open(folder),
+            emails: Memory::open(DiskCopy::in_folder(folder, "emails"), EMAILS_MAX),
             absent: Mutex::new(LruCache::new(ABSENT_MAX)),
             lookup,
             reads: Semaphore::new(READS_MAX),
+            lost: std::array::from_fn(|_| Seldom::default()),
             metrics,
         };
         routing.count_exceptions();
@@ -95,9 +101,20 @@ impl Routing {
         if map.ring_owner(user) == home {
             self.exceptions.forget(user);
         } else {
-            self.exceptions.put(user.clone(), (home.clone(), epoch));
+            self.exceptions.put(user, home, epoch);
         }
         self.count_exceptions();
+    }
+
+    /// Remembers a home that nobody has confirmed.
+    #[cfg(test)]
+    pub(crate) fn remember(&self, user: &UserId, home: &CellName, epoch: Epoch) {
+        self.exceptions.put(user, home, epoch);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn exceptions(&self) -> usize {
+        self.exceptions.len()
     }
 
     fn count_exceptions(&self) {

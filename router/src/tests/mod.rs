@@ -1,6 +1,8 @@
 //! The router before stub cells.
 
 mod checks;
+mod figures;
 mod instances;
 mod requests;
+mod routes;
 pub(crate) mod stub;

@@ -1,6 +1,6 @@
 //! Stand-ins: cells that answer as a test says, a directory of a few rows, and a router between them.
 
-use crate::forward::{self, Forwarder, Front, Requests};
+use crate::forward::{self, Forwarder, Front, Requests, StalePreferences};
 use crate::metrics::RouterMetrics;
 use crate::route::{Lookup, Routing};
 use axum::body::Body;
@@ -10,8 +10,8 @@ use bytes::Bytes;
 use cellar_directory::{Claim, DirectoryError, EmailHash, Pepper, UserHome};
 use cellar_model::{
     Answer, ApiKey, CellEntry, CellName, CellState, Check, Effect, Incarnation, KeyDocument, KeyKind, KeyName, MacKeys,
-    Micros, RegionEntry, RegionName, Revision, Scope, Secret, SlotAnswer, SlotName, TierName, Topology, Unit, UserId,
-    Verdict, Version,
+    Micros, RegionEntry, RegionName, Revision, Scope, Secret, SessionId, SessionSecret, SessionToken, SlotAnswer,
+    SlotName, TierName, Topology, Unit, UserId, Verdict, Version,
 };
 use cellar_server::{HttpMetrics, Keys, QuotaApi};
 use futures::future::BoxFuture;
@@ -24,8 +24,9 @@ use prometheus_client::registry::Registry;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -35,12 +36,18 @@ pub(crate) struct Rows {
     pub(crate) homes: Mutex<HashMap<UserId, UserHome>>,
     pub(crate) claims: Mutex<HashMap<EmailHash, Claim>>,
     pub(crate) away: AtomicBool,
+    /// How long it takes to answer, in milliseconds.
+    pub(crate) slow_ms: AtomicU64,
     pub(crate) reads: AtomicUsize,
 }
 
 impl Rows {
-    fn read<T>(&self, row: impl FnOnce() -> Option<T>) -> Result<Option<T>, DirectoryError> {
+    async fn read<T>(&self, row: impl FnOnce() -> Option<T>) -> Result<Option<T>, DirectoryError> {
         self.reads.fetch_add(1, Ordering::Relaxed);
+        let slow_ms = self.slow_ms.load(Ordering::Relaxed);
+        if slow_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(slow_ms)).await;
+        }
         match self.away.load(Ordering::Relaxed) {
             true => Err(DirectoryError::Undecided { what: "stub", attempts: 1 }),
             false => Ok(row()),
@@ -50,11 +57,11 @@ impl Rows {
 
 impl Lookup for Rows {
     fn home<'a>(&'a self, user: &'a UserId) -> BoxFuture<'a, Result<Option<UserHome>, DirectoryError>> {
-        Box::pin(async move { self.read(|| self.homes.lock().unwrap().get(user).cloned()) })
+        Box::pin(async move { self.read(|| self.homes.lock().unwrap().get(user).cloned()).await })
     }
 
     fn claim<'a>(&'a self, email: &'a EmailHash) -> BoxFuture<'a, Result<Option<Claim>, DirectoryError>> {
-        Box::pin(async move { self.read(|| self.claims.lock().unwrap().get(email).cloned()) })
+        Box::pin(async move { self.read(|| self.claims.lock().unwrap().get(email).cloned()).await })
     }
 }
 
@@ -167,6 +174,23 @@ impl StubCell {
     pub(crate) fn calls(&self) -> Vec<usize> {
         self.state.calls.lock().unwrap().iter().map(Vec::len).collect()
     }
+
+    /// Checks of a user that came here.
+    pub(crate) fn calls_of(&self, user: &str) -> usize {
+        self.state.calls.lock().unwrap().iter().flatten().filter(|check| check.user.as_str() == user).count()
+    }
+
+    /// And those that were admitted.
+    pub(crate) fn admitted_to(&self, user: &str) -> usize {
+        let calls = self.state.calls.lock().unwrap();
+        let of_user = calls.iter().flatten().filter(|check| check.user.as_str() == user);
+        of_user.filter(|check| matches!((self.state.decide)(check), Verdict::Admitted { .. })).count()
+    }
+
+    /// Requests other than checks that came here.
+    pub(crate) fn seen(&self) -> usize {
+        self.state.seen.lock().unwrap().len()
+    }
 }
 
 async fn axum_serve(listener: tokio::net::TcpListener, routes: axum::Router) {
@@ -208,6 +232,7 @@ pub(crate) struct StubRouter {
     pub(crate) rows: Arc<Rows>,
     pub(crate) routing: Arc<Routing>,
     pub(crate) pepper: Pepper,
+    keys: Keys,
     pub(crate) client: Client<HttpConnector, Full<Bytes>>,
     _folder: tempfile::TempDir,
 }
@@ -237,9 +262,10 @@ impl StubRouter {
         let pepper = Pepper::from_text(&Secret::new("cd".repeat(32))).unwrap();
         let front = Front {
             requests: Requests::new(routing.clone()),
-            keys,
+            keys: keys.clone(),
             metrics,
             pepper: pepper.clone(),
+            stale: StalePreferences::new(),
             region: RegionName::new("eu").unwrap(),
         };
         let rest = forward::routes(front).merge(api.routes()).split_for_parts().0;
@@ -248,7 +274,7 @@ impl StubRouter {
         let at = listener.local_addr().unwrap();
         tokio::spawn(cellar_server::serve(listener, Some(api), rest, CancellationToken::new()));
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { at, key: key.reveal().to_owned(), rows, routing, pepper, client, _folder: folder }
+        Self { at, key: key.reveal().to_owned(), rows, routing, pepper, keys, client, _folder: folder }
     }
 
     /// With the service key, for `user`.
@@ -261,6 +287,16 @@ impl StubRouter {
             .body(Full::new(Bytes::from(body.to_owned())))
             .unwrap();
         self.reply(request).await
+    }
+
+    /// A token of one of the user's sessions.
+    pub(crate) fn session(&self, user: &str) -> String {
+        let token = SessionToken {
+            user: UserId::new(user).unwrap(),
+            session: SessionId::mint(1),
+            secret: SessionSecret::generate(&mut rand::rng()),
+        };
+        token.sign(self.keys.mac())
     }
 
     pub(crate) async fn reply(&self, request: http::Request<Full<Bytes>>) -> Reply {
@@ -284,4 +320,42 @@ pub(crate) struct Reply {
 /// A body that is not worth naming.
 pub(crate) fn ok(body: &'static str) -> Response {
     Response::new(Body::from(body))
+}
+
+/// What is said at level ERROR on this thread, while the guard lives.
+#[derive(Clone, Default)]
+pub(crate) struct Lines(Arc<AtomicUsize>);
+
+impl Lines {
+    pub(crate) fn errors(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+pub(crate) fn log() -> (Lines, tracing::subscriber::DefaultGuard) {
+    let lines = Lines::default();
+    let guard = tracing::subscriber::set_default(lines.clone());
+    (lines, guard)
+}
+
+impl tracing::Subscriber for Lines {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::ERROR && metadata.is_event()
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, _: &tracing::Event<'_>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
 }
