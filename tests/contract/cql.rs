@@ -115,6 +115,12 @@ async fn two_regions_decide_together_and_one_alone_only_reads() {
     let (eu, us) = (Secret::new(cluster.url("eu")), Secret::new(cluster.url("us")));
     let replicas: Replicas = "eu=1,us=1".parse().unwrap();
     CqlDirectory::migrate(&eu, &replicas).await.expect("migrates");
+    let url = cluster.url("eu").replace("/cellar?", "/eu_only?");
+    let eu_only: Replicas = "eu=1".parse().unwrap();
+    CqlDirectory::migrate(&Secret::new(url.clone()), &eu_only).await.expect("migrates");
+    let unheld = Secret::new(url.replace("datacenter=eu", "datacenter=us"));
+    let refused = CqlDirectory::connect(&unheld).await.unwrap_err();
+    assert!(matches!(refused, DirectoryError::Rejected(_)), "{refused:?}");
     let one_sided = Secret::new(format!("{}&serial=LOCAL_SERIAL", cluster.url("eu")));
     let refused = CqlDirectory::connect(&one_sided).await.unwrap_err();
     assert!(matches!(refused, DirectoryError::Unconditional(_)), "{refused:?}");

@@ -5,7 +5,7 @@
 //! conditional write. Every statement can be run again, for who takes over from one that died.
 
 use super::classify::{Ask, classify};
-use super::session::{builder, refused};
+use super::session::{builder, nodes, refused};
 use super::url::CqlUrl;
 use crate::{DirectoryError, Op};
 use scylla::client::execution_profile::ExecutionProfile;
@@ -135,6 +135,7 @@ pub(super) async fn migrate(url: &CqlUrl, replicas: &Replicas) -> Result<Migrate
 
 async fn connect(url: &CqlUrl) -> Result<Session, DirectoryError> {
     let profile = ExecutionProfile::builder()
+        .load_balancing_policy(nodes(url))
         .consistency(Consistency::LocalQuorum)
         .serial_consistency(Some(url.serial.of_writes()))
         .retry_policy(Arc::new(FallthroughRetryPolicy::new()))

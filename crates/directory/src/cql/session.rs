@@ -8,7 +8,7 @@ use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
 use scylla::cluster::metadata::Strategy;
 use scylla::errors::{NewSessionError, RequestAttemptError, UseKeyspaceError};
-use scylla::policies::load_balancing::DefaultPolicy;
+use scylla::policies::load_balancing::{DefaultPolicy, LoadBalancingPolicy};
 use scylla::policies::retry::{DefaultRetryPolicy, FallthroughRetryPolicy};
 use scylla::policies::speculative_execution::SimpleSpeculativeExecutionPolicy;
 use scylla::response::query_result::{QueryResult, QueryRowsResult};
@@ -89,7 +89,11 @@ impl Link {
         let open = self.open().await?;
         let prepared = open.prepared(ask, statement).await?;
         let answer = open.session.execute_unpaged(&prepared, values).await;
-        rows_of(answer.map_err(|error| classify(ask, error))?)
+        let answer = answer.map_err(|error| classify(ask, error))?;
+        if ask == Ask::Conditional && !answer.is_rows() {
+            return Err(DirectoryError::Unconditional("a conditional write was answered without a verdict"));
+        }
+        rows_of(answer)
     }
 
     /// A write that answers nothing.
@@ -171,11 +175,19 @@ impl Link {
             let cause = format!("the URL names the datacenter {datacenter}, and the cluster has {known}");
             return Err(DirectoryError::Rejected(cause.into()));
         }
-        if self.url.serial == SerialLevel::OneDatacenter
-            && let Some(keyspace) = cluster.get_keyspace(&self.url.keyspace)
-            && let Strategy::NetworkTopologyStrategy { datacenter_repfactors } = &keyspace.strategy
-            && datacenter_repfactors.values().filter(|replicas| **replicas > 0).count() > 1
+        let keyspace = cluster.get_keyspace(&self.url.keyspace).map(|keyspace| &keyspace.strategy);
+        let Some(Strategy::NetworkTopologyStrategy { datacenter_repfactors: replicas }) = keyspace else {
+            return Ok(());
+        };
+        let having = || replicas.iter().filter(|(_, number)| **number > 0);
+        if let Some(datacenter) = &self.url.datacenter
+            && !having().any(|(name, _)| name == datacenter)
         {
+            // Reads and commits there would find nobody.
+            let cause = format!("the keyspace {} has no replicas in {datacenter}", self.url.keyspace);
+            return Err(DirectoryError::Rejected(cause.into()));
+        }
+        if self.url.serial == SerialLevel::OneDatacenter && having().count() > 1 {
             return Err(DirectoryError::Unconditional(
                 "LOCAL_SERIAL decides in one datacenter, and this keyspace has replicas in several",
             ));
@@ -222,15 +234,20 @@ pub(super) fn builder(url: &CqlUrl) -> SessionBuilder {
     }
 }
 
-fn profile(url: &CqlUrl, ask: Ask) -> ExecutionProfileHandle {
+/// Which nodes are asked, and in which order.
+pub(super) fn nodes(url: &CqlUrl) -> Arc<dyn LoadBalancingPolicy> {
     let mut nodes = DefaultPolicy::builder().token_aware(true);
     if let Some(datacenter) = &url.datacenter {
         // Another datacenter decides the same rows only if all of them decide together.
         let elsewhere = url.serial == SerialLevel::Everywhere;
         nodes = nodes.prefer_datacenter(datacenter.clone()).permit_dc_failover(elsewhere);
     }
+    nodes.build()
+}
+
+fn profile(url: &CqlUrl, ask: Ask) -> ExecutionProfileHandle {
     let profile = ExecutionProfile::builder()
-        .load_balancing_policy(nodes.build())
+        .load_balancing_policy(nodes(url))
         .request_timeout(Some(ANSWER_MAX))
         .serial_consistency(Some(url.serial.of_writes()))
         .consistency(match ask {
