@@ -6,6 +6,8 @@ use anyhow::Context;
 use cellar_model::wire::SignUpBody;
 use cellar_model::{CellName, RegionName, TierName, UserId};
 use clap::Subcommand;
+use smol_str::SmolStr;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 #[derive(Subcommand)]
@@ -36,6 +38,18 @@ pub(crate) enum UserCommand {
         #[arg(long)]
         json: bool,
     },
+    /// What a user was charged, by unit and by day; the last month, if no days are said
+    Usage {
+        user: UserId,
+        /// The first day, in UTC: 2023-11-01
+        #[arg(long)]
+        from: Option<String>,
+        /// The day after the last
+        #[arg(long)]
+        to: Option<String>,
+        #[arg(long)]
+        json: bool,
+    },
     /// All users and their homes, as the directory has them
     List {
         /// Go on from what an earlier list said
@@ -58,6 +72,9 @@ pub(crate) async fn run(folder: &Path, command: UserCommand) -> anyhow::Result<(
         }
         UserCommand::Where { user, json } => whereabouts(&target, &user, json).await,
         UserCommand::Show { user, json } => show(&target, &user, json).await,
+        UserCommand::Usage { user, from, to, json } => {
+            usage(&target, &user, from.as_deref(), to.as_deref(), json).await
+        }
         UserCommand::List { after, pages, json } => list(&target, after, pages, json).await,
     }
 }
@@ -106,6 +123,25 @@ async fn show(target: &Target, user: &UserId, json: bool) -> anyhow::Result<()> 
     println!("{:<12} {}", "state", or(&account.state));
     println!("{:<12} {}", "created", or(&account.created_at));
     println!("{:<12} {}", "releases due", account.releases.len());
+    Ok(())
+}
+
+async fn usage(target: &Target, user: &UserId, from: Option<&str>, to: Option<&str>, json: bool) -> anyhow::Result<()> {
+    let doors = target.doors()?;
+    let (_, client) = doors.first().context("the stack has no region")?;
+    let usage = client.usage(user, from, to).await?;
+    if json {
+        println!("{}", serde_json::to_string(&usage)?);
+        return Ok(());
+    }
+    let amounts = |charges: &BTreeMap<SmolStr, i64>| {
+        charges.iter().map(|(unit, amount)| format!("{amount} {unit}")).collect::<Vec<_>>().join(", ")
+    };
+    for day in &usage.days {
+        println!("{}  {}", day.day, amounts(&day.charges));
+    }
+    let all = if usage.totals.is_empty() { "nothing".to_owned() } else { amounts(&usage.totals) };
+    println!("from {} up to {}: {all}", usage.from, usage.to);
     Ok(())
 }
 

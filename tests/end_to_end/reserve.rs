@@ -123,13 +123,13 @@ async fn usage_adds_up_to_the_ledger_day_by_day() {
     caller.consume(7, T0 + 86_400 * SECOND).await;
     caller.books_say(167).await;
     let user = caller.user.parse().unwrap();
-    let usage = world.client.usage(&user, "2023-11-14", "2023-11-16").await.unwrap();
+    let usage = world.client.usage(&user, Some("2023-11-14"), Some("2023-11-16")).await.unwrap();
     let tokens = |n: i64| std::collections::BTreeMap::from([("tokens".into(), n)]);
     assert_eq!(usage.totals, tokens(167));
     let days: Vec<_> = usage.days.into_iter().map(|day| (day.day, day.charges)).collect();
     assert_eq!(days, [("2023-11-14".into(), tokens(160)), ("2023-11-15".into(), tokens(7))]);
-    assert!(world.client.usage(&user, "2023-11-16", "2023-11-18").await.unwrap().days.is_empty());
-    assert!(world.client.usage(&user, "2023-11-16", "2023-11-16").await.is_err());
+    assert!(world.client.usage(&user, Some("2023-11-16"), Some("2023-11-18")).await.unwrap().days.is_empty());
+    assert!(world.client.usage(&user, Some("2023-11-16"), Some("2023-11-16")).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -91,9 +91,11 @@ impl Client {
         }
     }
 
-    /// What a user was charged, by day: from `from` (`2023-11-14`) up to and without `to`.
-    pub async fn usage(&self, user: &UserId, from: &str, to: &str) -> Result<UsageBody, ClientError> {
-        let path = format!("/v1/user/usage?from={from}&to={to}");
+    /// What a user was charged, by day: from `from` (`2023-11-14`) up to and without `to`; the last month, if
+    /// neither is said.
+    pub async fn usage(&self, user: &UserId, from: Option<&str>, to: Option<&str>) -> Result<UsageBody, ClientError> {
+        let said = [("from", from), ("to", to)].into_iter().filter_map(|(name, day)| Some(format!("{name}={}", day?)));
+        let path = format!("/v1/user/usage?{}", said.collect::<Vec<_>>().join("&"));
         self.ask(Method::GET, &path, |request| request.header(header::USER, user.as_str())).await
     }
 
