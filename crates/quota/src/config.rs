@@ -27,7 +27,8 @@ pub struct QuotaConfig {
     pub batch_max: usize,
     /// Calls in flight a shard: one to be executed while the next is being built.
     pub calls_max: usize,
-    /// Checks of one user in one commit: a hot user must not fill a batch.
+    /// Checks of one user in one commit: a hot user must not fill a batch, and those left over are looked at
+    /// again after each (decision 11).
     pub user_batch_max: usize,
     /// Users whose record a shard keeps in memory; a record is about half a kilobyte.
     pub users_max: usize,
@@ -74,7 +75,7 @@ impl QuotaConfig {
             queue_max: 4_096,
             batch_max: 256,
             calls_max: 2,
-            user_batch_max: 32,
+            user_batch_max: 128,
             users_max: 50_000,
             store_timeout: Duration::from_secs(2),
             replica_wait: Duration::from_millis(300),
