@@ -87,7 +87,23 @@ enum Command {
     },
 }
 
+/// What a shell says of a program that was ended by SIGPIPE.
+const READER_GONE: i32 = 128 + 13;
+
+/// A reader that has seen enough (`cellctl user list | head`) ends us like any other program: quietly.
+fn end_with_the_reader() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let said = panic.payload_as_str().unwrap_or_default();
+        if said.starts_with("failed printing to std") && said.contains("Broken pipe") {
+            std::process::exit(READER_GONE);
+        }
+        report(panic);
+    }));
+}
+
 fn main() -> ExitCode {
+    end_with_the_reader();
     let arguments = Arguments::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,

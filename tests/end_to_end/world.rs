@@ -87,6 +87,17 @@ pub(crate) fn put_off(world: &World) -> u64 {
 }
 
 #[test]
+fn a_command_whose_reader_has_seen_enough_ends_quietly() {
+    let cellctl = Cellctl::up(&["cell", "up"]).unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = std::process::Command::new(cellctl.program());
+    command.args(["status", "--json", "--stack"]).arg(cellctl.stack()).stdout(writer);
+    let output = command.output().unwrap();
+    assert_eq!((output.status.code(), output.stderr), (Some(141), Vec::new()));
+}
+
+#[test]
 fn a_folder_that_cannot_be_written_is_one_clear_line() {
     let cellctl = Cellctl::new().unwrap();
     std::fs::write(cellctl.stack(), "a file where the folder should be").unwrap();
