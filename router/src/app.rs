@@ -4,7 +4,7 @@ use crate::admin::{self, AdminState};
 use crate::config::RouterConfig;
 use crate::disk;
 use crate::follow::Follower;
-use crate::forward::{self, Forwarder, Front, Requests, StalePreferences};
+use crate::forward::{self, Enrolments, Forwarder, Front, Requests, StalePreferences};
 use crate::metrics::RouterMetrics;
 use crate::route::Routing;
 use cellar_directory::OpenDirectory;
@@ -49,10 +49,11 @@ pub(crate) async fn run(config: RouterConfig) -> anyhow::Result<()> {
     let admin = cellar_server::admin_routes(registry, &plaintext, readiness).merge(admin::routes(admin_state));
     let admin = tokio::spawn(cellar_server::serve_plain(admin_listener, admin, background.clone()));
 
-    let forwarder = Forwarder::new(routing.clone(), config.clock == ClockSetting::Virtual);
+    let enrolments = Enrolments::new(routing.clone());
+    let forwarder = Forwarder::new(routing.clone(), enrolments.clone(), config.clock == ClockSetting::Virtual);
     let api = QuotaApi::new(forwarder, keys.clone(), http_metrics.clone());
     let front = Front {
-        requests: Requests::new(routing.clone()),
+        requests: Requests::new(routing.clone(), enrolments),
         keys,
         metrics: http_metrics,
         pepper: secrets.pepper,

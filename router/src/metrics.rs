@@ -31,6 +31,8 @@ pub(crate) struct RouterMetrics {
     pub(crate) sent_on: Counter,
     /// Preferences shown as they were, because their cell did not answer.
     pub(crate) stale: Counter,
+    /// Users signed up by their first sight.
+    pub(crate) enrolled: Counter,
     /// Users known to live off the ring.
     pub(crate) exceptions: Gauge,
     /// Since topology and catalog were last read.
@@ -49,6 +51,7 @@ impl RouterMetrics {
             followed: Counter::default(),
             sent_on: Counter::default(),
             stale: Counter::default(),
+            enrolled: Counter::default(),
             exceptions: Gauge::default(),
             directory_age_s: Gauge::default(),
             failures: Family::default(),
@@ -62,6 +65,7 @@ impl RouterMetrics {
         registry.register("cellar_redirects", "Requests sent on to another cell", m.followed);
         registry.register("cellar_instance_redirects", "Requests sent on to another process of a cell", m.sent_on);
         registry.register("cellar_stale_preferences", "Preferences shown while their cell did not answer", m.stale);
+        registry.register("cellar_enrolments", "Users signed up by the first request for them", m.enrolled);
         registry.register("cellar_exceptions", "Users known to live off the ring", m.exceptions);
         let age = "Since topology and catalog were last read";
         registry.register_with_unit("cellar_directory_age", age, Unit::Seconds, m.directory_age_s);

@@ -405,7 +405,7 @@ async fn every_step_of_a_sign_up_may_be_repeated(directory: &impl Directory) {
         let Claimed::Here(placed) = sign_up("steps", &intent).claim(directory).await.unwrap() else {
             panic!("claimed here");
         };
-        let opened = placed.open_home(directory).await.unwrap();
+        let opened = placed.opening().open(directory).await.unwrap();
         placed.confirm(directory).await.unwrap();
         opened
     };
@@ -429,7 +429,7 @@ async fn a_refused_sign_up_frees_its_email(directory: &impl Directory) {
     let Claimed::Here(placed) = other.claim(directory).await.unwrap() else {
         panic!("the e-mail is free");
     };
-    let Opened::OfAnother(met) = placed.open_home(directory).await.unwrap() else {
+    let Opened::OfAnother(met) = placed.opening().open(directory).await.unwrap() else {
         panic!("the home is another's");
     };
     assert_eq!(met, taken);
@@ -449,11 +449,11 @@ async fn a_home_is_taken_over_only_from_the_intent_that_was_met(directory: &impl
     let refused = creating("over", &first);
     assert!(directory.create_home(&refused).await.unwrap().is_applied());
     let placed = claimed(&sign_up("over", "eu-1", &second, "over@example.org"), directory).await;
-    assert_eq!(placed.take_over(directory, &refused).await.unwrap(), Opened::Creating { epoch: Epoch(1) });
+    assert_eq!(placed.opening().take_over(directory, &refused).await.unwrap(), Opened::Creating { epoch: Epoch(1) });
     assert_eq!(directory.read_home_serially(&user("over")).await.unwrap(), Some(creating("over", &second)));
     // By now it is another's again, and the one that was met is not there any more.
     let late = claimed(&sign_up("over", "eu-1", &Intent::random(), "late-over@example.org"), directory).await;
-    let met = late.take_over(directory, &refused).await.unwrap();
+    let met = late.opening().take_over(directory, &refused).await.unwrap();
     assert_eq!(met, Opened::OfAnother(creating("over", &second)));
 }
 
@@ -461,7 +461,7 @@ async fn a_home_is_taken_over_only_from_the_intent_that_was_met(directory: &impl
 async fn a_left_email_is_freed_and_no_other_claim_of_it(directory: &impl Directory) {
     let (first, second) = (Intent::random(), Intent::random());
     let placed = claimed(&sign_up("leaver", "eu-1", &first, "left@example.org"), directory).await;
-    assert_eq!(placed.open_home(directory).await.unwrap(), Opened::Creating { epoch: Epoch(1) });
+    assert_eq!(placed.opening().open(directory).await.unwrap(), Opened::Creating { epoch: Epoch(1) });
     let change =
         EmailChange { user: user("leaver"), cell: cell("eu-1"), intent: second, email: email("new@example.org") };
     let Claimed::Here(new) = change.claim(directory).await.unwrap() else { panic!("the e-mail is free") };

@@ -4,6 +4,7 @@ mod accounts;
 mod bad_input;
 mod claims;
 mod doors;
+mod enrolments;
 mod fault_table;
 mod faults;
 mod idempotency;

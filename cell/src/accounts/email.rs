@@ -27,8 +27,8 @@ enum Changed {
 
 #[derive(sqlx::FromRow)]
 struct Present {
-    email: String,
-    email_intent: String,
+    email: Option<String>,
+    email_intent: Option<String>,
     state: String,
     version: i64,
 }
@@ -50,7 +50,8 @@ impl Accounts {
         let directory = &self.0.given.directory;
         let hash = self.0.given.pepper.hash(&new.email);
         let present = self.present(&user).await?;
-        if self.hash_of(&present.email)? == hash {
+        let held = present.email.as_deref().map(|email| self.hash_of(email)).transpose()?;
+        if held == Some(hash) {
             return self.respell(&user, hash, new).await;
         }
         // Who comes back to an address left a moment ago finds it free.
@@ -139,12 +140,15 @@ impl Accounts {
             transaction.rollback().await?;
             return Ok(Changed::Refused(problem));
         }
-        let _: Option<(bool,)> = sqlx::query_as(statements::INSERT_RELEASE)
-            .bind(&self.hash_of(&present.email)?.0[..])
-            .bind(&present.email_intent)
-            .bind(user.as_str())
-            .fetch_optional(&mut *transaction)
-            .await?;
+        // Who was enrolled leaves none.
+        if let Some((email, intent)) = present.email.zip(present.email_intent) {
+            let _: Option<(bool,)> = sqlx::query_as(statements::INSERT_RELEASE)
+                .bind(&self.hash_of(&email)?.0[..])
+                .bind(intent)
+                .bind(user.as_str())
+                .fetch_optional(&mut *transaction)
+                .await?;
+        }
         let _: (bool,) = sqlx::query_as(statements::CHANGE_EMAIL)
             .bind(user.as_str())
             .bind(new.email.reveal())

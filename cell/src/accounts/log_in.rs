@@ -26,7 +26,7 @@ struct Verified {
 
 #[derive(sqlx::FromRow)]
 struct Credentials {
-    email: String,
+    email: Option<String>,
     password_hash: Option<String>,
     session_epoch: i64,
 }
@@ -99,7 +99,7 @@ impl Accounts {
 
     fn is_address_of(&self, known: &Credentials, email: Option<&Email>) -> bool {
         let pepper = &self.0.given.pepper;
-        let stored = Email::parse(&known.email).ok();
+        let stored = known.email.as_deref().and_then(|email| Email::parse(email).ok());
         stored.zip(email).is_some_and(|(stored, email)| pepper.hash(&stored) == pepper.hash(email))
     }
 

@@ -11,6 +11,7 @@ mod caller;
 mod change;
 mod claims;
 mod email;
+mod enrol;
 mod error;
 mod etag;
 mod generations;

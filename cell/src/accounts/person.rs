@@ -15,7 +15,7 @@ const FIELDS: [&str; 8] =
 /// A user as shown to the user. Never a password hash, never a secret.
 #[derive(Clone)]
 pub(super) struct Person {
-    pub(super) email: String,
+    pub(super) email: Option<String>,
     pub(super) name: Option<String>,
     pub(super) tier: String,
     pub(super) created_at: Micros,
@@ -27,7 +27,7 @@ pub(super) struct Person {
 
 #[derive(sqlx::FromRow)]
 struct PersonRow {
-    email: String,
+    email: Option<String>,
     name: Option<String>,
     tier_id: String,
     state: String,
@@ -124,7 +124,8 @@ impl Accounts {
 fn fields(person: &Person, generation: Generation) -> [(&'static str, String); 8] {
     let values = [
         generation.to_text(),
-        person.email.clone(),
+        // No e-mail is empty.
+        person.email.clone().unwrap_or_default(),
         // JSON, to tell no name from an empty one.
         serde_json::json!(person.name).to_string(),
         person.tier.clone(),
@@ -143,7 +144,7 @@ fn parse(fields: [String; 8], now: Generation) -> Option<Person> {
         return None;
     }
     Some(Person {
-        email,
+        email: Some(email).filter(|email| !email.is_empty()),
         name: serde_json::from_str(&name).ok()?,
         tier,
         created_at: Micros(created.parse().ok()?),

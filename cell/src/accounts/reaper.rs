@@ -1,4 +1,5 @@
-//! Finishes what its caller did not: sign-ups and changes of e-mail that stopped half way, and releases due.
+//! Finishes what its caller did not: sign-ups and changes of e-mail that stopped half way, releases due, and homes
+//! of enrolled users.
 //!
 //! No claim dies of time. Time only says when to ask: a claim that stands unchanged at two looks, a while
 //! apart by this process's own clock, has probably been given up. What becomes of it is decided by rows, and is
@@ -111,6 +112,7 @@ impl Accounts {
                 self.second_looks(&mut suspects).await?;
                 let released = self.release_all().await?;
                 self.0.reaped.count("released", released);
+                self.confirm_openings().await?;
                 self.first_look(&mut suspects, next.as_ref()).await
             };
             let round = tokio::select! {

@@ -17,8 +17,8 @@ use utoipa_axum::routes;
 
 /// What routers ask. Who the caller is was written into headers before.
 pub(crate) fn routes(accounts: Accounts) -> OpenApiRouter {
-    let sign_up = OpenApiRouter::new().routes(routes!(sign_up)).with_state(accounts.clone());
-    public_routes(accounts).merge(sign_up)
+    let placed = OpenApiRouter::new().routes(routes!(sign_up)).routes(routes!(enrol)).with_state(accounts.clone());
+    public_routes(accounts).merge(placed)
 }
 
 /// The same without what only a router may ask.
@@ -47,6 +47,22 @@ async fn sign_up(
 ) -> Result<Response, AccountsError> {
     let signed_up = accounts.sign_up(placed).await?;
     Ok((StatusCode::CREATED, Json(signed_up)).into_response())
+}
+
+/// Makes a user, without an e-mail, of an id that a router has seen for the first time.
+#[utoipa::path(post, path = "/cell/v1/enrolments", tag = "accounts", responses(
+    (status = 201, description = "The user's id, tier and region"),
+    (status = 409, description = "The id is somebody's already"),
+    (status = 421, description = "The id is somebody's, who has moved to the cell named in Cellar-Home"),
+    (status = 422, description = "There is no such tier"),
+    (status = 503, description = "Unknown: repeat with the same intent"),
+))]
+async fn enrol(
+    State(accounts): State<Accounts>,
+    JsonBody(placed): JsonBody<wire::PlacedEnrolment>,
+) -> Result<Response, AccountsError> {
+    let enrolled = accounts.enrol(placed).await?;
+    Ok((StatusCode::CREATED, Json(enrolled)).into_response())
 }
 
 /// Logs in: with a service key by user id, or by e-mail and password.

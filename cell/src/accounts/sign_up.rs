@@ -4,7 +4,7 @@ use super::passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN};
 use super::profile::check_name;
 use super::reaper::Begun;
 use super::{Accounts, AccountsError, statements};
-use cellar_directory::{Claimed, Decided, Email, HomeState, Intent, Opened, Placed, SignUp, claim_steps};
+use cellar_directory::{Claimed, Decided, Email, HomeState, Intent, Opened, Opening, Placed, SignUp, claim_steps};
 use cellar_model::{
     BodyHash, Epoch, Problem, ProblemType, Secret, TierName,
     wire::{PlacedSignUp, SignUpBody, SignedUp},
@@ -18,15 +18,16 @@ const FIRST: Epoch = Epoch(1);
 const TAKE_OVERS_MAX: u32 = 4;
 
 /// What is written for a new user.
-struct NewUser {
-    email: Email,
-    name: Option<String>,
-    password_hash: Option<String>,
-    tier: TierName,
+pub(super) struct NewUser {
+    /// None for who is enrolled by a first sight.
+    pub(super) email: Option<Email>,
+    pub(super) name: Option<String>,
+    pub(super) password_hash: Option<String>,
+    pub(super) tier: TierName,
 }
 
 /// What this cell knows of an intent once its transaction is over.
-enum Decision {
+pub(super) enum Decision {
     /// The user is here by this attempt, in this tier.
     Made(TierName),
     /// By an earlier attempt of the intent; the e-mail may have changed since.
@@ -61,7 +62,7 @@ impl Accounts {
             Some(password) => Some(self.0.passwords.hash(Secret::new(password)).await?),
             None => None,
         };
-        let new = NewUser { email, name: placed.body.name, password_hash, tier: placed.body.tier };
+        let new = NewUser { email: Some(email), name: placed.body.name, password_hash, tier: placed.body.tier };
         let sign_up = SignUp { user: placed.user_id, cell: self.0.given.cell.clone(), intent, email: hash };
         match sign_up.claim(&self.0.given.directory).await? {
             Claimed::Here(claimed) => {
@@ -77,15 +78,16 @@ impl Accounts {
 
     async fn complete(&self, claimed: Placed, new: NewUser, asked: BodyHash) -> Result<SignedUp, AccountsError> {
         let directory = &self.0.given.directory;
-        let decision = match self.open_home(&claimed).await? {
-            Opened::Creating { epoch } => self.commit(&claimed, epoch, &new, asked).await?,
-            Opened::Settled { .. } => self.decided(&claimed, asked).await?,
+        let opening = claimed.opening();
+        let decision = match self.open_home(&opening).await? {
+            Opened::Creating { epoch } => self.commit(&opening, epoch, &new, asked).await?,
+            Opened::Settled { .. } => self.decided(&opening, asked).await?,
             Opened::Elsewhere { cell, epoch } => {
                 return Err(AccountsError::Misdirected(Some((cell, epoch))));
             }
             Opened::OfAnother(_) | Opened::UserTaken => Decision::Refused,
         };
-        let user_id = claimed.user().clone();
+        let user_id = opening.user;
         let tier = match decision {
             Decision::Made(tier) => {
                 claimed.confirm(directory).await?;
@@ -118,9 +120,9 @@ impl Accounts {
 
     /// Opens the user's home. Where another intent's stands, that one is asked as the reaper would ask it, and
     /// refused by that unless it has committed; then its home is taken over.
-    async fn open_home(&self, claimed: &Placed) -> Result<Opened, AccountsError> {
+    pub(super) async fn open_home(&self, opening: &Opening) -> Result<Opened, AccountsError> {
         let directory = &self.0.given.directory;
-        let mut opened = claimed.open_home(directory).await?;
+        let mut opened = opening.open(directory).await?;
         for _ in 0..TAKE_OVERS_MAX {
             let Opened::OfAnother(met) = &opened else { return Ok(opened) };
             let HomeState::Creating { intent } = &met.state else { return Ok(opened) };
@@ -132,24 +134,24 @@ impl Accounts {
             }
             opened = match self.refuse_or_tell(intent, &met.user).await? {
                 Decided::Committed => return Ok(Opened::UserTaken),
-                Decided::Refused => claimed.take_over(directory, met).await?,
+                Decided::Refused => opening.take_over(directory, met).await?,
             };
         }
         Err(ProblemType::TryAgain.into())
     }
 
     /// The cell's transaction: OWNED, the user, the intent, or none of them.
-    async fn commit(
+    pub(super) async fn commit(
         &self,
-        claimed: &Placed,
+        opening: &Opening,
         epoch: Epoch,
         new: &NewUser,
         asked: BodyHash,
     ) -> Result<Decision, AccountsError> {
-        let user = claimed.user().as_str();
+        let user = opening.user.as_str();
         let mut transaction = self.0.given.pool.begin().await?;
         let first: Option<(bool,)> = sqlx::query_as(statements::INSERT_INTENT)
-            .bind(claimed.intent().as_str())
+            .bind(opening.intent.as_str())
             .bind(user)
             .bind("committed")
             .bind(&asked.0[..])
@@ -157,7 +159,7 @@ impl Accounts {
             .await?;
         if first.is_none() {
             transaction.rollback().await?;
-            return self.decided(claimed, asked).await;
+            return self.decided(opening, asked).await;
         }
         let owned: Option<(bool,)> = sqlx::query_as(statements::INSERT_OWNED)
             .bind(user)
@@ -167,8 +169,8 @@ impl Accounts {
             .await?;
         let made: Option<(bool,)> = sqlx::query_as(statements::INSERT_USER)
             .bind(user)
-            .bind(new.email.reveal())
-            .bind(claimed.intent().as_str())
+            .bind(new.email.as_ref().map(Email::reveal))
+            .bind(new.email.as_ref().map(|_| opening.intent.as_str()))
             .bind(&new.name)
             .bind(&new.password_hash)
             .bind(new.tier.as_str())
@@ -179,20 +181,27 @@ impl Accounts {
             transaction.rollback().await?;
             return Ok(Decision::Refused);
         }
+        if new.email.is_none() {
+            let _: Option<(bool,)> = sqlx::query_as(statements::INSERT_OPENING)
+                .bind(user)
+                .bind(opening.intent.as_str())
+                .fetch_optional(&mut *transaction)
+                .await?;
+        }
         transaction.commit().await?;
         Ok(Decision::Made(new.tier.clone()))
     }
 
     /// What an earlier attempt came to.
-    async fn decided(&self, claimed: &Placed, asked: BodyHash) -> Result<Decision, AccountsError> {
+    async fn decided(&self, opening: &Opening, asked: BodyHash) -> Result<Decision, AccountsError> {
         let row: Option<IntentRow> = sqlx::query_as(statements::READ_INTENT)
-            .bind(claimed.intent().as_str())
+            .bind(opening.intent.as_str())
             .fetch_optional(&self.0.given.pool)
             .await?;
         let Some(row) = row.filter(|row| row.state == "committed") else {
             return Ok(Decision::Refused);
         };
-        let of_other_user = row.user_id != claimed.user().as_str();
+        let of_other_user = row.user_id != opening.user.as_str();
         let Some(tier) = row.tier_id.filter(|_| !of_other_user && row.body == asked.0) else {
             return Ok(Decision::OtherBody);
         };
@@ -211,10 +220,15 @@ impl Accounts {
             let message = "must be at least 8 characters and at most 1024 bytes";
             return Err(AccountsError::invalid("/password", message));
         }
-        if !(self.0.given.tier_exists)(&body.tier) {
-            let detail = format!("there is no tier {}", body.tier);
+        self.check_tier(&body.tier)?;
+        Ok(email)
+    }
+
+    pub(super) fn check_tier(&self, tier: &TierName) -> Result<(), AccountsError> {
+        if !(self.0.given.tier_exists)(tier) {
+            let detail = format!("there is no tier {tier}");
             return Err(Problem::new(ProblemType::UnknownTier).detail(detail).into());
         }
-        Ok(email)
+        Ok(())
     }
 }

@@ -25,6 +25,9 @@ pub(super) const ALL: &[&str] = &[
     ACCOUNTS,
     INSERT_OWNED,
     INSERT_USER,
+    INSERT_OPENING,
+    OPENINGS,
+    DELETE_OPENING,
     CREDENTIALS,
     LOCK_USER,
     MAKE_ROOM,
@@ -134,6 +137,15 @@ pub(super) const INSERT_USER: &str = "\
     insert into users (user_id, email, email_intent, name, password_hash, tier_id)
     values ($1, $2, $3, $4, $5, $6)
     on conflict do nothing returning true";
+
+pub(super) const INSERT_OPENING: &str = "\
+    insert into openings (user_id, intent) values ($1, $2)
+    on conflict do nothing returning true";
+
+pub(super) const OPENINGS: &str = "select user_id, intent from openings order by user_id limit $1";
+
+pub(super) const DELETE_OPENING: &str = "\
+    delete from openings where user_id = $1 and intent = $2 returning true";
 
 pub(super) const CREDENTIALS: &str = "select email, password_hash, session_epoch from users where user_id = $1";
 

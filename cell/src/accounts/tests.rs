@@ -1,6 +1,7 @@
 //! Accounts on a real Postgres, Redis and directory, asked through their routes.
 
 mod claims;
+mod enrolments;
 
 use super::etag::IfMatch;
 use super::{Accounts, Dependencies, routes, statements};

@@ -4,11 +4,9 @@
 //! Every step may be repeated by the same intent, by another process, at any time. A step that was
 //! not answered is followed by a serial read, and repeated only while that shows nothing else.
 
-use crate::claim_rules::{self, Opened};
-use crate::claim_steps::{self, ATTEMPTS_MAX, Claimed, Placed, undecided};
-use crate::{Claim, ClaimState, Claims, Directory, DirectoryError, EmailHash, HomeState, Homes, Intent, Op};
-use crate::{UserHome, Written};
-use cellar_model::{CellName, Epoch, UserId};
+use crate::claim_steps::{self, Claimed, Placed};
+use crate::{Claim, ClaimState, Claims, Directory, DirectoryError, EmailHash, Intent, Op, Opening};
+use cellar_model::{CellName, UserId};
 
 /// Who is to be signed up where.
 #[derive(Clone, Debug)]
@@ -38,49 +36,10 @@ impl SignUp {
 }
 
 impl Placed {
-    /// Opens the user's home here, or finds it opened.
-    pub async fn open_home(&self, directory: &impl Homes) -> Result<Opened, DirectoryError> {
-        let home = self.home();
-        for _ in 0..ATTEMPTS_MAX {
-            let met = match directory.create_home(&home).await? {
-                Written::Applied => return Ok(Opened::Creating { epoch: home.epoch }),
-                Written::Refused(met) => met,
-                Written::Unknown(_) => directory.read_home_serially(&home.user).await?,
-            };
-            if let Some(met) = met {
-                return Ok(claim_rules::open(met, &self.claim.intent, &self.claim.cell));
-            }
-        }
-        Err(undecided("home"))
-    }
-
-    /// Takes over the CREATING row of an intent that its cell has refused for good: from then on no attempt
-    /// of it creates the user.
-    pub async fn take_over(&self, directory: &impl Homes, refused: &UserHome) -> Result<Opened, DirectoryError> {
-        let home = self.home();
-        for _ in 0..ATTEMPTS_MAX {
-            let met = match directory.change_home(refused, &home).await? {
-                Written::Applied => return Ok(Opened::Creating { epoch: home.epoch }),
-                Written::Refused(met) => met,
-                Written::Unknown(_) => directory.read_home_serially(&home.user).await?,
-            };
-            match met {
-                Some(met) if met == *refused => {}
-                Some(met) => return Ok(claim_rules::open(met, &self.claim.intent, &self.claim.cell)),
-                // Rows of `user_home` are never deleted.
-                None => break,
-            }
-        }
-        Err(undecided("home"))
-    }
-
-    fn home(&self) -> UserHome {
-        UserHome {
-            user: self.claim.user.clone(),
-            home: self.claim.cell.clone(),
-            epoch: Epoch(1),
-            state: HomeState::Creating { intent: self.claim.intent.clone() },
-        }
+    /// The home that is to be opened for the claim's user.
+    pub fn opening(&self) -> Opening {
+        let Claim { user, cell, intent, .. } = self.claim.clone();
+        Opening { user, cell, intent }
     }
 
     /// After the cell's transaction: the home becomes ACTIVE, the claim held.

@@ -276,6 +276,16 @@ pub struct PlacedSignUp {
     pub body: SignUpBody,
 }
 
+/// What a router hands a cell to sign up a foreign id at its first sight, under a key with `auto_enrol`.
+/// `POST /cell/v1/enrolments`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PlacedEnrolment {
+    pub user_id: UserId,
+    /// From the key's name and the id, in hex: the same at every router.
+    pub intent: String,
+    pub tier: TierName,
+}
+
 /// `POST /v1/sessions`
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -327,7 +337,8 @@ pub struct SessionEntry {
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Profile {
     pub user_id: UserId,
-    pub email: String,
+    /// None for who has been enrolled and has not said one.
+    pub email: Option<String>,
     pub name: Option<String>,
     pub tier: TierName,
     pub created_at: String,

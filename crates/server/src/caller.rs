@@ -21,7 +21,24 @@ pub enum Caller {
     },
 }
 
+/// What a service key does with a user id never seen before: signs it up, in this tier.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enrolment {
+    pub by: KeyName,
+    pub tier: TierName,
+}
+
 impl Caller {
+    /// Whether this caller's first sight of a user id is a sign-up.
+    pub fn enrolment(&self) -> Option<Enrolment> {
+        match self {
+            Caller::Service { name, auto_enrol: Some(tier), .. } => {
+                Some(Enrolment { by: name.clone(), tier: tier.clone() })
+            }
+            _ => None,
+        }
+    }
+
     /// The name that scopes idempotency keys and stands in the audit trail.
     pub fn name(&self) -> KeyName {
         match self {

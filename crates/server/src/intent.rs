@@ -1,4 +1,4 @@
-//! Which sign-up is the same sign-up, and which change of an e-mail the same change.
+//! Which sign-up is the same sign-up, which enrolment the same one, and which change of an e-mail the same change.
 
 use cellar_model::{KeyName, UserId};
 use sha2::{Digest, Sha256};
@@ -12,6 +12,17 @@ pub fn sign_up_intent(caller: &KeyName, key: Option<&str>) -> String {
     // No name has it: ("a", "bc") is not ("ab", "c").
     hash.update([0]);
     hash.update(key);
+    hex::encode(&hash.finalize()[..16])
+}
+
+/// The intent of a first sight of `user` under a key: the same at every router, so that they all make one user.
+pub fn enrolment_intent(caller: &KeyName, user: &UserId) -> String {
+    let mut hash = Sha256::new();
+    // No caller's name begins so, and no change of an e-mail: it is neither of the others' intent.
+    hash.update([1]);
+    hash.update(caller.as_str());
+    hash.update([0]);
+    hash.update(user.as_str());
     hex::encode(&hash.finalize()[..16])
 }
 
@@ -44,5 +55,9 @@ mod tests {
         assert_ne!(email_change_intent(&user("app"), Some("k")), intent(&name("app"), Some("k")));
         assert_ne!(email_change_intent(&user("app"), None), email_change_intent(&user("app"), None));
         assert_eq!(intent(&name("app"), None).len(), intent(&name("app"), Some("k")).len());
+        let enrolment = enrolment_intent;
+        assert_eq!(enrolment(&name("app"), &user("k")), enrolment(&name("app"), &user("k")));
+        assert_ne!(enrolment(&name("app"), &user("k")), enrolment(&name("ap"), &user("pk")));
+        assert_ne!(enrolment(&name("app"), &user("k")), intent(&name("app"), Some("k")));
     }
 }

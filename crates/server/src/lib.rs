@@ -24,8 +24,8 @@ mod verdict;
 
 pub use admin::admin_routes;
 pub use body::{JsonBody, parse_json, read_body};
-pub use caller::Caller;
-pub use intent::{email_change_intent, sign_up_intent};
+pub use caller::{Caller, Enrolment};
+pub use intent::{email_change_intent, enrolment_intent, sign_up_intent};
 pub use keys::Keys;
 pub use listen::{bind, runtime, serve, serve_plain, stop_on_signals};
 pub use metrics::HttpMetrics;

@@ -1,6 +1,7 @@
 //! The quota routes, over anyone who decides.
 
 use crate::body::{parse_json, read_body};
+use crate::caller::Enrolment;
 use crate::keys::Keys;
 use crate::metrics::HttpMetrics;
 use crate::operate;
@@ -36,6 +37,18 @@ const ATTRIBUTE_BYTES_MAX: usize = 64;
 /// **Contract:** one verdict a check, in their order.
 pub trait Decider: Clone + Send + Sync + 'static {
     fn decide(&self, checks: Vec<Check>) -> impl Future<Output = Vec<Verdict>> + Send;
+
+    /// The same for a caller whose first sight of a user is a sign-up. Who cannot tell that a user is nowhere
+    /// answers as ever.
+    fn decide_or_enrol(&self, checks: Vec<Check>, _by: Enrolment) -> impl Future<Output = Vec<Verdict>> + Send {
+        self.decide(checks)
+    }
+}
+
+/// A check, and what becomes of its user if there is none.
+struct Question {
+    check: Check,
+    enrol: Option<Enrolment>,
 }
 
 /// The routes under `/v1/internal/quota/`, and a user's override.
@@ -66,19 +79,19 @@ impl<D: Decider> QuotaApi<D> {
 
     /// The hot route, without a framework around it: its callers hand over headers and body.
     pub async fn consume(&self, headers: &HeaderMap, body: Bytes) -> http::Response<Full<Bytes>> {
-        self.decide_one("consume", headers, self.check(headers, &body)).await
+        self.decide_one("consume", headers, self.question(headers, &body)).await
     }
 
     async fn decide_one(
         &self,
         route: &'static str,
         headers: &HeaderMap,
-        check: Result<Check, Problem>,
+        question: Result<Question, Problem>,
     ) -> http::Response<Full<Bytes>> {
         let began = Instant::now();
-        let mut response = match check {
-            Ok(check) => {
-                let verdict = self.decide_known(check).instrument(telemetry::request_span(headers)).await;
+        let mut response = match question {
+            Ok(question) => {
+                let verdict = self.decide_known(question).instrument(telemetry::request_span(headers)).await;
                 self.metrics.verdict(&verdict);
                 verdict_response(&verdict)
             }
@@ -90,7 +103,7 @@ impl<D: Decider> QuotaApi<D> {
         response
     }
 
-    fn check(&self, headers: &HeaderMap, body: &[u8]) -> Result<Check, Problem> {
+    fn question(&self, headers: &HeaderMap, body: &[u8]) -> Result<Question, Problem> {
         let caller = self.keys.authenticate(headers)?;
         caller.require(Scope::Quota)?;
         let key = idempotency_key(headers)?;
@@ -102,17 +115,19 @@ impl<D: Decider> QuotaApi<D> {
         if body.idempotency_key.is_some() {
             return Err(invalid("/idempotency_key", "stands in the header Idempotency-Key, but for batch items"));
         }
-        check(body, "", key.as_deref(), &caller.name(), deadline)
+        let check = check(body, "", key.as_deref(), &caller.name(), deadline)?;
+        Ok(Question { check, enrol: caller.enrolment() })
     }
 
     /// A verdict that is not "not yet": what closes a charge may be asked before the ledger has it.
-    async fn decide_known(&self, mut check: Check) -> Verdict {
+    async fn decide_known(&self, question: Question) -> Verdict {
+        let Question { mut check, enrol } = question;
         if check.operation.closes().is_none() {
-            return self.ask(check).await;
+            return only(self.ask(vec![check], enrol).await);
         }
         let until = tokio::time::Instant::now() + check.deadline.duration();
         loop {
-            let verdict = self.ask(check.clone()).await;
+            let verdict = only(self.ask(vec![check.clone()], None).await);
             if !matches!(verdict, Verdict::Refused(Refusal::Undrained { .. })) {
                 return verdict;
             }
@@ -125,8 +140,11 @@ impl<D: Decider> QuotaApi<D> {
         }
     }
 
-    async fn ask(&self, check: Check) -> Verdict {
-        self.decider.decide(vec![check]).await.pop().unwrap_or_else(|| Verdict::try_again(TryAgain::Unknown))
+    async fn ask(&self, checks: Vec<Check>, enrol: Option<Enrolment>) -> Vec<Verdict> {
+        match enrol {
+            None => self.decider.decide(checks).await,
+            Some(by) => self.decider.decide_or_enrol(checks, by).await,
+        }
     }
 
     /// A check made by `read` of a body, as the one caller asks it who may.
@@ -135,12 +153,13 @@ impl<D: Decider> QuotaApi<D> {
         headers: &HeaderMap,
         body: &[u8],
         read: impl FnOnce(&[u8], &operations::Asked<'_>) -> Result<Check, Problem>,
-    ) -> Result<Check, Problem> {
+    ) -> Result<Question, Problem> {
         let caller = self.keys.authenticate(headers)?;
         caller.require(Scope::Quota)?;
         let key = idempotency_key(headers)?;
         let deadline = front::deadline(headers, DeadlineMs::QUOTA)?;
-        read(body, &operations::Asked { caller: &caller.name(), key: key.as_deref(), deadline })
+        let check = read(body, &operations::Asked { caller: &caller.name(), key: key.as_deref(), deadline })?;
+        Ok(Question { check, enrol: caller.enrolment() })
     }
 
     async fn decide_batch(&self, headers: &HeaderMap, body: &[u8]) -> Result<serde_json::Value, Problem> {
@@ -168,7 +187,7 @@ impl<D: Decider> QuotaApi<D> {
         if !errors.is_empty() {
             return Err(Problem::new(ProblemType::Invalid).errors(errors));
         }
-        let verdicts = self.decider.decide(checks).instrument(telemetry::request_span(headers)).await;
+        let verdicts = self.ask(checks, caller.enrolment()).instrument(telemetry::request_span(headers)).await;
         let results = verdicts.iter().inspect(|verdict| self.metrics.verdict(verdict)).map(batch_item);
         Ok(serde_json::json!({ "results": results.collect::<Vec<_>>() }))
     }
@@ -200,8 +219,8 @@ impl<D: Decider> QuotaRoutes for QuotaApi<D> {
     fn operate<'a>(&'a self, route: &'static str, request: Request, read: operations::Read) -> Answering<'a> {
         Box::pin(async move {
             let (parts, body) = request.into_parts();
-            let check = read_body(body).await.and_then(|body| self.operation(&parts.headers, &body, read));
-            self.decide_one(route, &parts.headers, check).await.map(axum::body::Body::new)
+            let question = read_body(body).await.and_then(|body| self.operation(&parts.headers, &body, read));
+            self.decide_one(route, &parts.headers, question).await.map(axum::body::Body::new)
         })
     }
 
@@ -239,6 +258,10 @@ async fn consume(State(api): State<Routed>, request: Request) -> Response {
     responses((status = 200, description = "A result a check, with its own status")))]
 async fn batch(State(api): State<Routed>, request: Request) -> Response {
     api.batch(request).await
+}
+
+fn only(mut verdicts: Vec<Verdict>) -> Verdict {
+    verdicts.pop().unwrap_or_else(|| Verdict::try_again(TryAgain::Unknown))
 }
 
 pub(crate) fn invalid(pointer: &str, message: &str) -> Problem {

@@ -137,7 +137,11 @@ fn refusal_problem(refusal: &Refusal) -> Problem {
         }
         Refusal::KeyReused => Problem::new(ProblemType::KeyReused),
         Refusal::ClockNotVirtual => Problem::new(ProblemType::ClockNotVirtual),
-        Refusal::UnknownTier(tier) => Problem::new(ProblemType::UnknownTier).detail(format!("there is no tier {tier}")),
+        Refusal::UnknownTier(tier) => {
+            let detail =
+                format!("there is no tier {tier}, in which this key enrols users whom it sees for the first time");
+            Problem::new(ProblemType::UnknownTier).detail(detail)
+        }
         Refusal::UnknownCharge => Problem::new(ProblemType::UnknownCharge),
         Refusal::NotReserved => Problem::new(ProblemType::NotReserved).detail("only a reservation can be settled"),
         Refusal::ChargeClosed => Problem::new(ProblemType::ChargeClosed),

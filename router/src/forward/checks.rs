@@ -1,9 +1,10 @@
 //! Checks on their way: to the cells of their users, and on to others when they have moved.
 
+use super::enrol::{Enrolments, FirstSight};
 use crate::cells::{Fault, Said};
 use crate::route::{Journey, Map, Onward, Routing};
-use cellar_model::{CellName, Check, Refusal, TryAgain, Verdict};
-use cellar_server::Decider;
+use cellar_model::{CellName, Check, Operation, Refusal, TryAgain, Verdict};
+use cellar_server::{Decider, Enrolment};
 use futures::StreamExt;
 use futures::future::join_all;
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ const SENT_ON_MAX: usize = 64;
 #[derive(Clone)]
 pub(crate) struct Forwarder {
     routing: Arc<Routing>,
+    enrolments: Arc<Enrolments>,
     /// Whether callers may say what time it is.
     virtual_clock: bool,
 }
@@ -25,41 +27,50 @@ pub(crate) struct Forwarder {
 struct Traveller {
     check: Check,
     journey: Journey,
+    sight: FirstSight,
     until: Instant,
 }
 
 impl Decider for Forwarder {
-    async fn decide(&self, mut checks: Vec<Check>) -> Vec<Verdict> {
+    async fn decide(&self, checks: Vec<Check>) -> Vec<Verdict> {
+        self.decide_by(checks, None).await
+    }
+
+    async fn decide_or_enrol(&self, checks: Vec<Check>, by: Enrolment) -> Vec<Verdict> {
+        self.decide_by(checks, Some(&by)).await
+    }
+}
+
+impl Forwarder {
+    pub(crate) fn new(routing: Arc<Routing>, enrolments: Arc<Enrolments>, virtual_clock: bool) -> Self {
+        Self { routing, enrolments, virtual_clock }
+    }
+
+    async fn decide_by(&self, mut checks: Vec<Check>, by: Option<&Enrolment>) -> Vec<Verdict> {
         let map = match self.routing.known_map() {
             Ok(map) => map,
             Err(refusal) => return checks.iter().map(|_| Verdict::Refused(refusal.clone())).collect(),
         };
         if checks.len() > 1 {
-            return self.batch(&map, checks).await;
+            return self.batch(&map, checks, by).await;
         }
         let Some(check) = checks.pop() else { return Vec::new() };
-        vec![self.single(&map, check).await]
-    }
-}
-
-impl Forwarder {
-    pub(crate) fn new(routing: Arc<Routing>, virtual_clock: bool) -> Self {
-        Self { routing, virtual_clock }
+        vec![self.single(&map, check, by).await]
     }
 
-    async fn single(&self, map: &Map, check: Check) -> Verdict {
+    async fn single(&self, map: &Map, check: Check, by: Option<&Enrolment>) -> Verdict {
         if let Some(refusal) = self.refuse(&check) {
             return refusal;
         }
-        let traveller = self.depart(map, check);
+        let traveller = self.depart(map, check, by);
         let said = ask_one(map, &traveller).await;
         self.arrive(map, traveller, said).await
     }
 
     /// Every cell gets its users' checks in one piece; who is not at home there goes on alone.
-    async fn batch(&self, map: &Map, checks: Vec<Check>) -> Vec<Verdict> {
+    async fn batch(&self, map: &Map, checks: Vec<Check>, by: Option<&Enrolment>) -> Vec<Verdict> {
         let mut verdicts: Vec<Option<Verdict>> = checks.iter().map(|check| self.refuse(check)).collect();
-        let travellers: Vec<Traveller> = checks.into_iter().map(|check| self.depart(map, check)).collect();
+        let travellers: Vec<Traveller> = checks.into_iter().map(|check| self.depart(map, check, by)).collect();
         let mut by_cell: HashMap<&CellName, Vec<usize>> = HashMap::new();
         for (n, traveller) in travellers.iter().enumerate() {
             if verdicts[n].is_none() {
@@ -104,9 +115,12 @@ impl Forwarder {
         odd.then_some(Verdict::Refused(Refusal::ClockNotVirtual))
     }
 
-    fn depart(&self, map: &Map, check: Check) -> Traveller {
+    fn depart(&self, map: &Map, check: Check, by: Option<&Enrolment>) -> Traveller {
         let journey = self.routing.depart(map, &check.user);
-        Traveller { journey, until: Instant::now() + check.deadline.duration(), check }
+        // What closes a charge, or changes a user's terms, is for a user who is there.
+        let first = matches!(check.operation, Operation::Consume | Operation::Peek | Operation::Reserve { .. });
+        let sight = FirstSight::from(by.filter(|_| first).cloned());
+        Traveller { journey, sight, until: Instant::now() + check.deadline.duration(), check }
     }
 
     /// Goes on from what a cell said to what the caller is told, which is never "elsewhere" or "frozen".
@@ -114,7 +128,8 @@ impl Forwarder {
         let mut pause = super::Pause::default();
         loop {
             let until = traveller.until;
-            let (user, journey) = (&traveller.check.user, &mut traveller.journey);
+            let Traveller { check, journey, sight, .. } = &mut traveller;
+            let user = &check.user;
             let onward = match said {
                 Ok(Verdict::Refused(Refusal::Elsewhere { home, epoch })) => {
                     let told = home.map(|home| (home, epoch));
@@ -132,11 +147,16 @@ impl Forwarder {
             };
             match onward {
                 Ok(Onward::Ask) => {}
+                Ok(Onward::Absent) => {
+                    if let Err(refusal) = self.enrolments.meet(map, user, journey, sight, until).await {
+                        return Verdict::Refused(refusal);
+                    }
+                }
                 Ok(Onward::Refuse(refusal)) => return Verdict::Refused(refusal),
                 Err(_) => return Verdict::try_again(TryAgain::Deadline),
             }
             let Some(left) = super::left(until) else { return Verdict::try_again(TryAgain::Deadline) };
-            traveller.check.deadline = left;
+            check.deadline = left;
             said = ask_one(map, &traveller).await;
         }
     }

@@ -2,6 +2,7 @@
 
 use super::Front;
 use super::cargo::{Cargo, Outgoing, read_whole};
+use super::enrol::FirstSight;
 use super::requests::{arrived, forward, refusal, refused};
 use axum::extract::Request;
 use axum::response::Response;
@@ -39,7 +40,7 @@ impl Front {
         name_user(&mut parts.headers, &user);
         let until = Instant::now() + admitted.deadline.duration();
         let outgoing = Outgoing::new(parts, Cargo::Kept(bytes));
-        Ok(self.requests.send(&user, outgoing, until).await.unwrap_or_else(refused))
+        Ok(self.requests.send(&user, FirstSight::Unknown, outgoing, until).await.unwrap_or_else(refused))
     }
 
     /// The password is the credential. Another one is checked, if there is one, and goes no further.
@@ -64,7 +65,7 @@ impl Front {
         };
         name_user(&mut parts.headers, &user);
         let outgoing = Outgoing::new(parts, Cargo::Kept(bytes));
-        self.judge(&hash, self.requests.send(&user, outgoing, until).await)
+        self.judge(&hash, self.requests.send(&user, FirstSight::Unknown, outgoing, until).await)
     }
 
     /// An e-mail that nobody has costs a cell the same work as a wrong password, so that neither the

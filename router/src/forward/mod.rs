@@ -2,6 +2,7 @@
 
 mod cargo;
 mod checks;
+mod enrol;
 mod log_in;
 mod preferences;
 mod requests;
@@ -10,6 +11,7 @@ mod sign_up;
 mod stale;
 
 pub(crate) use checks::Forwarder;
+pub(crate) use enrol::Enrolments;
 pub(crate) use requests::{Requests, arrived};
 pub(crate) use routes::{Front, routes, time_answers};
 pub(crate) use stale::StalePreferences;

@@ -17,8 +17,8 @@ impl Front {
     pub(super) async fn read_preferences(&self, request: Request) -> Result<Response, Problem> {
         let going = self.admit(&[Scope::Users], request).await?;
         let session = matches!(going.caller, Caller::Session { .. });
-        let Going { user, outgoing, until, .. } = going;
-        let answer = self.requests.send(&user, outgoing, until).await;
+        let Going { user, sight, outgoing, until, .. } = going;
+        let answer = self.requests.send(&user, sight, outgoing, until).await;
         if session {
             return Ok(answer.unwrap_or_else(refused));
         }
@@ -41,10 +41,10 @@ impl Front {
     }
 
     pub(super) async fn patch_preferences(&self, request: Request) -> Result<Response, Problem> {
-        let Going { user, outgoing, until, .. } = self.admit(&[Scope::Users], request).await?;
+        let Going { user, sight, outgoing, until, .. } = self.admit(&[Scope::Users], request).await?;
         // Before it is sent: who has written does not read what was there before.
         self.stale.forget(&user);
-        Ok(self.requests.send(&user, outgoing, until).await.unwrap_or_else(refused))
+        Ok(self.requests.send(&user, sight, outgoing, until).await.unwrap_or_else(refused))
     }
 
     /// Keeps what a cell has answered, unless it is large.

@@ -1,6 +1,7 @@
 //! Forwarding everything that is not a check, to one user's cell.
 
 use super::cargo::{Outgoing, strip_connection};
+use super::enrol::{Enrolments, FirstSight};
 use super::{Pause, left};
 use crate::cells::Fault;
 use crate::route::{Map, Onward, Routing};
@@ -15,17 +16,19 @@ use tokio::time::{Instant, timeout_at};
 #[derive(Clone)]
 pub(crate) struct Requests {
     pub(crate) routing: Arc<Routing>,
+    enrolments: Arc<Enrolments>,
 }
 
 impl Requests {
-    pub(crate) fn new(routing: Arc<Routing>) -> Self {
-        Self { routing }
+    pub(crate) fn new(routing: Arc<Routing>, enrolments: Arc<Enrolments>) -> Self {
+        Self { routing, enrolments }
     }
 
     /// The answer of the cell that is `user`'s home, or why there is none. Never 421 or 423.
-    pub(crate) async fn send(
+    pub(super) async fn send(
         &self,
         user: &UserId,
+        mut sight: FirstSight,
         mut outgoing: Outgoing,
         until: Instant,
     ) -> Result<Response, Refusal> {
@@ -48,6 +51,7 @@ impl Requests {
             };
             match onward {
                 Ok(Onward::Ask) => {}
+                Ok(Onward::Absent) => self.enrolments.meet(&map, user, &mut journey, &mut sight, until).await?,
                 Ok(Onward::Refuse(refused)) => return Err(refused),
                 Err(_) => return Err(refusal(TryAgain::Deadline)),
             }

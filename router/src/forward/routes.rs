@@ -2,6 +2,7 @@
 
 use super::Requests;
 use super::cargo::{Cargo, Outgoing};
+use super::enrol::FirstSight;
 use super::requests::refused;
 use super::stale::StalePreferences;
 use axum::extract::{Request, State};
@@ -10,13 +11,16 @@ use axum::response::{IntoResponse, Response};
 use cellar_directory::Pepper;
 use cellar_model::{DeadlineMs, Problem, ProblemType, RegionName, Scope, UserId};
 use cellar_server::{Caller, HttpMetrics, HttpProblem, Keys, front, telemetry};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Method};
 use std::time::Instant;
 use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// Reads below it are of the user alone, and may be the first sight of one.
+const USER_ROUTES: &str = "/v1/user/";
 
 /// What the routes need.
 #[derive(Clone)]
@@ -34,6 +38,8 @@ pub(crate) struct Front {
 pub(super) struct Going {
     pub(super) caller: Caller,
     pub(super) user: UserId,
+    /// A read of a foreign id may be its first sight.
+    pub(super) sight: FirstSight,
     pub(super) outgoing: Outgoing,
     pub(super) until: tokio::time::Instant,
 }
@@ -159,8 +165,8 @@ impl Front {
     }
 
     async fn admit_and_send(&self, scopes: &[Scope], request: Request) -> Result<Response, Problem> {
-        let Going { user, outgoing, until, .. } = self.admit(scopes, request).await?;
-        Ok(self.requests.send(&user, outgoing, until).await.unwrap_or_else(refused))
+        let Going { user, sight, outgoing, until, .. } = self.admit(scopes, request).await?;
+        Ok(self.requests.send(&user, sight, outgoing, until).await.unwrap_or_else(refused))
     }
 
     /// Checks who asks and for whom, and makes the request ready to be sent.
@@ -175,8 +181,10 @@ impl Front {
         let user = admitted
             .user
             .ok_or_else(|| Problem::new(ProblemType::Invalid).detail("name the user in the header Cellar-User"))?;
+        let read = parts.method == Method::GET && parts.uri.path().starts_with(USER_ROUTES);
+        let sight = FirstSight::from(admitted.caller.enrolment().filter(|_| read));
         let outgoing = Outgoing::new(parts, Cargo::load(body).await?);
-        Ok(Going { caller: admitted.caller, user, outgoing, until })
+        Ok(Going { caller: admitted.caller, user, sight, outgoing, until })
     }
 
     fn answered(&self, route: &'static str, began: Instant, answer: Result<Response, Problem>) -> Response {

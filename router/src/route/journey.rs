@@ -42,11 +42,30 @@ impl Lost {
     }
 }
 
+/// Why the directory knows nobody of a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Absence {
+    NeverSeen,
+    /// An id never begins again.
+    Erased,
+}
+
+impl Absence {
+    fn onward(self) -> Onward {
+        match self {
+            Absence::NeverSeen => Onward::Absent,
+            Absence::Erased => Onward::Refuse(Refusal::UnknownUser),
+        }
+    }
+}
+
 /// What comes after an answer that was none.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Onward {
     /// Ask `Journey::cell`, which is another than before, or knows more.
     Ask,
+    /// Nobody has this name, and nobody had it: certain.
+    Absent,
     Refuse(Refusal),
 }
 
@@ -90,8 +109,10 @@ impl Routing {
 
     /// Reads the directory, once a journey. `down` is the answer if the cell asked is the home.
     async fn ask_directory(&self, map: &Map, user: &UserId, journey: &mut Journey, down: Option<TryAgain>) -> Onward {
-        if down.is_none() && self.is_absent(user) {
-            return Onward::Refuse(Refusal::UnknownUser);
+        if down.is_none()
+            && let Some(absence) = self.absence(user)
+        {
+            return absence.onward();
         }
         if std::mem::replace(&mut journey.asked_directory, true) {
             return match down {
@@ -103,11 +124,13 @@ impl Routing {
             Ok(row) => row,
             Err(reason) => return try_again(down.unwrap_or(reason)),
         };
-        let Some(row) = row.filter(|row| row.state != HomeState::Erased) else {
-            self.remember_absence(user);
-            return Onward::Refuse(Refusal::UnknownUser);
+        let absence = match row {
+            Some(row) if row.state != HomeState::Erased => return self.judge(map, user, journey, row, down),
+            Some(_) => Absence::Erased,
+            None => Absence::NeverSeen,
         };
-        self.judge(map, user, journey, row, down)
+        self.remember_absence(user, absence);
+        absence.onward()
     }
 
     fn judge(&self, map: &Map, user: &UserId, journey: &mut Journey, row: UserHome, down: Option<TryAgain>) -> Onward {
@@ -117,7 +140,7 @@ impl Routing {
             }
             // The cell said it has nobody of this name: the sign-up has not committed yet.
             if matches!(row.state, HomeState::Creating { .. }) {
-                return Onward::Refuse(Refusal::UnknownUser);
+                return Onward::Absent;
             }
         }
         if row.epoch > journey.epoch {

@@ -40,6 +40,11 @@ impl Map {
         self.rings.owner(user)
     }
 
+    /// Whether this id has the form of those that sign-ups of this topology draw.
+    pub(crate) fn mints(&self, user: &UserId) -> bool {
+        user.minted_by().is_some_and(|region| self.topology.region(&region).is_some())
+    }
+
     pub(crate) fn cell(&self, name: &CellName) -> Option<&Arc<Cell>> {
         self.cells.get(name)
     }

@@ -12,19 +12,23 @@ pub(crate) use map::Map;
 pub(crate) use memory::Memory;
 
 use exceptions::Exceptions;
+use journey::Absence;
 
 use crate::disk::DiskCopy;
 use crate::metrics::RouterMetrics;
 use crate::seldom::Seldom;
 use cellar_directory::{EmailHash, UserHome};
 use cellar_model::{CellName, Epoch, Refusal, Topology, TopologyError, TryAgain, UserId};
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use lru::LruCache;
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
 
 /// E-mails of the last log-ins, by their keyed hash: some 15 MB.
 const EMAILS_MAX: usize = 100_000;
@@ -35,15 +39,21 @@ const ABSENT: Duration = Duration::from_secs(1);
 /// Reads of the directory at once: a cell that is down sends its users' requests here, and must not
 /// take the directory with it.
 const READS_MAX: usize = 32;
+/// How long one may take: as long as most requests have.
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
+
+type Reading = Shared<BoxFuture<'static, Result<Option<UserHome>, TryAgain>>>;
 
 /// Everything that routing knows. Shared by all requests.
 pub(crate) struct Routing {
     map: RwLock<Option<Arc<Map>>>,
     exceptions: Exceptions,
     emails: Memory<[u8; 32], UserId>,
-    absent: Mutex<LruCache<UserId, Instant>>,
+    absent: Mutex<LruCache<UserId, (Instant, Absence)>>,
     lookup: Arc<dyn Lookup>,
-    reads: Semaphore,
+    reads: Arc<Semaphore>,
+    /// Homes that are being read: many requests for one user are one read.
+    readings: Arc<Mutex<HashMap<UserId, Reading>>>,
     lost: [Seldom; Lost::ALL.len()],
     pub(crate) metrics: RouterMetrics,
 }
@@ -57,7 +67,8 @@ impl Routing {
             emails: Memory::open(DiskCopy::in_folder(folder, "emails"), EMAILS_MAX),
             absent: Mutex::new(LruCache::new(ABSENT_MAX)),
             lookup,
-            reads: Semaphore::new(READS_MAX),
+            reads: Arc::new(Semaphore::new(READS_MAX)),
+            readings: Arc::default(),
             lost: std::array::from_fn(|_| Seldom::default()),
             metrics,
         };
@@ -123,21 +134,51 @@ impl Routing {
 
     /// What the directory says of a user. None: there is no such user, or not any more.
     async fn read_home(&self, user: &UserId) -> Result<Option<UserHome>, TryAgain> {
-        let _place = self.reads.try_acquire().map_err(|_| TryAgain::Overloaded)?;
-        self.lookup.home(user).await.map_err(|error| {
-            tracing::debug!(error = &error as &dyn std::error::Error, "the directory did not say where a user lives");
-            TryAgain::DirectoryDown
-        })
+        let reading = {
+            let mut readings = self.readings.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            match readings.get(user) {
+                Some(reading) => reading.clone(),
+                None => {
+                    let place = self.reads.clone().try_acquire_owned().map_err(|_| TryAgain::Overloaded)?;
+                    let reading = self.start_reading(user.clone(), place);
+                    readings.insert(user.clone(), reading.clone());
+                    reading
+                }
+            }
+        };
+        reading.await
     }
 
-    fn is_absent(&self, user: &UserId) -> bool {
-        let mut absent = self.absent.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        absent.get(user).is_some_and(|since| since.elapsed() < ABSENT)
+    /// A read of its own task, which ends and takes itself off the list whoever has given up.
+    fn start_reading(&self, user: UserId, place: OwnedSemaphorePermit) -> Reading {
+        let (lookup, readings) = (self.lookup.clone(), self.readings.clone());
+        let task = tokio::spawn(async move {
+            let read = timeout(READ_TIMEOUT, lookup.home(&user)).await;
+            drop(place);
+            readings.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&user);
+            read.map_err(|_| TryAgain::DirectoryDown)?.map_err(|error| {
+                let error = &error as &dyn std::error::Error;
+                tracing::debug!(error, "the directory did not say where a user lives");
+                TryAgain::DirectoryDown
+            })
+        });
+        // One that panicked is one that failed.
+        task.map(|ended| ended.unwrap_or(Err(TryAgain::DirectoryDown))).boxed().shared()
     }
 
-    fn remember_absence(&self, user: &UserId) {
+    fn absence(&self, user: &UserId) -> Option<Absence> {
         let mut absent = self.absent.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        absent.put(user.clone(), Instant::now());
+        absent.get(user).filter(|(since, _)| since.elapsed() < ABSENT).map(|(_, absence)| *absence)
+    }
+
+    fn remember_absence(&self, user: &UserId, absence: Absence) {
+        let mut absent = self.absent.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        absent.put(user.clone(), (Instant::now(), absence));
+    }
+
+    /// The user has been signed up a moment ago.
+    pub(crate) fn forget_absence(&self, user: &UserId) {
+        self.absent.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop(user);
     }
 
     /// Whose e-mail this is: from memory, else by its claim.

@@ -1,6 +1,7 @@
 //! The router before stub cells.
 
 mod checks;
+mod enrolments;
 mod figures;
 mod instances;
 mod requests;

@@ -1,6 +1,6 @@
 //! Stand-ins: cells that answer as a test says, a directory of a few rows, and a router between them.
 
-use crate::forward::{self, Forwarder, Front, Requests, StalePreferences};
+use crate::forward::{self, Enrolments, Forwarder, Front, Requests, StalePreferences};
 use crate::metrics::RouterMetrics;
 use crate::route::{Lookup, Routing};
 use axum::body::Body;
@@ -225,6 +225,17 @@ pub(crate) fn misdirected(home: &str, epoch: u64) -> Response {
     (StatusCode::MISDIRECTED_REQUEST, [(cellar_model::header::HOME, home)]).into_response()
 }
 
+fn document(key: &ApiKey, auto_enrol: Option<TierName>) -> KeyDocument {
+    KeyDocument {
+        name: KeyName::new("app").unwrap(),
+        kind: KeyKind::Service,
+        hash: key.hash(),
+        scopes: vec![Scope::Quota, Scope::Users],
+        auto_enrol,
+        revoked: false,
+    }
+}
+
 /// A router, all but its polls and its admin listener.
 pub(crate) struct StubRouter {
     pub(crate) at: SocketAddr,
@@ -246,22 +257,17 @@ impl StubRouter {
     pub(crate) async fn with(topology: Topology) -> Self {
         let key = ApiKey::generate(KeyKind::Service, &mut rand::rng());
         let keys = Keys::new(MacKeys::from_text(&"ab".repeat(32)).unwrap());
-        keys.replace(&[KeyDocument {
-            name: KeyName::new("app").unwrap(),
-            kind: KeyKind::Service,
-            hash: key.hash(),
-            scopes: vec![Scope::Quota, Scope::Users],
-            auto_enrol: None,
-            revoked: false,
-        }]);
+        keys.replace(&[document(&key, None)]);
         let (folder, rows) = (tempfile::tempdir().unwrap(), Arc::new(Rows::default()));
         let routing = routing(folder.path(), rows.clone());
         routing.adopt(topology).unwrap();
         let metrics = HttpMetrics::register(&mut Registry::default());
-        let api = QuotaApi::new(Forwarder::new(routing.clone(), true), keys.clone(), metrics.clone());
+        let enrolments = Enrolments::new(routing.clone());
+        let api =
+            QuotaApi::new(Forwarder::new(routing.clone(), enrolments.clone(), true), keys.clone(), metrics.clone());
         let pepper = Pepper::from_text(&Secret::new("cd".repeat(32))).unwrap();
         let front = Front {
-            requests: Requests::new(routing.clone()),
+            requests: Requests::new(routing.clone(), enrolments),
             keys: keys.clone(),
             metrics,
             pepper: pepper.clone(),
@@ -287,6 +293,12 @@ impl StubRouter {
             .body(Full::new(Bytes::from(body.to_owned())))
             .unwrap();
         self.reply(request).await
+    }
+
+    /// From now on the service key signs up whom it sees for the first time, in this tier.
+    pub(crate) fn enrol_in(&self, tier: &str) {
+        let tier = TierName::new(tier).unwrap();
+        self.keys.replace(&[document(&ApiKey::parse(&self.key).unwrap(), Some(tier))]);
     }
 
     /// A token of one of the user's sessions.
