@@ -5,6 +5,7 @@ mod app;
 mod cells;
 mod config;
 mod disk;
+mod flights;
 mod follow;
 mod forward;
 mod metrics;

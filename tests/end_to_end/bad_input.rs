@@ -1,6 +1,6 @@
 //! Bad input gets the documented answer, and nothing is lost.
 
-use crate::support::{World, tokens};
+use crate::support::{World, sign_up_body, tokens};
 use serde_json::{Value, json};
 
 struct Raw {
@@ -103,17 +103,9 @@ async fn a_corrupted_trace_is_named_by_line_and_nothing_of_it_is_played() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sign_up_in_an_unknown_tier_or_with_a_bad_e_mail_is_refused() {
     let world = World::cell();
-    let sign_up = |email: &str, tier: &str| cellar_model::wire::SignUpBody {
-        email: email.into(),
-        name: None,
-        password: None,
-        tier: tier.parse().unwrap(),
-        region: None,
-        user_id: None,
-    };
-    for body in [sign_up("a@example.org", "golden"), sign_up("no-address", "free")] {
+    for body in [sign_up_body("a@example.org", "golden"), sign_up_body("no-address", "free")] {
         assert_eq!(world.client.sign_up(&body, None).await.unwrap_err().status(), Some(422));
     }
-    let unclaimed = world.client.sign_up(&sign_up("a@example.org", "free"), None).await;
+    let unclaimed = world.client.sign_up(&sign_up_body("a@example.org", "free"), None).await;
     assert!(unclaimed.is_ok(), "a refused sign-up holds no e-mail");
 }

@@ -2,7 +2,7 @@
 
 use crate::faults::kill9;
 use crate::machine::Paused;
-use crate::support::World;
+use crate::support::{World, sign_up_body};
 use cellar_client::{ClientError, Credential};
 use cellar_devstack::Stack;
 use cellar_model::wire::{Device, LogInBody, SignUpBody, SignedUp};
@@ -17,14 +17,7 @@ use tokio::time::Instant;
 const SETTLED_MAX: Duration = Duration::from_secs(120);
 
 fn person(email: &str, password: Option<&str>) -> SignUpBody {
-    SignUpBody {
-        email: email.into(),
-        name: None,
-        password: password.map(str::to_owned),
-        tier: "free".parse().unwrap(),
-        region: None,
-        user_id: None,
-    }
+    SignUpBody { password: password.map(str::to_owned), ..sign_up_body(email, "free") }
 }
 
 /// Repeats under its key until the answer is known.

@@ -1,9 +1,8 @@
 //! Credentials and verdict-to-HTTP stand once: a router and a public cell answer the same.
 
-use crate::support::{T0, World};
+use crate::support::{T0, World, sign_up_body};
 use cellar_devstack::Stack;
 use cellar_directory::{OpenDirectory, catalog};
-use cellar_model::wire::SignUpBody;
 use cellar_model::{ApiKey, KeyDocument, KeyKind, KeyName, Scope, Secret, UserId};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -44,14 +43,8 @@ impl Doors {
         // A catalog is read whole: where this tier is in force, so is the key.
         world.bucket_tier("bucket", 1_000).await;
         for (user, tier) in [("same", "free"), ("other", "bucket")] {
-            let body = SignUpBody {
-                email: format!("{user}@example.org"),
-                name: None,
-                password: None,
-                tier: tier.parse().unwrap(),
-                region: None,
-                user_id: Some(UserId::new(user).unwrap()),
-            };
+            let mut body = sign_up_body(&format!("{user}@example.org"), tier);
+            body.user_id = Some(UserId::new(user).unwrap());
             world.client.sign_up(&body, None).await.unwrap();
         }
         let doors = Doors { world, quota_key, http: reqwest::Client::new() };

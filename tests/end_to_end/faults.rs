@@ -1,7 +1,7 @@
 //! Stores and cells die; nothing acknowledged is lost, nothing is charged twice.
 
 use crate::machine;
-use crate::support::{World, known, status_of, tokens};
+use crate::support::{World, known, sign_up_body, status_of, tokens};
 use cellar_client::{ClientError, Decision};
 use serde_json::json;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -59,6 +59,17 @@ async fn postgres_killed_and_restarted_loses_and_doubles_nothing() {
 
 /// One check over HTTP: status and `Cellar-Degraded`.
 pub(crate) async fn ask(world: &World, user: &cellar_model::UserId, key: &str, tokens: u64) -> (u16, Option<String>) {
+    let (status, degraded, _) = ask_whole(world, user, key, tokens).await;
+    (status, degraded)
+}
+
+/// The same with the body.
+pub(crate) async fn ask_whole(
+    world: &World,
+    user: &cellar_model::UserId,
+    key: &str,
+    tokens: u64,
+) -> (u16, Option<String>, String) {
     let url = format!("{}/v1/internal/quota/consume", world.urls[0]);
     let body = serde_json::json!({"user_id": user, "cost": {"requests": 0, "tokens": tokens}});
     let request = reqwest::Client::new().post(url).bearer_auth(&world.service_key).header("idempotency-key", key);
@@ -67,7 +78,7 @@ pub(crate) async fn ask(world: &World, user: &cellar_model::UserId, key: &str, t
         assert!(response.headers().contains_key("retry-after"));
     }
     let degraded = response.headers().get("cellar-degraded").map(|value| value.to_str().unwrap().to_owned());
-    (response.status().as_u16(), degraded)
+    (response.status().as_u16(), degraded, response.text().await.unwrap())
 }
 
 /// Waits until answers to a user say of their store what is expected; meanwhile they are right, or 503.
@@ -275,12 +286,5 @@ async fn served_without_the_directory(world: World) -> World {
 }
 
 fn late_sign_up() -> cellar_model::wire::SignUpBody {
-    cellar_model::wire::SignUpBody {
-        email: "late@example.org".into(),
-        name: None,
-        password: None,
-        tier: "free".parse().unwrap(),
-        region: None,
-        user_id: None,
-    }
+    sign_up_body("late@example.org", "free")
 }

@@ -1,6 +1,6 @@
 //! Exactly the limit, however many ask at once.
 
-use crate::support::{World, known, tokens};
+use crate::support::{World, known, sign_up_body, tokens};
 use futures::future::join_all;
 
 /// Goal: a monthly bucket of N admits exactly N, and N stand in the ledger.
@@ -29,14 +29,8 @@ async fn a_batch_is_answered_in_order_over_the_cells_of_both_regions() {
     let world = World::two_regions();
     let mut users = Vec::new();
     for n in 0..8 {
-        let body = cellar_model::wire::SignUpBody {
-            email: format!("batch-{n}@example.org"),
-            name: None,
-            password: None,
-            tier: "free".parse().unwrap(),
-            region: Some(if n % 2 == 0 { "eu" } else { "us" }.parse().unwrap()),
-            user_id: None,
-        };
+        let mut body = sign_up_body(&format!("batch-{n}@example.org"), "free");
+        body.region = Some(if n % 2 == 0 { "eu" } else { "us" }.parse().unwrap());
         users.push(world.client.sign_up(&body, None).await.unwrap().user_id);
     }
     let checks = users.iter().map(|user| tokens(user, 10, None).body).collect();

@@ -1,7 +1,7 @@
 //! Routers without their directory: what they remember, and what they do without it.
 
 use crate::machine;
-use crate::support::{World, known, tokens};
+use crate::support::{World, known, sign_up_body, tokens};
 use cellar_model::UserId;
 use cellar_model::wire::{Device, LogInBody, SignUpBody};
 use serde_json::Value;
@@ -37,12 +37,9 @@ fn spoil(folder: &std::path::Path, copy: &str) {
 
 fn person(n: usize, region: &str) -> SignUpBody {
     SignUpBody {
-        email: format!("person-{n}@example.org"),
-        name: None,
         password: Some("correct horse battery staple".into()),
-        tier: "enterprise".parse().unwrap(),
         region: Some(region.parse().unwrap()),
-        user_id: None,
+        ..sign_up_body(&format!("person-{n}@example.org"), "enterprise")
     }
 }
 

@@ -3,7 +3,7 @@
 use cellar_client::{Admin, Client, ClientError, Consume, Credential, Decision};
 use cellar_devstack::Cellctl;
 use cellar_model::wire::{ConsumeBody, SignUpBody};
-use cellar_model::{Amount, Cost, TierDocument, TierName, Unit, UserId};
+use cellar_model::{Amount, Cost, TierDocument, Unit, UserId};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -48,7 +48,7 @@ impl World {
 
     /// Signs up a user, once the cell that is asked has the tier: each reads the catalog by itself.
     pub async fn user(&self, email: &str, tier: &str) -> UserId {
-        let body = sign_up_body(email, TierName::new(tier).unwrap());
+        let body = sign_up_body(email, tier);
         let until = Instant::now() + Duration::from_secs(20);
         loop {
             match self.client.sign_up(&body, Some(email)).await {
@@ -81,7 +81,7 @@ impl World {
         let until = Instant::now() + Duration::from_secs(20);
         let mut n = 0;
         loop {
-            let body = sign_up_body(&format!("probe-{name}-{n}@example.org"), name.clone());
+            let body = sign_up_body(&format!("probe-{name}-{n}@example.org"), name.as_str());
             match self.client.sign_up(&body, None).await {
                 Ok(_) => return,
                 Err(error) => assert!(Instant::now() < until, "the tier does not come into force: {error}"),
@@ -114,7 +114,9 @@ impl World {
     }
 }
 
-fn sign_up_body(email: &str, tier: TierName) -> SignUpBody {
+/// A sign-up of no more than has to be said.
+pub fn sign_up_body(email: &str, tier: &str) -> SignUpBody {
+    let tier = tier.parse().unwrap();
     SignUpBody { email: email.into(), name: None, password: None, tier, region: None, user_id: None }
 }
 

@@ -1,20 +1,9 @@
 //! Neither Redis nor Postgres can be asked: what tiers allow meanwhile, and what becomes of it.
 
-use crate::faults::{kill9, store_becomes};
+use crate::faults::{ask_whole as ask, kill9, store_becomes};
 use crate::support::World;
-use cellar_model::UserId;
 use std::time::Duration;
 use tokio::time::Instant;
-
-/// Status, `Cellar-Degraded`, and the body.
-async fn ask(world: &World, user: &UserId, key: &str, tokens: u64) -> (u16, Option<String>, String) {
-    let url = format!("{}/v1/internal/quota/consume", world.urls[0]);
-    let body = serde_json::json!({"user_id": user, "cost": {"requests": 0, "tokens": tokens}});
-    let request = reqwest::Client::new().post(url).bearer_auth(&world.service_key).header("idempotency-key", key);
-    let response = request.body(body.to_string()).send().await.unwrap();
-    let degraded = response.headers().get("cellar-degraded").map(|value| value.to_str().unwrap().to_owned());
-    (response.status().as_u16(), degraded, response.text().await.unwrap())
-}
 
 /// Goal: with both stores dead a user spends what his tier allows and no more; what he spent is charged once
 /// the stores are back, even if the cell dies first; and each key keeps its answer.

@@ -19,6 +19,24 @@ pub struct Search {
     pub trace: Vec<String>,
 }
 
+impl Search {
+    /// Every promise is kept in every state there is, and nothing that the environment is for stays away.
+    pub fn holds(&self, environment: &str) {
+        let Self { unique, depth, seconds, .. } = self;
+        println!("{environment:<36} {unique:>9} states {depth:>4} deep {seconds:>6.1} s");
+        assert!(self.violated.is_empty(), "{:?} after\n{}", self.violated, self.trace.join("\n"));
+        assert!(self.ended, "{environment} was not searched to its end");
+        assert!(self.never.is_empty(), "{environment} never shows that {:?}", self.never);
+    }
+
+    /// Whether a promise is broken without `rule`.
+    pub fn misses(&self, rule: &str, environment: &str) -> bool {
+        let Self { violated, trace, seconds, .. } = self;
+        println!("{rule:<38} {environment:<36} {:>3} steps {seconds:>6.1} s: not so: {violated:?}", trace.len());
+        !violated.is_empty()
+    }
+}
+
 /// Breadth first, so that what is found is found by the shortest way.
 pub fn search<M>(world: M, describe: impl Fn(&M::State, M::Action) -> String) -> Search
 where

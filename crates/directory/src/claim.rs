@@ -17,6 +17,14 @@ pub struct Claim {
     pub op: Op,
 }
 
+impl Claim {
+    /// A claim that is to be written. One `op` for all attempts at it: they are the same write.
+    pub(crate) fn creating(email: EmailHash, user: &UserId, cell: &CellName, intent: &Intent) -> Self {
+        let (user, cell, intent) = (user.clone(), cell.clone(), intent.clone());
+        Self { email, user, cell, intent, state: ClaimState::Creating, op: Op::random() }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClaimState {
     Creating,

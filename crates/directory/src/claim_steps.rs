@@ -89,25 +89,22 @@ pub async fn pass_on(directory: &impl Claims, read: &Claim, cell: CellName) -> R
 }
 
 async fn change(directory: &impl Claims, read: &Claim, next: &Claim) -> Result<(), DirectoryError> {
-    for _ in 0..ATTEMPTS_MAX {
-        let now = match directory.change_claim(&read.op, next).await? {
-            Written::Applied => return Ok(()),
-            Written::Refused(now) => now,
-            Written::Unknown(_) => directory.read_claim_serially(&read.email).await?,
-        };
-        match claim_rules::after_change(read, now.as_ref()) {
-            After::Done => return Ok(()),
-            After::Repeat => {}
-            After::LookAgain => break,
-        }
-    }
-    Err(undecided("claim"))
+    decide(directory, read, || directory.change_claim(&read.op, next)).await
 }
 
 /// The claim that was read goes, and no other.
 pub async fn free(directory: &impl Claims, read: &Claim) -> Result<(), DirectoryError> {
+    decide(directory, read, || directory.remove_claim(&read.email, &read.op)).await
+}
+
+/// Repeats `write`, which asks for the claim that was read, until it is known to be done, or another claim
+/// stands there.
+async fn decide<W>(directory: &impl Claims, read: &Claim, write: impl Fn() -> W) -> Result<(), DirectoryError>
+where
+    W: Future<Output = Result<Written<Claim>, DirectoryError>>,
+{
     for _ in 0..ATTEMPTS_MAX {
-        let now = match directory.remove_claim(&read.email, &read.op).await? {
+        let now = match write().await? {
             Written::Applied => return Ok(()),
             Written::Refused(now) => now,
             Written::Unknown(_) => directory.read_claim_serially(&read.email).await?,

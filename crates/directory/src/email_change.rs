@@ -5,7 +5,7 @@
 //! one too few, and never somebody else's.
 
 use crate::claim_steps::{self, Claimed, Placed};
-use crate::{Claim, ClaimState, Claims, DirectoryError, EmailHash, Intent, Op};
+use crate::{Claim, Claims, DirectoryError, EmailHash, Intent};
 use cellar_model::{CellName, UserId};
 
 /// Whose e-mail is to become which.
@@ -22,15 +22,7 @@ pub struct EmailChange {
 impl EmailChange {
     /// Claims the new e-mail, or finds the claim that an earlier attempt made.
     pub async fn claim(&self, directory: &impl Claims) -> Result<Claimed, DirectoryError> {
-        let claim = Claim {
-            email: self.email,
-            user: self.user.clone(),
-            cell: self.cell.clone(),
-            intent: self.intent.clone(),
-            state: ClaimState::Creating,
-            op: Op::random(),
-        };
-        claim_steps::claim(directory, claim).await
+        claim_steps::claim(directory, Claim::creating(self.email, &self.user, &self.cell, &self.intent)).await
     }
 
     /// After the cell's transaction. The home has been ACTIVE all along, or is made so with the release.

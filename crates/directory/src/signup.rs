@@ -5,7 +5,7 @@
 //! not answered is followed by a serial read, and repeated only while that shows nothing else.
 
 use crate::claim_steps::{self, Claimed, Placed};
-use crate::{Claim, ClaimState, Claims, Directory, DirectoryError, EmailHash, Intent, Op, Opening};
+use crate::{Claim, Claims, Directory, DirectoryError, EmailHash, Intent, Opening};
 use cellar_model::{CellName, UserId};
 
 /// Who is to be signed up where.
@@ -22,16 +22,7 @@ pub struct SignUp {
 impl SignUp {
     /// Claims the e-mail, or finds the claim that an earlier attempt made.
     pub async fn claim(&self, directory: &impl Claims) -> Result<Claimed, DirectoryError> {
-        // One `op` for all attempts: they are the same write.
-        let claim = Claim {
-            email: self.email,
-            user: self.user.clone(),
-            cell: self.cell.clone(),
-            intent: self.intent.clone(),
-            state: ClaimState::Creating,
-            op: Op::random(),
-        };
-        claim_steps::claim(directory, claim).await
+        claim_steps::claim(directory, Claim::creating(self.email, &self.user, &self.cell, &self.intent)).await
     }
 }
 

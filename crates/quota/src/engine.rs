@@ -4,7 +4,7 @@ use crate::clock::Clock;
 use crate::closing::{self, Again, LookUps};
 use crate::config::QuotaConfig;
 use crate::error::QuotaError;
-use crate::journal;
+use crate::journal::Journal;
 use crate::membership::{Membership, Place};
 use crate::metrics::QuotaMetrics;
 use crate::shard::{Ask, Shard, ShardId, ShardParts};
@@ -85,7 +85,8 @@ impl Quota {
         let postgres: Vec<PostgresStore> =
             ShardId::all(config.shards).map(|id| PostgresStore::new(pool.clone(), id)).collect();
         let look_ups = LookUps::new(config.clock.clone());
-        let journal = journal::open(config.journal.as_deref(), metrics.journaled.clone())?;
+        let journal = config.journal.as_deref().map(|path| Journal::open(path, metrics.journaled.clone()));
+        let journal = journal.transpose().map_err(QuotaError::Journal)?;
         for id in ShardId::all(config.shards) {
             let (sender, inbox) = mpsc::channel(config.queue_max);
             let undrained = Arc::new(AtomicU64::new(0));

@@ -7,7 +7,7 @@
 //! A record of the file is the length of its body (4 bytes), the body's xxh3-64 (8), and the body.
 
 use crate::entry::LedgerEntry;
-use crate::error::{QuotaError, StoreError};
+use crate::error::StoreError;
 use crate::shard::ShardId;
 use crate::store::postgres::PostgresStore;
 use cellar_model::Fence;
@@ -194,11 +194,6 @@ impl Journal {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Opens the journal of a configuration that names one.
-pub(crate) fn open(path: Option<&Path>, entries: Gauge) -> Result<Option<Journal>, QuotaError> {
-    path.map(|path| Journal::open(path, entries)).transpose().map_err(QuotaError::Journal)
 }
 
 fn framed(journaled: &Journaled) -> Option<Vec<u8>> {

@@ -16,6 +16,13 @@ use cellar_model::{Problem, ProblemType, Scope, UserId};
 use cellar_server::{HttpProblem, Keys};
 use std::sync::Arc;
 
+/// Whether what a document would do is only to be said.
+#[derive(serde::Deserialize)]
+struct DryRun {
+    #[serde(default)]
+    dry_run: bool,
+}
+
 #[derive(Clone)]
 pub(crate) struct AdminState {
     pub(crate) directory: OpenDirectory,

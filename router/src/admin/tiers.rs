@@ -1,6 +1,6 @@
 //! Tiers and policies: shown, checked by a cell, put in force.
 
-use super::{AdminState, cells, failed};
+use super::{AdminState, DryRun, cells, failed};
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
@@ -29,12 +29,6 @@ pub(super) async fn one(State(state): State<AdminState>, Path(name): Path<String
     let catalog = catalog::read(&state.directory).await.map_err(failed)?;
     let tier = catalog.tiers.into_iter().find(|tier| tier.document.name.as_str() == name);
     Ok(axum::Json(tier.ok_or(ProblemType::NotFound)?).into_response())
-}
-
-#[derive(Deserialize)]
-pub(super) struct DryRun {
-    #[serde(default)]
-    dry_run: bool,
 }
 
 /// Puts a tier in force; with `dry_run` says what would change and what is wrong.

@@ -1,6 +1,6 @@
 //! The topology: shown, counted before it changes, changed.
 
-use super::{AdminState, failed};
+use super::{AdminState, DryRun, failed};
 use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
@@ -9,7 +9,6 @@ use cellar_directory::{Documents, HomeCursor, HomePage, HomeState, Homes, PAGE_M
 use cellar_model::{CellName, Problem, ProblemType, Topology, TopologyChange, TopologyCount};
 use cellar_server::{HttpProblem, JsonBody};
 use http::{StatusCode, header};
-use serde::Deserialize;
 
 /// Pages of homes behind one line of a count: some ten lines a second.
 const PAGES_A_LINE: usize = 20;
@@ -18,12 +17,6 @@ const PAGES_A_LINE: usize = 20;
 pub(super) async fn show(State(state): State<AdminState>) -> Result<Response, HttpProblem> {
     let map = state.routing.map().ok_or(ProblemType::TryAgain)?;
     Ok(axum::Json(&map.topology).into_response())
-}
-
-#[derive(Deserialize)]
-pub(super) struct DryRun {
-    #[serde(default)]
-    dry_run: bool,
 }
 
 /// Puts a topology in force, if it is made of the one that is; with `dry_run` says only whether it may be.

@@ -6,19 +6,16 @@
 
 use super::cargo::{Cargo, Outgoing};
 use super::requests::{forward, refusal};
+use crate::flights::{Flight, Flights};
 use crate::route::{Journey, Map, Routing};
 use crate::seldom::Seldom;
 use bytes::Bytes;
 use cellar_model::wire::PlacedEnrolment;
 use cellar_model::{DeadlineMs, Refusal, TryAgain, UserId, header as ours};
 use cellar_server::{Enrolment, enrolment_intent};
-use futures::FutureExt;
-use futures::future::{BoxFuture, Shared};
 use http::{Request, StatusCode, header};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
-use tracing::Instrument;
 
 /// Enrolments under way at once, of one id each. Each is two conditional writes and a transaction, and a flood of
 /// made-up ids must not take the directory with it.
@@ -38,18 +35,16 @@ impl From<Option<Enrolment>> for FirstSight {
     }
 }
 
-type Flight = Shared<BoxFuture<'static, Result<(), Refusal>>>;
-
 /// Enrolments under way, by their intents.
 pub(crate) struct Enrolments {
     routing: Arc<Routing>,
-    flights: Mutex<HashMap<String, Flight>>,
+    flights: Flights<String, Result<(), Refusal>>,
     odd: Seldom,
 }
 
 impl Enrolments {
     pub(crate) fn new(routing: Arc<Routing>) -> Arc<Self> {
-        Arc::new(Self { routing, flights: Mutex::default(), odd: Seldom::default() })
+        Arc::new(Self { routing, flights: Flights::default(), odd: Seldom::default() })
     }
 
     /// Nobody has this name. If the request enrols, someone has after this, and the journey begins anew.
@@ -69,35 +64,24 @@ impl Enrolments {
             FirstSight::Enrols(_) if map.mints(user) => return Err(Refusal::UnknownUser),
             FirstSight::Enrols(by) => {
                 let flight = self.join(user, by)?;
-                timeout_at(until, flight).await.unwrap_or(Err(refusal(TryAgain::Deadline)))?;
+                let enrolled = timeout_at(until, flight).await.map_err(|_| refusal(TryAgain::Deadline))?;
+                // One that panicked is one that failed.
+                enrolled.unwrap_or(Err(refusal(TryAgain::Unknown)))?;
             }
         }
         *journey = self.routing.depart(map, user);
         Ok(())
     }
 
-    /// The flight of this key and id, which goes to its end whoever has given up.
-    fn join(self: &Arc<Self>, user: &UserId, by: Enrolment) -> Result<Flight, Refusal> {
+    fn join(self: &Arc<Self>, user: &UserId, by: Enrolment) -> Result<Flight<Result<(), Refusal>>, Refusal> {
         let intent = enrolment_intent(&by.by, user);
-        let mut flights = self.lock();
-        if let Some(flight) = flights.get(&intent) {
-            return Ok(flight.clone());
-        }
-        if flights.len() >= ENROLMENTS_MAX {
-            return Err(refusal(TryAgain::Overloaded));
-        }
         let (enrolments, user, name) = (self.clone(), user.clone(), intent.clone());
-        // It takes itself off the list after this has put it there: both hold the lock.
-        let task = async move {
-            let enrolled = enrolments.enrol(&user, &by, &name).await;
-            enrolments.lock().remove(&name);
-            enrolled
-        };
-        let task = tokio::spawn(task.in_current_span());
-        // One that panicked is one that failed.
-        let flight = task.map(|ended| ended.unwrap_or(Err(refusal(TryAgain::Unknown)))).boxed().shared();
-        flights.insert(intent, flight.clone());
-        Ok(flight)
+        self.flights.join(intent, |others| {
+            if others >= ENROLMENTS_MAX {
+                return Err(refusal(TryAgain::Overloaded));
+            }
+            Ok(async move { enrolments.enrol(&user, &by, &name).await })
+        })
     }
 
     async fn enrol(&self, user: &UserId, by: &Enrolment, intent: &str) -> Result<(), Refusal> {
@@ -128,10 +112,6 @@ impl Enrolments {
         }
         self.routing.forget_absence(user);
         Ok(())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Flight>> {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -15,19 +15,17 @@ use exceptions::Exceptions;
 use journey::Absence;
 
 use crate::disk::DiskCopy;
+use crate::flights::Flights;
 use crate::metrics::RouterMetrics;
 use crate::seldom::Seldom;
 use cellar_directory::{EmailHash, UserHome};
 use cellar_model::{CellName, Epoch, Refusal, Topology, TopologyError, TryAgain, UserId};
-use futures::FutureExt;
-use futures::future::{BoxFuture, Shared};
 use lru::LruCache;
-use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 /// E-mails of the last log-ins, by their keyed hash: some 15 MB.
@@ -42,8 +40,6 @@ const READS_MAX: usize = 32;
 /// How long one may take: as long as most requests have.
 const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
-type Reading = Shared<BoxFuture<'static, Result<Option<UserHome>, TryAgain>>>;
-
 /// Everything that routing knows. Shared by all requests.
 pub(crate) struct Routing {
     map: RwLock<Option<Arc<Map>>>,
@@ -53,7 +49,7 @@ pub(crate) struct Routing {
     lookup: Arc<dyn Lookup>,
     reads: Arc<Semaphore>,
     /// Homes that are being read: many requests for one user are one read.
-    readings: Arc<Mutex<HashMap<UserId, Reading>>>,
+    readings: Flights<UserId, Result<Option<UserHome>, TryAgain>>,
     lost: [Seldom; Lost::ALL.len()],
     pub(crate) metrics: RouterMetrics,
 }
@@ -68,7 +64,7 @@ impl Routing {
             absent: Mutex::new(LruCache::new(ABSENT_MAX)),
             lookup,
             reads: Arc::new(Semaphore::new(READS_MAX)),
-            readings: Arc::default(),
+            readings: Flights::default(),
             lost: std::array::from_fn(|_| Seldom::default()),
             metrics,
         };
@@ -134,36 +130,21 @@ impl Routing {
 
     /// What the directory says of a user. None: there is no such user, or not any more.
     async fn read_home(&self, user: &UserId) -> Result<Option<UserHome>, TryAgain> {
-        let reading = {
-            let mut readings = self.readings.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            match readings.get(user) {
-                Some(reading) => reading.clone(),
-                None => {
-                    let place = self.reads.clone().try_acquire_owned().map_err(|_| TryAgain::Overloaded)?;
-                    let reading = self.start_reading(user.clone(), place);
-                    readings.insert(user.clone(), reading.clone());
-                    reading
-                }
-            }
-        };
-        reading.await
-    }
-
-    /// A read of its own task, which ends and takes itself off the list whoever has given up.
-    fn start_reading(&self, user: UserId, place: OwnedSemaphorePermit) -> Reading {
-        let (lookup, readings) = (self.lookup.clone(), self.readings.clone());
-        let task = tokio::spawn(async move {
-            let read = timeout(READ_TIMEOUT, lookup.home(&user)).await;
-            drop(place);
-            readings.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&user);
-            read.map_err(|_| TryAgain::DirectoryDown)?.map_err(|error| {
-                let error = &error as &dyn std::error::Error;
-                tracing::debug!(error, "the directory did not say where a user lives");
-                TryAgain::DirectoryDown
+        let (lookup, reads, of) = (self.lookup.clone(), self.reads.clone(), user.clone());
+        let reading = self.readings.join(user.clone(), |_| {
+            let place = reads.try_acquire_owned().map_err(|_| TryAgain::Overloaded)?;
+            Ok(async move {
+                let read = timeout(READ_TIMEOUT, lookup.home(&of)).await;
+                drop(place);
+                read.map_err(|_| TryAgain::DirectoryDown)?.map_err(|error| {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::debug!(error, "the directory did not say where a user lives");
+                    TryAgain::DirectoryDown
+                })
             })
-        });
+        })?;
         // One that panicked is one that failed.
-        task.map(|ended| ended.unwrap_or(Err(TryAgain::DirectoryDown))).boxed().shared()
+        reading.await.unwrap_or(Err(TryAgain::DirectoryDown))
     }
 
     fn absence(&self, user: &UserId) -> Option<Absence> {

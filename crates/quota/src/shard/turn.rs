@@ -155,14 +155,14 @@ impl Shard {
                     tracing::info!(shard = %id, fence = %open.fence, cause, "shard open");
                     return Turned::Open(open);
                 }
-                Err(ref error) if !logged => {
+                Err(error) => {
                     self.allowances.postgres_answers(!error.is_of_postgres());
-                    logged = true;
-                    tracing::warn!(shard = %id, error = error as &dyn std::error::Error, "turn failed; trying on");
-                }
-                Err(ref error) => {
-                    self.allowances.postgres_answers(!error.is_of_postgres());
-                    tracing::debug!(shard = %id, error = error as &dyn std::error::Error, "turn failed");
+                    let why = &error as &dyn std::error::Error;
+                    if std::mem::replace(&mut logged, true) {
+                        tracing::debug!(shard = %id, error = why, "turn failed");
+                    } else {
+                        tracing::warn!(shard = %id, error = why, "turn failed; trying on");
+                    }
                 }
             }
             if self.parts.membership.is_on() {
