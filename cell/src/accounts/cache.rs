@@ -13,6 +13,9 @@ const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// An hour, give or take a tenth, so that what was filled together does not expire together.
 const TTL_S: u64 = 3_600;
 
+/// A hash to be written: its key, its fields, the seconds it may live at most.
+pub(super) type Filled<const N: usize> = (String, [(&'static str, String); N], u64);
+
 pub(super) struct Cache {
     client: redis::Client,
     /// This process's keys begin with it: what an earlier life wrote, whose generations are
@@ -65,7 +68,7 @@ impl Cache {
     }
 
     /// The same of several hashes, each with its seconds, in one round trip.
-    pub(super) async fn write_all<const N: usize>(&self, hashes: &[(String, [(&str, String); N], u64)]) {
+    pub(super) async fn write_all<const N: usize>(&self, hashes: &[Filled<N>]) {
         let mut pipeline = redis::pipe();
         for (key, fields, seconds_max) in hashes {
             Self::replace(&mut pipeline, key, fields, *seconds_max);
