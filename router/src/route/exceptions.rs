@@ -6,7 +6,7 @@ use cellar_model::{CellName, Epoch, Point, UserId};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// A million are some 75 MB. Who is forgotten is found by the forward of his ring cell.
+/// A million are some 65 MB. Who is forgotten is found by the forward of his ring cell.
 const EXCEPTIONS_MAX: usize = 1_000_000;
 /// The longest name of a cell.
 const NAME_BYTES: usize = 16;
