@@ -62,6 +62,8 @@ bench: setup
 	@target/release/cellctl policy build $(POLICIES) --out target/policies
 	@$(CARGO) bench -q --workspace --bench micro
 	@target/release/cellar-load
+	@target/release/cellar-load --added 5000
+	@target/release/cellar-load --exceptions
 
 lint:
 	$(CARGO) fmt --all --check

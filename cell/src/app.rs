@@ -2,6 +2,7 @@
 
 use crate::accounts::{self, Accounts, Dependencies};
 use crate::admin::{self, AdminState};
+use crate::admissions::Admissions;
 use crate::catalog::CatalogFollower;
 use crate::config::{CellConfig, CellSecrets};
 use crate::decide::{self, DecideState, Engine};
@@ -115,8 +116,16 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
     let admin = cellar_server::admin_routes(registry, &plaintext, readiness).merge(admin::routes(admin_state));
     let admin = tokio::spawn(cellar_server::serve_plain(admin_listener, admin, background.clone()));
 
-    let engine = Engine { quota: quota.clone(), public: config.public };
-    let state = DecideState { engine: engine.clone(), metrics: http_metrics.clone(), accounts: accounts.clone() };
+    let one_of_several = config.instance_endpoint.is_some();
+    let visits = one_of_several.then(|| Visits::new(quota.clone(), accounts.clone(), config.shards));
+    let admissions = Admissions::new(quota.clone(), accounts.clone(), visits.clone());
+    let engine = Engine { admissions, public: config.public };
+    let state = DecideState {
+        engine: engine.clone(),
+        quota: quota.clone(),
+        metrics: http_metrics.clone(),
+        accounts: accounts.clone(),
+    };
     tracing::info!(cell = %config.name, listen = %config.listen, "serving");
     // The listener closes once the cell's other processes have this one's shards.
     let stop = CancellationToken::new();
@@ -133,9 +142,8 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
         let rest = public_routes(&config, state, accounts, keys).merge(api.routes().split_for_parts().0);
         cellar_server::serve(listener, Some(api), rest, stop).await?;
     } else {
-        let mut routes = router_routes(state, accounts.clone());
-        if config.instance_endpoint.is_some() {
-            let visits = Visits::new(quota.clone(), accounts, config.shards);
+        let mut routes = router_routes(state, accounts);
+        if let Some(visits) = visits {
             routes = routes.layer(axum::middleware::from_fn_with_state(visits, visits::visit));
         }
         cellar_server::serve_plain(listener, routes, stop).await?;

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod admin;
+mod admissions;
 mod app;
 mod catalog;
 mod config;

@@ -47,7 +47,7 @@ impl AccountsError {
         Problem::new(ProblemType::Invalid).errors(errors).into()
     }
 
-    fn itself(&self) -> &AccountsError {
+    pub(crate) fn itself(&self) -> &AccountsError {
         match self {
             AccountsError::Shared(error) => error.itself(),
             error => error,

@@ -5,7 +5,7 @@
 
 #[cfg(test)]
 pub(super) const ALL: &[&str] = &[
-    OWNERSHIP,
+    OWNERSHIPS,
     HOLD_OWNED,
     PERSON,
     RENAME,
@@ -33,7 +33,7 @@ pub(super) const ALL: &[&str] = &[
     MAKE_ROOM,
     INSERT_SESSION,
     LOGGED_IN,
-    CHECK_SESSION,
+    CHECK_SESSIONS,
     LIST_SESSIONS,
     LAST_LOGIN,
     REVOKE_SESSION,
@@ -44,7 +44,7 @@ pub(super) const ALL: &[&str] = &[
     WRITE_PREFERENCES,
 ];
 
-pub(super) const OWNERSHIP: &str = "select state, epoch, home from ownership where user_id = $1";
+pub(super) const OWNERSHIPS: &str = "select user_id, state, epoch, home from ownership where user_id = any($1)";
 
 pub(super) const HOLD_OWNED: &str = "select epoch from ownership where user_id = $1 and state = 'OWNED' for share";
 
@@ -174,11 +174,12 @@ pub(super) const INSERT_SESSION: &str = "\
 
 pub(super) const LOGGED_IN: &str = "update users set last_login_at = now() where user_id = $1 returning true";
 
-pub(super) const CHECK_SESSION: &str = "\
-    select s.secret_hash, u.state, extract(epoch from s.expires_at - now())::bigint as left_s
-    from sessions s join users u on u.user_id = s.user_id
-    where s.session_id = $1 and s.user_id = $2 and s.revoked_at is null and s.expires_at > now()
-      and s.session_epoch = u.session_epoch";
+pub(super) const CHECK_SESSIONS: &str = "\
+    select a.n, s.secret_hash, u.state, extract(epoch from s.expires_at - now())::bigint as left_s
+    from unnest($1::text[], $2::text[]) with ordinality as a (session_id, user_id, n)
+    join sessions s on s.session_id = a.session_id and s.user_id = a.user_id
+    join users u on u.user_id = s.user_id
+    where s.revoked_at is null and s.expires_at > now() and s.session_epoch = u.session_epoch";
 
 pub(super) const LIST_SESSIONS: &str = "\
     select s.session_id, s.device_info::text as device,

@@ -2,6 +2,7 @@
 
 mod claims;
 mod enrolments;
+mod sessions;
 
 use super::etag::IfMatch;
 use super::{Accounts, Dependencies, routes, statements};

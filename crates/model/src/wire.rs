@@ -1,6 +1,8 @@
 //! The JSON bodies of the HTTP contract, for those who serve it and those who call it.
 
-use crate::{Amount, Answer, Attribute, CellName, Cost, Denial, Effect, Epoch, RegionName, SlotName, TierName, UserId};
+use crate::{
+    Amount, Answer, Attribute, CellName, Cost, Denial, Effect, Epoch, RegionName, SessionId, SlotName, TierName, UserId,
+};
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
@@ -35,6 +37,21 @@ impl ConsumeBody {
     pub fn attributes(&self) -> Vec<Attribute> {
         attributes(&self.attributes)
     }
+}
+
+/// `POST /v1/internal/admit`: the user is the session's. No `Debug`: the token opens an account.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdmitBody {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_token: Option<String>,
+    /// As of a consume.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "cost_as_map")]
+    pub cost: Option<Cost>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<SmolStr, SmolStr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_us: Option<u64>,
 }
 
 /// `POST /v1/internal/quota/reserve`
@@ -130,6 +147,11 @@ pub const BATCH_CHECKS_MAX: usize = 1_000;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ConsumeAnswer {
     pub allowed: bool,
+    /// Of an admit: whose session it is, and which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<UserId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<SessionId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub charge_id: Option<String>,
     pub version: u64,
@@ -209,6 +231,8 @@ impl ConsumeAnswer {
         };
         Self {
             allowed,
+            user_id: None,
+            session_id: None,
             charge_id: answer.charge.map(|charge| charge.to_string()),
             version: answer.version.0,
             tier: answer.tier.clone(),
@@ -217,6 +241,11 @@ impl ConsumeAnswer {
             expires_at,
             overshoot,
         }
+    }
+
+    /// As an admit's, by the session it came with.
+    pub fn of_session(self, user: &UserId, session: &SessionId) -> Self {
+        Self { user_id: Some(user.clone()), session_id: Some(session.clone()), ..self }
     }
 }
 

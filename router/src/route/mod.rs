@@ -5,13 +5,14 @@ mod journey;
 mod lookup;
 mod map;
 mod memory;
+mod recent;
 
+pub use exceptions::Exceptions;
 pub(crate) use journey::{Journey, Lost, Onward};
 pub(crate) use lookup::Lookup;
 pub(crate) use map::Map;
 pub(crate) use memory::Memory;
 
-use exceptions::Exceptions;
 use journey::Absence;
 
 use crate::disk::DiskCopy;
@@ -117,11 +118,6 @@ impl Routing {
     #[cfg(test)]
     pub(crate) fn remember(&self, user: &UserId, home: &CellName, epoch: Epoch) {
         self.exceptions.put(user, home, epoch);
-    }
-
-    #[cfg(test)]
-    pub(crate) fn exceptions(&self) -> usize {
-        self.exceptions.len()
     }
 
     fn count_exceptions(&self) {
