@@ -5,6 +5,7 @@ mod demo;
 mod progress;
 mod target;
 
+pub(crate) use bootstrap::bootstrap;
 pub(crate) use demo::{RunArguments, run};
 pub(crate) use progress::Progress;
 pub(crate) use target::Target;
@@ -41,6 +42,16 @@ pub(crate) struct HowArguments {
     /// Return once everything is ready, and leave it running
     #[arg(long)]
     pub(crate) detach: bool,
+    #[command(flatten)]
+    pub(crate) shape: ShapeArguments,
+    /// Print the status document when up
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How programs and stores are, wherever they are.
+#[derive(Args, Clone)]
+pub(crate) struct ShapeArguments {
     /// Whose time policies decide by: the machine's (unless the stack in the folder has another), or the
     /// callers' (at_us)
     #[arg(long, value_enum)]
@@ -57,9 +68,6 @@ pub(crate) struct HowArguments {
     /// node a region; or the URL of a CQL cluster that is there, scylla://host:port
     #[arg(long, value_parser = directory::shape, value_name = "STORE")]
     pub(crate) directory: Option<DirectoryShape>,
-    /// Print the status document when up
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -87,9 +95,9 @@ pub(crate) enum CellCommand {
     Up(HowArguments),
 }
 
-impl HowArguments {
+impl ShapeArguments {
     /// `world` with what is said here; what is not stays as it is.
-    fn shape(&self, world: World) -> World {
+    pub(crate) fn applied_to(&self, world: World) -> World {
         let clock = match self.clock {
             Some(ClockArgument::Wall) => Clock::Wall,
             Some(ClockArgument::Virtual) => Clock::Virtual,
@@ -113,20 +121,20 @@ impl HowArguments {
 
 pub(crate) async fn up(folder: &Path, arguments: UpArguments) -> anyhow::Result<()> {
     let held = held_world(folder).filter(|world| !world.single).unwrap_or_else(|| World::of(2, 2));
-    let (regions, cells) = (arguments.regions.unwrap_or(held.regions), arguments.cells.unwrap_or(held.cells));
     let instances = arguments.instances.unwrap_or(held.instances);
-    let world = arguments.how.shape(World { regions, cells, instances, ..held });
+    let world = World { instances, ..held.with_grid(arguments.regions, arguments.cells) };
+    let world = arguments.how.shape.applied_to(world);
     start(folder, world, &arguments.how).await
 }
 
 pub(crate) async fn cell(folder: &Path, command: CellCommand) -> anyhow::Result<()> {
     let CellCommand::Up(how) = command;
     let held = held_world(folder).filter(|world| world.single).unwrap_or_else(World::single_cell);
-    start(folder, how.shape(held), &how).await
+    start(folder, how.shape.applied_to(held), &how).await
 }
 
 /// What the stack in `folder` consists of, if there is one.
-fn held_world(folder: &Path) -> Option<World> {
+pub(crate) fn held_world(folder: &Path) -> Option<World> {
     Stack::open(folder).ok().map(|stack| stack.state().world.clone())
 }
 
@@ -175,7 +183,7 @@ async fn watch(stack: &mut Stack, signals: &Signals) {
 
 pub(super) async fn bring_up(folder: &Path, world: &World, tether: Tether) -> anyhow::Result<Stack> {
     let progress = Progress::new();
-    Ok(Stack::up(folder, world, tether, bootstrap::bootstrap, |step| progress.say(step)).await?)
+    Ok(Stack::up(folder, world, tether, bootstrap, |step| progress.say(step)).await?)
 }
 
 async fn end_interrupted(folder: &Path) {

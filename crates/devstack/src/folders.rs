@@ -19,8 +19,9 @@ pub struct Folders {
 const ROOT_DATA: &str = "/var/lib/cellar";
 
 /// What a stack keeps in the folder it is named by. Deleting takes these and nothing else: somebody
-/// may have named a folder that holds other things.
-const OURS: [&str; 6] = ["state.json", "state.new", "config", "secrets", "data", LOCK];
+/// may have named a folder that holds other things. The state goes last: while it is there, there is a stack
+/// to delete.
+const OURS: [&str; 6] = ["state.new", "config", "secrets", "data", LOCK, "state.json"];
 const LOCK: &str = "lock";
 /// A start or an end of a whole stack takes seconds; who waits longer is told.
 const LOCK_MAX: Duration = Duration::from_secs(60);
@@ -78,7 +79,7 @@ impl Folders {
     /// Deletes what a stack is made of, but for the lock, which the caller holds.
     pub(crate) fn clear(&self) -> Result<(), StackError> {
         let ours = OURS.iter().filter(|name| **name != LOCK).map(|name| self.stack.join(name));
-        for path in ours.chain([self.data.clone()]) {
+        for path in [self.data.clone()].into_iter().chain(ours) {
             remove(&path)?;
         }
         Ok(())
@@ -94,7 +95,7 @@ impl Folders {
     }
 }
 
-fn remove(path: &Path) -> Result<(), StackError> {
+pub(crate) fn remove(path: &Path) -> Result<(), StackError> {
     let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
     match removed {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StackError::folder(path)(error)),

@@ -5,6 +5,7 @@
 
 mod cassandra;
 mod cellctl;
+mod change;
 mod config;
 mod error;
 mod folders;
@@ -22,6 +23,7 @@ mod world;
 
 pub use cassandra::Cassandra;
 pub use cellctl::Cellctl;
+pub use change::{Change, Difference};
 pub use error::StackError;
 pub use folders::Folders;
 pub use postgres::Postgres;
@@ -31,4 +33,4 @@ pub use ready::Ready;
 pub use redis::Redis;
 pub use stack::{Bootstrap, Keys, Stack};
 pub use state::{ProcessEntry, RegionEntry, Role, StackState};
-pub use world::{Clock, DirectoryShape, Fsync, RedisShape, World};
+pub use world::{CellShape, Clock, DirectoryShape, Fsync, RedisShape, RegionShape, World};

@@ -29,9 +29,9 @@ pub struct Keys {
 }
 
 pub struct Stack {
-    folders: Folders,
-    state: StackState,
-    tether: Tether,
+    pub(crate) folders: Folders,
+    pub(crate) state: StackState,
+    pub(crate) tether: Tether,
     /// Who ran when one last looked; empty for one that has only been opened.
     seen: HashSet<String>,
 }
@@ -92,7 +92,7 @@ impl Stack {
     }
 
     /// Takes the stack's lock and reads what other commands have done meanwhile.
-    async fn turn(&mut self) -> Result<File, StackError> {
+    pub(crate) async fn turn(&mut self) -> Result<File, StackError> {
         let lock = self.folders.lock_in_turn().await?;
         self.reread()?;
         Ok(lock)
@@ -180,15 +180,20 @@ impl Stack {
         Ok(lock)
     }
 
-    async fn stop_all(&mut self) {
-        let order: [fn(Role) -> bool; 3] = [|role| role == Role::Router, |role| role == Role::Cell, Role::is_store];
+    async fn stop_all(&self) {
+        self.stop_in_order(|_| true).await;
+    }
+
+    /// Routers, cells, then what they store in.
+    pub(crate) async fn stop_in_order(&self, wanted: impl Fn(&ProcessEntry) -> bool) {
+        let order: [fn(Role) -> bool; 3] = [Role::is_router, Role::is_cell, Role::is_store];
         for these in order {
-            let numbers = self.state.numbers(|process| these(process.role));
+            let numbers = self.state.numbers(|process| these(process.role) && wanted(process));
             self.stop_together(&numbers).await;
         }
     }
 
-    async fn stop_together(&self, numbers: &[usize]) {
+    pub(crate) async fn stop_together(&self, numbers: &[usize]) {
         let processes = numbers.iter().map(|n| self.state.processes[*n].clone());
         let stopping: Vec<_> = processes.map(|process| tokio::spawn(async move { stop(&process).await })).collect();
         for stopped in stopping {
@@ -197,7 +202,7 @@ impl Stack {
         }
     }
 
-    fn save(&self) -> Result<(), StackError> {
+    pub(crate) fn save(&self) -> Result<(), StackError> {
         self.state.write(&self.folders.stack)
     }
 }
@@ -209,7 +214,6 @@ fn fresh(world: &World, folders: &Folders, say: &mut impl FnMut(&str)) -> Result
         world: world.clone(),
         processes: plan.processes,
         regions: plan.regions,
-        topology: plan.topology,
         directory_url: plan.directory_url,
         directory_replicas: plan.directory_replicas,
         pepper_file: plan.pepper_file,
