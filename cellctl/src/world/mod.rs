@@ -140,10 +140,14 @@ impl Applied<'_> {
             Err(StackError::NoStack { .. }) => None,
             Err(error) => return Err(error),
         };
-        let serves = |stack: &Stack| stack.state().is_held() && stack.state().serves;
+        // One that a command still starts is waited for; one whose starter is gone at the very end is whole.
+        let serves = |stack: &Stack| {
+            let state = stack.state();
+            state.is_held() && (state.serves || state.keeper.is_none())
+        };
         let filled = match held {
             Some(stack) if serves(&stack) => return Ok((stack, false)),
-            held => held.filter(|stack| stack.state().service_key.is_some()),
+            held => held.filter(|stack| stack.state().is_filled()),
         };
         // A stack whose directory was filled comes up as it was: what it lacks of this world is a change.
         if let Some(stack) = &filled {
@@ -151,7 +155,8 @@ impl Applied<'_> {
         }
         let world = filled.as_ref().map_or(&self.world, |stack| &stack.state().world).clone();
         let fill = |given: Bootstrap| self.fill(given);
-        let stack = Stack::up(self.folder, &world, Tether::Free, fill, say).await?;
+        let mut stack = Stack::up(self.folder, &world, Tether::Free, fill, say).await?;
+        stack.announce()?;
         Ok((stack, filled.is_none()))
     }
 
