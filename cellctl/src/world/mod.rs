@@ -91,7 +91,7 @@ impl Applied<'_> {
         let wanted = self.file.topology(&self.world, Some(change.state()));
         let (mut topology_changed, mut revision) = (true, None);
         // One that is down is asked nothing.
-        if change.state().is_held() {
+        if change.state().is_held() && change.state().can_be_asked() {
             let routers = Routers::of(change.state())?;
             topology_changed = routers.judge(&wanted).await?;
             revision = Some(routers.newest().await?.revision);
@@ -109,8 +109,8 @@ impl Applied<'_> {
         let difference = if new { Difference::of_new(&self.world) } else { change.difference() };
         let routers = Routers::of(change.state())?;
         let named = self.file.topology(&self.world, Some(change.state()));
-        if difference.dead.is_empty() {
-            // What would be refused is refused before anything starts.
+        // What would be refused is refused before anything starts.
+        if change.state().can_be_asked() {
             routers.judge(&named).await?;
         }
         change.grow(say).await?;
@@ -185,7 +185,7 @@ fn print(done: &Done, json: bool) -> anyhow::Result<()> {
     let lists = [
         ("region added  ", &difference.regions_added),
         ("cell added    ", &difference.cells_added),
-        ("started again ", &difference.dead),
+        ("started       ", &difference.dead),
         ("cell removed  ", &difference.cells_removed),
         ("region removed", &difference.regions_removed),
     ];

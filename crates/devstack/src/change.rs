@@ -20,7 +20,8 @@ const LEFT_MAX: u32 = 1_000;
 pub struct Difference {
     pub regions_added: Vec<String>,
     pub cells_added: Vec<String>,
-    /// Processes of what stays that do not run.
+    /// Processes of what stays that do not run: they died, were stopped, or a change was cut short before it
+    /// came to them.
     pub dead: Vec<String>,
     pub cells_removed: Vec<String>,
     pub regions_removed: Vec<String>,
@@ -111,11 +112,10 @@ impl Change<'_> {
         Difference::between(&self.stack.state, &self.world)
     }
 
-    /// Starts what is missing, but for the routers of new regions: those have nowhere to route to before the
-    /// topology names their cells.
+    /// Starts what is missing, but for routers that were never started: they have nowhere to route to before
+    /// the topology names their cells.
     pub async fn grow(&mut self, say: &mut impl FnMut(&str)) -> Result<(), StackError> {
         let stack = &mut *self.stack;
-        let old: Vec<String> = stack.state.regions.iter().map(|region| region.name.clone()).collect();
         let both = union(&stack.state.world, &self.world);
         let (processes, regions) = plan_more(&both, &stack.state, &stack.folders)?;
         stack.state.processes = processes;
@@ -127,13 +127,13 @@ impl Change<'_> {
         let mut starting = starting(stack);
         starting.stores(say, |process| stays(process, world)).await?;
         starting.cells(say, |process| stays(process, world)).await?;
-        starting.routers(say, |region| old.iter().any(|name| name == region) && world.region(region).is_some()).await
+        starting.routers(say, |process| process.life.is_some() && stays(process, world)).await
     }
 
     /// Starts the routers of new regions.
     pub async fn open(&mut self, say: &mut impl FnMut(&str)) -> Result<(), StackError> {
         let world = &self.world;
-        starting(self.stack).routers(say, |region| world.region(region).is_some()).await
+        starting(self.stack).routers(say, |process| stays(process, world)).await
     }
 
     /// Stops what has left the topology. Data stays, beside that of the living: a cell that is added under the

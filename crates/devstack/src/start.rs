@@ -98,14 +98,13 @@ impl Starting<'_> {
         self.together(&cells).await
     }
 
-    /// Starts the routers that do not run of the regions that `wanted` names.
+    /// Starts the wanted routers that do not run.
     pub(crate) async fn routers(
         &mut self,
         say: &mut impl FnMut(&str),
-        wanted: impl Fn(&str) -> bool,
+        wanted: impl Fn(&ProcessEntry) -> bool,
     ) -> Result<(), StackError> {
-        let of = |process: &ProcessEntry| process.region.as_deref().is_some_and(&wanted);
-        let routers = self.idle(|process| process.role == Role::Router && of(process));
+        let routers = self.idle(|process| process.role == Role::Router && wanted(process));
         if routers.is_empty() {
             return Ok(());
         }

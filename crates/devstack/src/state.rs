@@ -186,6 +186,16 @@ impl StackState {
         self.held_by().is_some()
     }
 
+    /// Whether those run who are asked about the topology: the directory, and every router that was ever started.
+    pub fn can_be_asked(&self) -> bool {
+        let asked = |process: &&ProcessEntry| match process.role {
+            Role::Directory => true,
+            Role::Router => process.life.is_some(),
+            _ => false,
+        };
+        self.processes.iter().filter(asked).all(ProcessEntry::is_running)
+    }
+
     pub(crate) fn has_cell(&self, cell: &str) -> bool {
         self.processes.iter().any(|process| process.cell.as_deref() == Some(cell))
     }
