@@ -18,6 +18,7 @@ mod replicas;
 mod reserve;
 mod routers;
 mod support;
+mod terraform;
 mod topology;
 mod unavailable;
 mod world;

@@ -67,6 +67,10 @@ async fn a_topology_is_counted_refused_and_put_in_force() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(serde_json::from_value::<Topology>(show()).is_ok());
+    let counted: Value = serde_json::from_str(&world.cellctl.ok(&["topology", "show", "--json"]).unwrap()).unwrap();
+    assert_eq!(counted["document"], show());
+    let users = |cell: &str| counted["users"][cell].as_u64().unwrap();
+    assert_eq!((users("eu-1") + users("eu-2"), users("eu-9")), (20, 0));
     let (good, said) = run(&["apply", "--yes"], 5, &drain);
     assert!(good, "{said}");
     // New users go to the cell that is open.
