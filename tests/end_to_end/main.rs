@@ -11,6 +11,7 @@ mod idempotency;
 mod instances;
 mod limits;
 mod machine;
+mod peppers;
 mod policy;
 mod replicas;
 mod reserve;
