@@ -3,6 +3,9 @@
 mod build;
 mod replay;
 mod toolchain;
+mod watch;
+
+pub(crate) use watch::Watch;
 
 use std::path::PathBuf;
 
