@@ -63,11 +63,7 @@ impl Accounts {
         let mut begun = Begun::new(self);
         let placed = match change.claim(directory, |claim| begun.note(claim)).await? {
             Claimed::Here(placed) => placed,
-            Claimed::EmailTaken { ours } => {
-                let taken = self.change_taken(&ours, &new.intent, &asked).await;
-                begun.ended();
-                return taken;
-            }
+            Claimed::EmailTaken { ours } => return self.change_taken(&ours, &new.intent, &asked).await,
             // The user has moved since: this cell's own row will say so in a moment.
             Claimed::Elsewhere { .. } | Claimed::Split { .. } => return Err(ProblemType::TryAgain.into()),
         };

@@ -110,7 +110,7 @@ impl Accounts {
                     claim_steps::follow(directory, &earlier, &last).await?;
                     return Err(AccountsError::Misdirected(Some((last.cell, FIRST))));
                 }
-                Joined::Decided => return self.taken(&[earlier, last], &new, &asked).await,
+                Joined::Decided => return self.taken(&[*earlier, *last], &new, &asked).await,
             }
         }
         Err(ProblemType::TryAgain.into())

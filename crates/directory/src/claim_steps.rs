@@ -17,7 +17,7 @@ pub enum Claimed {
     Elsewhere { cell: CellName, user: UserId },
     /// This intent's under both peppers, by attempts that did not know of each other. `claim_rules::join` says
     /// what follows; then the e-mail is claimed again.
-    Split { earlier: Claim, last: Claim },
+    Split { earlier: Box<Claim>, last: Box<Claim> },
     /// Another's under one pepper; `ours` are this intent's claims here under others. They are settled, so that
     /// the intent is refused before they are freed, or found to be committed.
     EmailTaken { ours: Vec<Claim> },
@@ -60,7 +60,7 @@ impl Wanted<'_> {
             }
             match claims.first() {
                 Some(earlier) if met == Met::Elsewhere || earlier.user != standing.user => {
-                    return Ok(Claimed::Split { earlier: earlier.clone(), last: standing });
+                    return Ok(Claimed::Split { earlier: Box::new(earlier.clone()), last: Box::new(standing) });
                 }
                 None if met == Met::Elsewhere => {
                     return Ok(Claimed::Elsewhere { cell: standing.cell, user: standing.user });

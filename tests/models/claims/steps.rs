@@ -190,7 +190,7 @@ impl Taker<'_> {
     }
 
     /// The router takes it to the cell that a claim names, where it begins anew.
-    pub(super) fn sent_on(&self, state: &mut State, cell: u8) -> Step {
+    fn sent_on(&self, state: &mut State, cell: u8) -> Step {
         let task = &mut state.tasks[self.task];
         if task.sent == SENT_MAX || self.request.is_some_and(|request| request.kind == Kind::Change) {
             return Step::End;
