@@ -145,7 +145,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::User(command) => user::run(&folder, command).await?,
         Command::Tier(command) => tier::run(&folder, command).await?,
         Command::Topology(command) => return topology::run(&folder, command).await,
-        Command::Policy(command) => policy::run(command).await?,
+        Command::Policy(command) => return policy::run(&folder, command).await,
         Command::Trace(command) => return trace::run(&folder, command).await,
         Command::Ledger(command) => ledger::run(&folder, command).await?,
         Command::Instance(command) => instances::instance(&folder, command).await?,

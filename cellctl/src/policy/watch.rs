@@ -2,9 +2,11 @@
 //! put in force in a local stack.
 
 use super::build::PolicyCrate;
+use super::catalog::numbers;
 use super::toolchain::Toolchain;
 use crate::stack::Target;
 use anyhow::{Context, bail, ensure};
+use cellar_certify::{Component as Certified, Finding, Plan, Verdict, certify};
 use cellar_client::{Admin, PolicyVersion};
 use cellar_model::Pin;
 use cellar_policy_host::{Host, HostLimits, Policy};
@@ -22,6 +24,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(150);
 const FOLDERS_MAX: usize = 16;
 /// Of one folder. A policy is a few files; more is a folder that somebody has mistaken for one.
 const FILES_MAX: usize = 10_000;
+/// Histories a property: a second of them, while somebody waits.
+const CASES: u32 = 60;
 /// The end of what a failing test or compiler said.
 const SAID_BYTES_MAX: usize = 4_000;
 
@@ -96,6 +100,7 @@ impl Watched {
         };
         fits_tiers(&admin, &policy).await?;
         self.test().await?;
+        let artifact = tokio::task::spawn_blocking(move || Self::certify(&artifact).map(|()| artifact)).await??;
         let tested = began.elapsed();
         admin.put_policy(&name, &version, artifact).await?;
         Ok(format!(
@@ -112,6 +117,15 @@ impl Watched {
         self.package.component()
     }
 
+    /// Every property, in a short run.
+    fn certify(artifact: &[u8]) -> anyhow::Result<()> {
+        let subject = Certified::load(artifact)?;
+        let report = certify(&subject, None, &Plan { cases: CASES, ..Plan::default() })?;
+        let broken: Vec<String> = report.broken().map(describe).collect();
+        ensure!(broken.is_empty(), "a property is broken:\n{}", broken.join("\n"));
+        Ok(())
+    }
+
     /// Its own tests, natively.
     async fn test(&self) -> anyhow::Result<()> {
         let mut cargo = Command::new("cargo");
@@ -120,6 +134,13 @@ impl Watched {
         cargo.arg("--target-dir").arg(self.package.target_directory.join("watch"));
         cargo.env("RUST_BACKTRACE", "0");
         said(&mut cargo, "its own tests fail").await
+    }
+}
+
+fn describe(finding: &Finding) -> String {
+    match &finding.verdict {
+        Verdict::Broken { counterexample } => format!("{}: {}\n{counterexample}", finding.property, finding.sentence),
+        Verdict::Holds { .. } | Verdict::Waived => finding.property.clone(),
     }
 }
 
@@ -158,7 +179,7 @@ fn next_version(held: &[PolicyVersion], policy: &Policy) -> Option<String> {
     let description = policy.description();
     let own = description.parts().unwrap_or_default();
     let of_major = held.iter().filter(|version| version.name == description.name);
-    let numbered = of_major.filter_map(|version| Some((numbers(&version.version)?, version)));
+    let numbered = of_major.map(|version| (numbers(&version.version), version));
     let newest = numbered.filter(|(numbers, _)| numbers[0] == own[0]).max_by_key(|(numbers, _)| *numbers);
     let next = match newest {
         Some((_, version)) if version.digest == policy.digest().to_string() => return None,
@@ -166,11 +187,6 @@ fn next_version(held: &[PolicyVersion], policy: &Policy) -> Option<String> {
         _ => own,
     };
     Some(next.map(|number| number.to_string()).join("."))
-}
-
-fn numbers(version: &str) -> Option<[u64; 3]> {
-    let mut parts = version.splitn(3, '.').map(|part| part.parse().ok());
-    Some([parts.next()??, parts.next()??, parts.next()??])
 }
 
 /// What a folder's files look like from outside: names, sizes, times.
