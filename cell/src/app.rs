@@ -214,7 +214,7 @@ fn accounts(
         pool: pool.clone(),
         cache: redis::Client::open(secrets.redis_cache_url.reveal()).context("redis_cache_url_file holds no URL")?,
         directory: directory.clone(),
-        pepper: secrets.pepper.clone(),
+        peppers: secrets.peppers.clone(),
         mac_keys: secrets.mac_keys.clone(),
         cell: config.name.clone(),
         region: config.region.clone(),

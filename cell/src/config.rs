@@ -1,5 +1,6 @@
 //! `cell.toml`, as written by an operator. A key nobody reads is a typo, so unknown keys stop us.
 
+use anyhow::Context;
 use cellar_model::{CellName, Incarnation, RegionName, Secret};
 use cellar_server::Plaintext;
 use cellar_server::config::{ClockSetting, check_listeners};
@@ -87,7 +88,7 @@ pub(crate) struct CellSecrets {
     pub(crate) directory_url: Secret,
     pub(crate) redis_quota_url: Secret,
     pub(crate) redis_cache_url: Secret,
-    pub(crate) pepper: cellar_directory::Pepper,
+    pub(crate) peppers: cellar_directory::Peppers,
     pub(crate) mac_keys: cellar_model::MacKeys,
 }
 
@@ -131,7 +132,8 @@ impl CellConfig {
             directory_url: read(&self.directory_url_file)?,
             redis_quota_url: read(&self.redis_quota_url_file)?,
             redis_cache_url: read(&self.redis_cache_url_file)?,
-            pepper: cellar_directory::Pepper::from_text(&read(&self.pepper_file)?)?,
+            peppers: cellar_directory::Peppers::from_text(&read(&self.pepper_file)?)
+                .with_context(|| format!("pepper_file {}", self.pepper_file.display()))?,
             mac_keys: cellar_model::MacKeys::from_text(mac_keys.reveal())
                 .map_err(|_| anyhow::anyhow!("mac_key_file must hold one or two lines of 64 hex digits"))?,
         })

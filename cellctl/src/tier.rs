@@ -47,7 +47,7 @@ async fn apply(folder: &Path, file: &Path, yes: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     print_difference(before.as_deref().unwrap_or(""), &after);
-    if !yes && !confirmed()? {
+    if !yes && !confirmed("Put it in force?")? {
         bail!("nothing changed");
     }
     admin.put_tier(&document).await?;
@@ -85,11 +85,11 @@ pub(crate) fn print_difference(before: &str, after: &str) {
     }
 }
 
-pub(crate) fn confirmed() -> anyhow::Result<bool> {
+pub(crate) fn confirmed(question: &str) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
-        bail!("say --yes to put it in force without being asked");
+        bail!("say --yes: there is no terminal to ask at");
     }
-    print!("Put it in force? [y/N] ");
+    print!("{question} [y/N] ");
     std::io::stdout().flush()?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;

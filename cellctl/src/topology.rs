@@ -88,7 +88,7 @@ async fn apply(admin: &Admin, new: &Topology, yes: bool) -> anyhow::Result<()> {
     if new.plan.is_some() {
         print_count(&count(admin, new).await?);
     }
-    if !yes && !confirmed()? {
+    if !yes && !confirmed("Put it in force?")? {
         bail!("nothing changed");
     }
     admin.put_topology(new).await?;

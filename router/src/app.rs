@@ -56,7 +56,7 @@ pub(crate) async fn run(config: RouterConfig) -> anyhow::Result<()> {
         requests: Requests::new(routing.clone(), enrolments),
         keys,
         metrics: http_metrics,
-        pepper: secrets.pepper,
+        peppers: secrets.peppers,
         stale: StalePreferences::new(),
         region: config.region.clone(),
     };

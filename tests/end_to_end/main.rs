@@ -13,6 +13,7 @@ mod instances;
 mod laptop;
 mod limits;
 mod machine;
+mod peppers;
 mod policy;
 mod replicas;
 mod reserve;

@@ -6,12 +6,13 @@
 //! same intent and goes on. After the commit the id is served and nobody comes by any more: the row in `openings`,
 //! written by the commit, brings the reaper.
 
+use super::asked::Asked;
 use super::change::to_the_end;
 use super::sign_up::{Decision, NewUser};
 use super::{Accounts, AccountsError, statements};
 use cellar_directory::{Intent, Opened, Opening, claim_steps};
 use cellar_model::{
-    BodyHash, Problem, ProblemType, TierName, UserId,
+    Problem, ProblemType, TierName, UserId,
     wire::{PlacedEnrolment, SignedUp},
 };
 
@@ -49,15 +50,15 @@ impl Accounts {
     async fn enrol_by(&self, opening: &Opening, tier: &TierName) -> Result<Option<TierName>, AccountsError> {
         let new = NewUser { email: None, name: None, password_hash: None, tier: tier.clone() };
         // The intent says it all: a key whose tier has changed since asks for the same user.
-        let asked = BodyHash::of(&[]);
+        let asked = Asked::of_the_intent();
         let decision = match self.open_home(opening).await? {
-            Opened::Creating { epoch } => self.commit(opening, epoch, &new, asked).await?,
+            Opened::Creating { epoch } => self.commit(opening, epoch, &new, &asked).await?,
             Opened::Settled { .. } | Opened::UserTaken => return Err(taken()),
             Opened::Elsewhere { cell, epoch } => return Err(AccountsError::Misdirected(Some((cell, epoch)))),
             Opened::OfAnother(_) => Decision::Refused,
         };
         let tier = match decision {
-            Decision::Made(tier) | Decision::Committed(tier) => tier,
+            Decision::Made(tier, _) | Decision::Committed(tier, _) => tier,
             Decision::OtherBody => return Err(taken()),
             Decision::Refused => return Ok(None),
         };

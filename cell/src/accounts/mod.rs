@@ -5,7 +5,9 @@
 //! cache could be told.
 
 mod activity;
+mod asked;
 mod audited;
+mod backfill;
 mod cache;
 mod caller;
 mod change;
@@ -36,7 +38,7 @@ pub(crate) use routes::{public_routes, routes};
 
 use activity::Activity;
 use cache::Cache;
-use cellar_directory::{OpenDirectory, Pepper};
+use cellar_directory::{OpenDirectory, Peppers};
 use cellar_model::{CellName, MacKeys, RegionName, TierName, UserId};
 use generations::Generations;
 use ownership::OwnedUsers;
@@ -55,7 +57,7 @@ pub(crate) struct Dependencies {
     pub(crate) pool: PgPool,
     pub(crate) cache: redis::Client,
     pub(crate) directory: OpenDirectory,
-    pub(crate) pepper: Pepper,
+    pub(crate) peppers: Peppers,
     pub(crate) mac_keys: MacKeys,
     pub(crate) cell: CellName,
     pub(crate) region: RegionName,
@@ -78,6 +80,7 @@ struct Inner {
     passwords: Passwords,
     activity: Activity,
     reaped: reaper::Reaped,
+    backfilled: backfill::Backfilled,
     abandoned: reaper::Abandoned,
     hits: Family<[(&'static str, &'static str); 1], Counter>,
     misses: Family<[(&'static str, &'static str); 1], Counter>,
@@ -93,6 +96,7 @@ impl Accounts {
             passwords: Passwords::new(),
             activity: Activity::default(),
             reaped: reaper::Reaped::default(),
+            backfilled: backfill::Backfilled::default(),
             abandoned: reaper::Abandoned::default(),
             hits: Family::default(),
             misses: Family::default(),
@@ -106,11 +110,13 @@ impl Accounts {
         accounts
     }
 
-    /// Adds `cellar_cache_hits_total` and `cellar_cache_misses_total` by cache, and what the reaper did.
+    /// Adds `cellar_cache_hits_total` and `cellar_cache_misses_total` by cache, and what reaper and
+    /// backfill did.
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register("cellar_cache_hits", "Reads answered from the cache", self.0.hits.clone());
         registry.register("cellar_cache_misses", "Reads the cache could not answer", self.0.misses.clone());
         self.0.reaped.register(registry);
+        self.0.backfilled.register(registry);
     }
 
     /// Settles claims, and writes noted activity behind, until cancelled; the latter once more then.

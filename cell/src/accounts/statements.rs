@@ -14,6 +14,8 @@ pub(super) const ALL: &[&str] = &[
     INTENT_STATE,
     INTENT_BODY,
     CLAIM_ROWS,
+    HELD_ROWS,
+    EMAILS,
     PRESENT_EMAIL,
     LOCK_EMAIL,
     CHANGE_EMAIL,
@@ -71,7 +73,7 @@ pub(super) const INSERT_INTENT: &str = "\
     on conflict do nothing returning true";
 
 pub(super) const READ_INTENT: &str = "\
-    select i.user_id, i.state, i.body, u.tier_id
+    select i.user_id, i.state, i.body, u.tier_id, u.email, u.email_intent
     from intents i left join users u on u.user_id = i.user_id where i.intent = $1";
 
 pub(super) const INTENT_STATE: &str = "select state from intents where intent = $1";
@@ -85,6 +87,18 @@ pub(super) const CLAIM_ROWS: &str = "\
     left join intents i on i.intent = claim.intent
     left join ownership o on o.user_id = claim.user_id
     left join users u on u.user_id = claim.user_id";
+
+/// The present e-mails of users who have held claims here, with whose they are.
+pub(super) const HELD_ROWS: &str = "\
+    select o.user_id, o.state as ownership, u.email, u.email_intent
+    from ownership o left join users u on u.user_id = o.user_id where o.user_id = any($1)";
+
+/// A page of who is owned here and has an e-mail, in the order of the index.
+pub(super) const EMAILS: &str = "\
+    select o.user_id, u.email, u.email_intent
+    from ownership o join users u on u.user_id = o.user_id
+    where o.user_id > $1 and o.state = 'OWNED' and u.email is not null
+    order by o.user_id limit $2";
 
 pub(super) const PRESENT_EMAIL: &str = "select email, email_intent, state, version from users where user_id = $1";
 
@@ -107,15 +121,16 @@ pub(super) const RESPELL: &str = "\
     returning true";
 
 pub(super) const INSERT_RELEASE: &str = "\
-    insert into releases (value_hash, intent, user_id) values ($1, $2, $3)
+    insert into releases (place, pepper, value_hash, intent, user_id) values ($1, $2, $3, $4, $5)
     on conflict do nothing returning true";
 
-pub(super) const RELEASES: &str =
-    "select value_hash, intent, user_id from releases order by value_hash, intent limit $1";
+/// Within an e-mail the last pepper's claim first: who finds the first one gone finds none of the others.
+pub(super) const RELEASES: &str = "\
+    select pepper, value_hash, intent, user_id from releases order by user_id, intent, place desc limit $1";
 
 pub(super) const RELEASES_OF_USER: &str = "\
-    select value_hash, intent, user_id from releases where user_id = $1
-    order by value_hash, intent limit $2";
+    select pepper, value_hash, intent, user_id from releases where user_id = $1
+    order by intent, place desc limit $2";
 
 pub(super) const DELETE_RELEASE: &str = "\
     delete from releases where value_hash = $1 and intent = $2 returning true";
@@ -124,7 +139,8 @@ pub(super) const DELETE_RELEASE: &str = "\
 pub(super) const ACCOUNTS: &str = "\
     select o.user_id, o.state as ownership, o.epoch, o.home, u.email, u.email_intent, u.tier_id, u.state,
         (extract(epoch from u.created_at) * 1000000)::bigint as created_at_us,
-        array(select r.value_hash from releases r where r.user_id = o.user_id) as releases
+        array(select r.pepper || ':' || encode(r.value_hash, 'hex') from releases r where r.user_id = o.user_id)
+            as releases
     from ownership o left join users u on u.user_id = o.user_id
     where o.user_id collate \"C\" > $1 and ($2::text is null or o.user_id = $2)
     order by o.user_id collate \"C\" limit $3";

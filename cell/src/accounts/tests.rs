@@ -3,19 +3,21 @@
 mod claims;
 mod enrolments;
 mod sessions;
+mod peppers;
 
 use super::etag::IfMatch;
 use super::{Accounts, Dependencies, routes, statements};
 use axum::Router;
 use axum::body::Body;
 use cellar_devstack::{Postgres, Redis};
-use cellar_directory::{Email, Homes, OpenDirectory, Pepper};
+use cellar_directory::{Email, EmailHash, Homes, OpenDirectory, Peppers};
 use cellar_model::{CellName, MacKey, MacKeys, RegionName, Secret, SessionToken, UserId, header};
 use futures::future::join_all;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use sqlx::{Executor, PgPool};
+use std::sync::Arc;
 use tower::ServiceExt;
 
 const KEY: [(&str, &str); 1] = [(header::CALLER, "gateway")];
@@ -27,7 +29,7 @@ struct World {
     pool: PgPool,
     redis_url: String,
     directory: OpenDirectory,
-    _servers: (Postgres, Option<Redis>),
+    _servers: Arc<(Postgres, Option<Redis>)>,
 }
 
 struct Reply {
@@ -40,8 +42,15 @@ fn mac_keys() -> MacKeys {
     MacKeys::new(MacKey::new('a', [1; 32]).unwrap(), None)
 }
 
-fn pepper() -> Pepper {
-    Pepper::from_text(&Secret::new("5a".repeat(32))).unwrap()
+/// The present pepper, `b'a'`, the next one, `b'b'`, or both, in this order.
+fn peppers(which: &[u8]) -> Peppers {
+    let lines: Vec<String> = which.iter().map(|pepper| hex::encode([*pepper; 32])).collect();
+    Peppers::from_text(&Secret::new(lines.join("\n"))).unwrap()
+}
+
+/// An address as the directory knows it under one pepper.
+fn hash(pepper: u8, address: &str) -> EmailHash {
+    peppers(&[pepper]).hashes(&Email::parse(address).unwrap())[0]
 }
 
 impl World {
@@ -61,26 +70,36 @@ impl World {
         let url = Secret::new(format!("{address}/homes"));
         OpenDirectory::migrate(&url, &cellar_directory::Replicas::EveryDatacenter).await.unwrap();
         let directory = OpenDirectory::connect(&url, 8).await.unwrap();
-        let mut world = Self {
-            accounts: Accounts::new(Dependencies {
-                pool: pool.clone(),
-                cache: redis::Client::open(redis_url.as_str()).unwrap(),
-                directory: directory.clone(),
-                pepper: pepper(),
-                mac_keys: mac_keys(),
-                cell: CellName::new("eu-1").unwrap(),
-                region: RegionName::new("eu").unwrap(),
-                tier_exists: Box::new(|tier| tier.as_str() == "pro"),
-                public: false,
-            }),
-            routes: Router::new(),
-            pool,
-            redis_url,
-            directory,
-            _servers: (server, redis),
-        };
-        world.routes = routes(world.accounts.clone()).split_for_parts().0;
-        world
+        let servers = Arc::new((server, redis));
+        Self::process(pool, redis_url, directory, servers, b"a")
+    }
+
+    /// Another process of the cell, with these peppers.
+    fn beside(&self, which: &[u8]) -> Self {
+        let (pool, directory) = (self.pool.clone(), self.directory.clone());
+        Self::process(pool, self.redis_url.clone(), directory, self._servers.clone(), which)
+    }
+
+    fn process(
+        pool: PgPool,
+        redis_url: String,
+        directory: OpenDirectory,
+        servers: Arc<(Postgres, Option<Redis>)>,
+        which: &[u8],
+    ) -> Self {
+        let accounts = Accounts::new(Dependencies {
+            pool: pool.clone(),
+            cache: redis::Client::open(redis_url.as_str()).unwrap(),
+            directory: directory.clone(),
+            peppers: peppers(which),
+            mac_keys: mac_keys(),
+            cell: CellName::new("eu-1").unwrap(),
+            region: RegionName::new("eu").unwrap(),
+            tier_exists: Box::new(|tier| tier.as_str() == "pro"),
+            public: false,
+        });
+        let routes = routes(accounts.clone()).split_for_parts().0;
+        Self { accounts, routes, pool, redis_url, directory, _servers: servers }
     }
 
     async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Value) -> Reply {
@@ -210,9 +229,9 @@ async fn a_sign_up_begun_at_another_cell_is_sent_there() {
         user: UserId::new("us_first").unwrap(),
         cell: CellName::new("us-1").unwrap(),
         intent: cellar_directory::Intent::new("dd01").unwrap(),
-        email: pepper().hash(&Email::parse("far@example.org").unwrap()),
+        emails: peppers(b"a").hashes(&Email::parse("far@example.org").unwrap()),
     };
-    elsewhere.claim(&world.directory).await.unwrap();
+    elsewhere.claim(&world.directory, |_| {}).await.unwrap();
     let reply = world.sign_up("eu_second", "dd01", json!({"email": "far@example.org", "tier": "pro"})).await;
     assert_eq!(reply.status, StatusCode::MISDIRECTED_REQUEST);
     assert_eq!(reply.headers[header::HOME], "us-1; epoch=1");
@@ -490,7 +509,7 @@ async fn without_the_directory_users_are_served_and_sign_ups_are_not() {
         pool: world.pool.clone(),
         cache: redis::Client::open(world.redis_url.as_str()).unwrap(),
         directory: OpenDirectory::lazy(&away, 1).unwrap(),
-        pepper: pepper(),
+        peppers: peppers(b"a"),
         mac_keys: mac_keys(),
         cell: CellName::new("eu-1").unwrap(),
         region: RegionName::new("eu").unwrap(),

@@ -1,10 +1,11 @@
 //! `cellctl directory audit`: the directory and the cells say the same of every user, read both ways.
 
-use crate::books;
+use super::peppers::{Pepper, peppers_of};
+use super::rows::{Rows, is_here, pepper_of};
 use crate::stack::{Progress, Target};
 use cellar_model::wire::{CellAccount, DirectoryClaim, DirectoryHome};
 use cellar_model::{CellName, UserId};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,8 +16,6 @@ const NOT_COMPARED: u8 = 2;
 /// what disagrees each time disagrees.
 const LOOKS_MAX: u32 = 3;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Rows between two lines of progress.
-const SAY_EVERY: usize = 100_000;
 
 pub(super) async fn run(folder: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let target = Target::find(folder)?;
@@ -59,6 +58,8 @@ struct Compared {
     homes: usize,
     claims: usize,
     users: usize,
+    /// What claims there are under each pepper, and who has none, by its id.
+    peppers: BTreeMap<String, Pepper>,
     /// Homes of sign-ups that stopped and were refused: their user id is anybody's, and nothing is to be done.
     unused_homes: usize,
     /// Sign-ups and changes that have not come to their end: nothing to mend unless they stay.
@@ -73,14 +74,17 @@ impl Compared {
         };
         serde_json::json!({
             "homes": self.homes, "claims": self.claims, "users": self.users,
-            "unused_homes": self.unused_homes,
+            "peppers": self.peppers, "unused_homes": self.unused_homes,
             "under_way": list(&self.under_way), "disagreements": list(&self.disagreements),
         })
     }
 
     fn say(&self) {
-        let Self { homes, claims, users, unused_homes, under_way, disagreements } = self;
+        let Self { homes, claims, users, peppers, unused_homes, under_way, disagreements } = self;
         println!("{homes} homes, {claims} claims, {users} users of cells");
+        for (id, pepper) in peppers {
+            println!("  pepper {id}: {pepper}");
+        }
         if *unused_homes > 0 {
             println!("{unused_homes} of the homes are of sign-ups that stopped: their ids can be signed up");
         }
@@ -97,60 +101,13 @@ impl Compared {
     }
 }
 
-/// Everything that is compared.
-#[derive(Default)]
-struct Rows {
-    homes: HashMap<UserId, DirectoryHome>,
-    claims: HashMap<String, DirectoryClaim>,
-    accounts: Vec<(CellName, CellAccount)>,
-}
-
 impl Rows {
-    /// Cells first: what was committed there after it was read is CREATING or newer in the directory.
-    async fn read(target: &Target, progress: &Progress) -> anyhow::Result<Self> {
-        let mut rows = Self::default();
-        for (cell, by_router) in books::cells(target).await? {
-            progress.say(&format!("reading the users of cell {cell}"));
-            let mut after = None;
-            loop {
-                let page = target.admin.accounts(by_router.then_some(&cell), after.as_ref()).await?;
-                rows.accounts.extend(page.accounts.into_iter().map(|account| (cell.clone(), account)));
-                say_now_and_then(progress, rows.accounts.len(), "users");
-                after = page.next;
-                if after.is_none() {
-                    break;
-                }
-            }
-        }
-        progress.say("reading the directory's homes");
-        let mut after = None;
-        loop {
-            let page = target.admin.homes(after.as_deref()).await?;
-            rows.homes.extend(page.homes.into_iter().map(|home| (home.user_id.clone(), home)));
-            say_now_and_then(progress, rows.homes.len(), "homes");
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
-        }
-        progress.say("reading the directory's claims");
-        let mut after = None;
-        loop {
-            let page = target.admin.claims(after.as_deref()).await?;
-            rows.claims.extend(page.claims.into_iter().map(|claim| (claim.email.clone(), claim)));
-            say_now_and_then(progress, rows.claims.len(), "claims");
-            after = page.next;
-            if after.is_none() {
-                return Ok(rows);
-            }
-        }
-    }
-
     fn compare(&self) -> Compared {
         let mut compared = Compared {
             homes: self.homes.len(),
             claims: self.claims.len(),
             users: self.accounts.iter().filter(|(_, account)| is_here(account)).count(),
+            peppers: peppers_of(self),
             unused_homes: 0,
             under_way: BTreeSet::new(),
             disagreements: BTreeSet::new(),
@@ -178,7 +135,7 @@ impl Rows {
         }
         let due: HashSet<(&UserId, &str)> = self.accounts.iter().flat_map(|(_, account)| dues(account)).collect();
         for claim in self.claims.values() {
-            compare_claim(claim, here.get(&claim.user_id).copied(), &due, &mut compared);
+            self.compare_claim(claim, here.get(&claim.user_id).copied(), &due, &mut compared);
         }
         compared
     }
@@ -197,12 +154,15 @@ impl Rows {
             ),
             None => compared.disagree(user, format!("is owned by {cell} and unknown to the directory")),
         }
-        let Some(email) = &account.email else { return };
-        match self.claims.get(email) {
-            Some(claim) if claim.user_id == *user && Some(&claim.intent) == account.email_intent.as_ref() => {}
-            Some(_) => compared.disagree(user, "has an e-mail that another claims".to_owned()),
-            None => compared.disagree(user, "has an e-mail that nobody claims".to_owned()),
+        // Under one pepper at least. Who lacks a claim under the next one is counted, and given it.
+        let claims: Vec<&DirectoryClaim> = account.emails.iter().filter_map(|email| self.claims.get(email)).collect();
+        let own =
+            |claim: &DirectoryClaim| claim.user_id == *user && Some(&claim.intent) == account.email_intent.as_ref();
+        if account.emails.is_empty() || claims.iter().any(|claim| own(claim)) {
+            return;
         }
+        let who = if claims.is_empty() { "nobody" } else { "another" };
+        compared.disagree(user, format!("has an e-mail that {who} claims"));
     }
 
     /// Where a cell sends on to, the directory does not know better by an older decision.
@@ -218,17 +178,41 @@ impl Rows {
             );
         }
     }
+
+    /// A held claim is for its user's present e-mail. Under a pepper that the user's cell does not have nobody can
+    /// say; such claims are counted by their pepper.
+    fn compare_claim(
+        &self,
+        claim: &DirectoryClaim,
+        here: Option<(&CellName, &CellAccount)>,
+        due: &HashSet<(&UserId, &str)>,
+        compared: &mut Compared,
+    ) {
+        let pepper = pepper_of(&claim.email);
+        let known = |cell: &CellName| self.peppers.get(cell).is_some_and(|ids| ids.iter().any(|id| id == pepper));
+        if here.is_some_and(|(cell, _)| !known(cell)) {
+            return;
+        }
+        let short: String = claim.email.chars().skip(pepper.len() + 1).take(8).collect();
+        let present = here.is_some_and(|(cell, account)| {
+            account.emails.contains(&claim.email)
+                && account.email_intent.as_ref() == Some(&claim.intent)
+                && *cell == claim.cell
+        });
+        if claim.state == "creating" {
+            compared.under_way.insert((claim.user_id.clone(), format!("claims e-mail {short}… at {}", claim.cell)));
+        } else if claim.state == "releasing" || due.contains(&(&claim.user_id, claim.email.as_str())) {
+            compared.under_way.insert((claim.user_id.clone(), format!("leaves e-mail {short}…")));
+        } else if !present {
+            compared.disagree(&claim.user_id, format!("holds e-mail {short}… and does not have it"));
+        }
+    }
 }
 
 impl Compared {
     fn disagree(&mut self, user: &UserId, what: String) {
         self.disagreements.insert((user.clone(), what));
     }
-}
-
-/// Whether the cell serves this user, or would if a move did not hold them.
-fn is_here(account: &CellAccount) -> bool {
-    matches!(account.ownership.as_str(), "OWNED" | "FROZEN")
 }
 
 fn dues(account: &CellAccount) -> impl Iterator<Item = (&UserId, &str)> {
@@ -251,35 +235,6 @@ fn compare_home(home: &DirectoryHome, here: Option<(&CellName, &CellAccount)>, c
     }
 }
 
-/// A held claim is for its user's present e-mail.
-fn compare_claim(
-    claim: &DirectoryClaim,
-    here: Option<(&CellName, &CellAccount)>,
-    due: &HashSet<(&UserId, &str)>,
-    compared: &mut Compared,
-) {
-    let short = claim.email.get(..8).unwrap_or_default();
-    let present = here.is_some_and(|(cell, account)| {
-        account.email.as_ref() == Some(&claim.email)
-            && account.email_intent.as_ref() == Some(&claim.intent)
-            && *cell == claim.cell
-    });
-    if claim.state == "creating" {
-        compared.under_way.insert((claim.user_id.clone(), format!("claims e-mail {short}… at {}", claim.cell)));
-    } else if claim.state == "releasing" || due.contains(&(&claim.user_id, claim.email.as_str())) {
-        compared.under_way.insert((claim.user_id.clone(), format!("leaves e-mail {short}…")));
-    } else if !present {
-        compared.disagree(&claim.user_id, format!("holds e-mail {short}… and does not have it"));
-    }
-}
-
-fn say_now_and_then(progress: &Progress, rows: usize, what: &str) {
-    // Pages have up to 1,000 rows.
-    if rows % SAY_EVERY < 1_000 && rows >= SAY_EVERY {
-        progress.say(&format!("{rows} {what} read"));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,7 +254,7 @@ mod tests {
 
     fn claim(email: &str, id: &str, intent: &str, state: &str) -> DirectoryClaim {
         DirectoryClaim {
-            email: email.into(),
+            email: format!("p1:{email}"),
             user_id: user(id),
             cell: cell("eu-1"),
             intent: intent.into(),
@@ -313,7 +268,7 @@ mod tests {
             ownership: "OWNED".into(),
             epoch: Epoch(epoch),
             home: cell("eu-1"),
-            email: Some(email.into()),
+            emails: vec![format!("p1:{email}")],
             email_intent: Some(intent.into()),
             releases: Vec::new(),
             tier: None,
@@ -327,13 +282,14 @@ mod tests {
             homes: homes.iter().map(|home| (home.user_id.clone(), home.clone())).collect(),
             claims: claims.iter().map(|claim| (claim.email.clone(), claim.clone())).collect(),
             accounts: accounts.iter().map(|(at, account)| (cell(at), account.clone())).collect(),
+            peppers: ["eu-1", "eu-2"].map(|at| (cell(at), vec!["p1".to_owned()])).into(),
         }
     }
 
     #[test]
     fn what_agrees_is_silent_and_what_is_under_way_is_no_disagreement() {
         let mut leaving = owned("ada", 1, "e1", "a1");
-        leaving.releases.push("e0".into());
+        leaving.releases.push("p1:e0".into());
         let homes =
             [home("ada", "eu-1", 1, "active"), home("bob", "eu-1", 1, "creating"), home("cy", "eu-1", 1, "creating")];
         let claims =
@@ -341,6 +297,23 @@ mod tests {
         let compared = rows(&homes, &claims, &[("eu-1", leaving)]).compare();
         assert_eq!(compared.disagreements, BTreeSet::new());
         assert_eq!((compared.under_way.len(), compared.unused_homes), (3, 1));
+    }
+
+    #[test]
+    fn who_lacks_a_claim_under_one_of_two_peppers_is_counted_and_no_disagreement() {
+        let mut ada = owned("ada", 1, "e1", "a1");
+        ada.emails.push("p2:e1".into());
+        let mut rows = rows(&[home("ada", "eu-1", 1, "active")], &[claim("e1", "ada", "a1", "held")], &[("eu-1", ada)]);
+        rows.peppers.insert(cell("eu-1"), vec!["p1".into(), "p2".into()]);
+        let compared = rows.compare();
+        assert_eq!(compared.disagreements, BTreeSet::new());
+        let lacking = |id: &str| compared.peppers[id].users_without;
+        assert_eq!((lacking("p1"), lacking("p2")), (0, 1));
+        // One of a pepper that no cell has any more says nothing.
+        let old = DirectoryClaim { email: "p0:e0".into(), ..claim("e0", "ada", "a0", "held") };
+        rows.claims.insert(old.email.clone(), old);
+        let compared = rows.compare();
+        assert_eq!((compared.disagreements, compared.peppers["p0"].held), (BTreeSet::new(), 1));
     }
 
     #[test]

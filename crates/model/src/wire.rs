@@ -543,7 +543,7 @@ pub struct HomesPage {
 /// A claim in the directory: `GET /admin/v1/directory/claims`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DirectoryClaim {
-    /// The e-mail's keyed hash.
+    /// The pepper's id, a colon, and the e-mail's hash under that pepper.
     pub email: String,
     pub user_id: UserId,
     pub cell: CellName,
@@ -566,8 +566,10 @@ pub struct CellAccount {
     pub ownership: String,
     pub epoch: Epoch,
     pub home: CellName,
-    /// The present e-mail's keyed hash, and the intent by which the user came to it.
-    pub email: Option<String>,
+    /// The present e-mail's hash under each pepper of the process that answers, as claims name it; none of who
+    /// has no e-mail.
+    pub emails: Vec<String>,
+    /// By which the user came to it.
     pub email_intent: Option<String>,
     /// E-mails left, whose claims are still to be freed.
     pub releases: Vec<String>,
@@ -579,5 +581,7 @@ pub struct CellAccount {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AccountsPage {
     pub accounts: Vec<CellAccount>,
+    /// The ids of the peppers that the process which answers has, in the order of its file.
+    pub peppers: Vec<String>,
     pub next: Option<UserId>,
 }

@@ -160,7 +160,7 @@ impl Routing {
 
     /// Whose e-mail this is: from memory, else by its claim.
     pub(crate) async fn user_of(&self, email: &EmailHash) -> Result<Option<UserId>, TryAgain> {
-        if let Some(user) = self.emails.get(&email.0) {
+        if let Some(user) = self.emails.get(&email.hash) {
             return Ok(Some(user));
         }
         let _place = self.reads.try_acquire().map_err(|_| TryAgain::Overloaded)?;
@@ -170,14 +170,14 @@ impl Routing {
         })?;
         let held = claim.filter(|claim| claim.state == cellar_directory::ClaimState::Held);
         Ok(held.map(|claim| {
-            self.emails.put(email.0, claim.user.clone());
+            self.emails.put(email.hash, claim.user.clone());
             claim.user
         }))
     }
 
     /// The e-mail may have changed hands: the next log-in asks the directory.
     pub(crate) fn doubt_email(&self, email: &EmailHash) {
-        self.emails.forget(&email.0);
+        self.emails.forget(&email.hash);
     }
 
     /// Writes down what was learned. Blocks for the disk.

@@ -3,7 +3,7 @@
 use super::stub::{StubCell, StubRouter, admitted, misdirected, ok};
 use axum::response::IntoResponse;
 use bytes::Bytes;
-use cellar_directory::{Claim, ClaimState, Email, Intent, Op};
+use cellar_directory::{Claim, ClaimState, Email, EmailHash, Intent, Op};
 use cellar_model::wire::PlacedSignUp;
 use cellar_model::{CellName, UserId};
 use http::{Method, StatusCode};
@@ -115,17 +115,8 @@ async fn a_log_in_finds_its_user_by_e_mail_and_a_strangers_costs_a_cell_the_same
     let wrong = |_: &super::stub::Seen| (StatusCode::UNAUTHORIZED, "no").into_response();
     let cell = StubCell::start(|_| admitted(), wrong).await;
     let router = StubRouter::before(&[("eu-1", &cell)]).await;
-    let alice = UserId::new("alice").unwrap();
-    let email = router.pepper.hash(&Email::parse("alice@example.org").unwrap());
-    let claim = Claim {
-        email,
-        user: alice,
-        cell: CellName::new("eu-1").unwrap(),
-        intent: Intent::random(),
-        state: ClaimState::Held,
-        op: Op::random(),
-    };
-    router.rows.claims.lock().unwrap().insert(email, claim);
+    let emails = router.peppers.hashes(&Email::parse("alice@example.org").unwrap());
+    hold(&router, emails[0], "alice");
     for address in ["Alice@example.org", "nobody@example.org", "no address"] {
         let request = http::Request::builder()
             .method(Method::POST)
@@ -140,4 +131,43 @@ async fn a_log_in_finds_its_user_by_e_mail_and_a_strangers_costs_a_cell_the_same
         seen.iter().map(|seen| seen.headers.get("cellar-user").map(|user| user.to_str().unwrap())).collect();
     assert_eq!(users, [Some("alice"), None, None]);
     assert!(seen.iter().all(|seen| !seen.headers.contains_key("cellar-caller")));
+}
+
+fn hold(router: &StubRouter, email: EmailHash, user: &str) {
+    let claim = Claim {
+        email,
+        user: UserId::new(user).unwrap(),
+        cell: CellName::new("eu-1").unwrap(),
+        intent: Intent::random(),
+        state: ClaimState::Held,
+        op: Op::random(),
+    };
+    router.rows.claims.lock().unwrap().insert(email, claim);
+}
+
+/// Goal: an e-mail is found under either pepper, and one that its user has left under the first is found under
+/// the next.
+#[tokio::test]
+async fn a_log_in_asks_under_the_next_pepper_where_the_first_does_not_know_or_is_wrong() {
+    let answer = |seen: &super::stub::Seen| match seen.headers.get("cellar-user") {
+        Some(user) if user == "bob" => ok("bob"),
+        _ => (StatusCode::UNAUTHORIZED, "no").into_response(),
+    };
+    let cell = StubCell::start(|_| admitted(), answer).await;
+    let router = StubRouter::before(&[("eu-1", &cell)]).await;
+    let emails = |address: &str| router.peppers.hashes(&Email::parse(address).unwrap());
+    hold(&router, emails("only@example.org")[1], "bob");
+    hold(&router, emails("left@example.org")[0], "alice");
+    hold(&router, emails("left@example.org")[1], "bob");
+    hold(&router, emails("same@example.org")[0], "alice");
+    hold(&router, emails("same@example.org")[1], "alice");
+    for (address, status) in [("only@example.org", 200), ("left@example.org", 200), ("same@example.org", 401)] {
+        let request = http::Request::builder()
+            .method(Method::POST)
+            .uri(format!("http://{}/v1/sessions", router.at))
+            .body(Full::new(Bytes::from(format!(r#"{{"email":"{address}","password":"x"}}"#))))
+            .unwrap();
+        assert_eq!(router.reply(request).await.status, status, "{address}");
+    }
+    assert_eq!(cell.state.seen.lock().unwrap().len(), 1 + 2 + 1);
 }
