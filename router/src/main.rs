@@ -4,7 +4,6 @@ mod admin;
 mod app;
 mod cells;
 mod config;
-mod disk;
 mod flights;
 mod follow;
 mod forward;
