@@ -34,14 +34,14 @@ async fn known(world: &World, body: &SignUpBody, key: &str) -> Result<SignedUp, 
 }
 
 /// What `cellctl directory audit` finds, and whether it says so with its exit status.
-fn audit(world: &World) -> Value {
+pub(crate) fn audit(world: &World) -> Value {
     let output = world.cellctl.run(&["directory", "audit", "--json"]).unwrap();
     let audit: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(output.status.success(), audit["disagreements"] == json!([]), "{audit}");
     audit
 }
 
-fn assert_clean(audit: &Value) {
+pub(crate) fn assert_clean(audit: &Value) {
     assert_eq!((&audit["disagreements"], &audit["under_way"]), (&json!([]), &json!([])), "{audit}");
 }
 

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod bad_input;
+mod cells;
 mod claims;
 mod doors;
 mod enrolments;

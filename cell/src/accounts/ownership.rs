@@ -30,10 +30,10 @@ impl OwnedUsers {
 }
 
 #[derive(sqlx::FromRow)]
-struct OwnershipRow {
-    state: String,
-    epoch: i64,
-    home: String,
+pub(super) struct OwnershipRow {
+    pub(super) state: String,
+    pub(super) epoch: i64,
+    pub(super) home: String,
 }
 
 impl Accounts {

@@ -1,9 +1,11 @@
 //! Sign-up: e-mail claimed, home opened, rows written, both confirmed. Each step may be repeated.
 
+use super::claims::Settled;
 use super::passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN};
 use super::profile::check_name;
 use super::reaper::Begun;
 use super::{Accounts, AccountsError, statements};
+use crate::peers::Patience;
 use cellar_directory::{Claimed, Decided, Email, HomeState, Intent, Opened, Opening, Placed, SignUp, claim_steps};
 use cellar_model::{
     BodyHash, Epoch, Problem, ProblemType, Secret, TierName,
@@ -78,13 +80,15 @@ impl Accounts {
 
     async fn complete(&self, claimed: Placed, new: NewUser, asked: BodyHash) -> Result<SignedUp, AccountsError> {
         let directory = &self.0.given.directory;
-        let opening = claimed.opening();
-        let decision = match self.open_home(&opening).await? {
+        let (opening, mut patience) = (claimed.opening(), Patience::new());
+        let decision = match self.open_home(&opening, &mut patience).await? {
             Opened::Creating { epoch } => self.commit(&opening, epoch, &new, asked).await?,
             Opened::Settled { .. } => self.decided(&opening, asked).await?,
-            Opened::Elsewhere { cell, epoch } => {
-                return Err(AccountsError::Misdirected(Some((cell, epoch))));
-            }
+            // Another's, unless a row here says that the user has moved: then the claim goes after them.
+            Opened::Elsewhere { cell, epoch } => match self.settle(claimed.claim()).await? {
+                Settled::Freed => Decision::Refused,
+                _ => return Err(AccountsError::Misdirected(Some((cell, epoch)))),
+            },
             Opened::OfAnother(_) | Opened::UserTaken => Decision::Refused,
         };
         let user_id = opening.user;
@@ -93,12 +97,14 @@ impl Accounts {
                 claimed.confirm(directory).await?;
                 // Someone may have asked before the user was here.
                 self.changed(&user_id).await;
+                self.tell_forwards(&user_id, &mut patience).await?;
                 tier
             }
             Decision::Committed(tier) => {
                 claim_steps::activate(directory, &user_id, claimed.intent()).await?;
                 // Held, or freed again if the user has another e-mail by now: its claim was made by this repeat.
                 self.settle(claimed.claim()).await?;
+                self.tell_forwards(&user_id, &mut patience).await?;
                 tier
             }
             Decision::OtherBody => {
@@ -118,21 +124,15 @@ impl Accounts {
         Ok(SignedUp { user_id, tier, region })
     }
 
-    /// Opens the user's home. Where another intent's stands, that one is asked as the reaper would ask it, and
-    /// refused by that unless it has committed; then its home is taken over.
-    pub(super) async fn open_home(&self, opening: &Opening) -> Result<Opened, AccountsError> {
+    /// Opens the user's home. Where another intent's stands, its cell is asked as the reaper would ask it, and
+    /// refuses that intent unless it has committed; then its home is taken over.
+    pub(super) async fn open_home(&self, opening: &Opening, patience: &mut Patience) -> Result<Opened, AccountsError> {
         let directory = &self.0.given.directory;
         let mut opened = opening.open(directory).await?;
         for _ in 0..TAKE_OVERS_MAX {
             let Opened::OfAnother(met) = &opened else { return Ok(opened) };
             let HomeState::Creating { intent } = &met.state else { return Ok(opened) };
-            if met.home != self.0.given.cell {
-                // Only that cell can say, and cells do not ask each other. Once the map sends both to one cell,
-                // a repeat gets its answer.
-                let detail = format!("a sign-up with this user_id has stopped half way at cell {}", met.home);
-                return Err(Problem::new(ProblemType::TryAgain).detail(detail).into());
-            }
-            opened = match self.refuse_or_tell(intent, &met.user).await? {
+            opened = match self.ask_intent(intent, met, patience).await? {
                 Decided::Committed => return Ok(Opened::UserTaken),
                 Decided::Refused => opening.take_over(directory, met).await?,
             };
@@ -140,7 +140,7 @@ impl Accounts {
         Err(ProblemType::TryAgain.into())
     }
 
-    /// The cell's transaction: OWNED, the user, the intent, or none of them.
+    /// The cell's transaction: OWNED, the user, the intent, and that other cells are to know, or none of them.
     pub(super) async fn commit(
         &self,
         opening: &Opening,
@@ -188,6 +188,7 @@ impl Accounts {
                 .fetch_optional(&mut *transaction)
                 .await?;
         }
+        self.note_forward(&opening.user, &mut transaction).await?;
         transaction.commit().await?;
         Ok(Decision::Made(new.tier.clone()))
     }

@@ -2,14 +2,16 @@
 
 mod claims;
 mod enrolments;
+mod forwards;
 
 use super::etag::IfMatch;
 use super::{Accounts, Dependencies, routes, statements};
+use crate::peers::Peers;
 use axum::Router;
 use axum::body::Body;
 use cellar_devstack::{Postgres, Redis};
 use cellar_directory::{Email, Homes, OpenDirectory, Pepper};
-use cellar_model::{CellName, MacKey, MacKeys, RegionName, Secret, SessionToken, UserId, header};
+use cellar_model::{CellName, MacKey, MacKeys, RegionName, Secret, SessionToken, Topology, UserId, header};
 use futures::future::join_all;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
@@ -33,6 +35,47 @@ struct Reply {
     status: StatusCode,
     headers: HeaderMap,
     body: Value,
+}
+
+fn accounts(pool: PgPool, cache: &str, directory: OpenDirectory, cell: &str, peers: Peers) -> Accounts {
+    let (region, _) = cell.split_once('-').unwrap();
+    Accounts::new(Dependencies {
+        pool,
+        cache: redis::Client::open(cache).unwrap(),
+        directory,
+        pepper: pepper(),
+        mac_keys: mac_keys(),
+        cell: CellName::new(cell).unwrap(),
+        region: RegionName::new(region).unwrap(),
+        peers,
+        tier_exists: Box::new(|tier| tier.as_str() == "pro"),
+        public: false,
+    })
+}
+
+/// A world of one cell.
+fn alone() -> Peers {
+    let peers = Peers::new();
+    peers.adopt(topology(1, &[("eu", "eu-1", "open", "")])).unwrap();
+    peers
+}
+
+/// Cells by region, name, state and where they listen. The first one's region is the default one.
+fn topology(revision: u64, cells: &[(&str, &str, &str, &str)]) -> Topology {
+    let mut regions: Vec<Value> = Vec::new();
+    for (region, name, state, url) in cells {
+        if regions.last().is_none_or(|last| last["name"] != *region) {
+            regions.push(json!({"name": region, "residency": region, "routers": [], "cells": []}));
+        }
+        let cell = json!({"name": name, "state": state, "weight": 128, "shards": 4, "incarnation": 1,
+                          "endpoints": [url, url]});
+        regions.last_mut().unwrap()["cells"].as_array_mut().unwrap().push(cell);
+    }
+    serde_json::from_value(json!({
+        "revision": revision, "predecessor": revision - 1, "plan": "a test's", "witness": null,
+        "default_region": cells[0].0, "regions": regions,
+    }))
+    .unwrap()
 }
 
 fn mac_keys() -> MacKeys {
@@ -60,24 +103,8 @@ impl World {
         let url = Secret::new(format!("{address}/homes"));
         OpenDirectory::migrate(&url, &cellar_directory::Replicas::EveryDatacenter).await.unwrap();
         let directory = OpenDirectory::connect(&url, 8).await.unwrap();
-        let mut world = Self {
-            accounts: Accounts::new(Dependencies {
-                pool: pool.clone(),
-                cache: redis::Client::open(redis_url.as_str()).unwrap(),
-                directory: directory.clone(),
-                pepper: pepper(),
-                mac_keys: mac_keys(),
-                cell: CellName::new("eu-1").unwrap(),
-                region: RegionName::new("eu").unwrap(),
-                tier_exists: Box::new(|tier| tier.as_str() == "pro"),
-                public: false,
-            }),
-            routes: Router::new(),
-            pool,
-            redis_url,
-            directory,
-            _servers: (server, redis),
-        };
+        let accounts = accounts(pool.clone(), &redis_url, directory.clone(), "eu-1", alone());
+        let mut world = Self { accounts, routes: Router::new(), pool, redis_url, directory, _servers: (server, redis) };
         world.routes = routes(world.accounts.clone()).split_for_parts().0;
         world
     }
@@ -493,6 +520,7 @@ async fn without_the_directory_users_are_served_and_sign_ups_are_not() {
         mac_keys: mac_keys(),
         cell: CellName::new("eu-1").unwrap(),
         region: RegionName::new("eu").unwrap(),
+        peers: Peers::new(),
         tier_exists: Box::new(|_| true),
         public: true,
     });

@@ -3,7 +3,7 @@
 use crate::books;
 use crate::stack::{Progress, Target};
 use cellar_model::wire::{CellAccount, DirectoryClaim, DirectoryHome};
-use cellar_model::{CellName, UserId};
+use cellar_model::{CellName, Rings, UserId};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::process::ExitCode;
@@ -103,17 +103,28 @@ struct Rows {
     homes: HashMap<UserId, DirectoryHome>,
     claims: HashMap<String, DirectoryClaim>,
     accounts: Vec<(CellName, CellAccount)>,
+    /// None for a cell without routers, which sends nobody on.
+    rings: Option<Rings>,
+    /// Cells that have not looked at all their users since those rings are in force.
+    behind: HashSet<CellName>,
 }
 
 impl Rows {
     /// Cells first: what was committed there after it was read is CREATING or newer in the directory.
     async fn read(target: &Target, progress: &Progress) -> anyhow::Result<Self> {
         let mut rows = Self::default();
-        for (cell, by_router) in books::cells(target).await? {
+        let cells = books::cells(target).await?;
+        if cells.iter().any(|(_, by_router)| *by_router) {
+            rows.rings = Some(Rings::new(&target.admin.topology().await?)?);
+        }
+        for (cell, by_router) in cells {
             progress.say(&format!("reading the users of cell {cell}"));
             let mut after = None;
             loop {
                 let page = target.admin.accounts(by_router.then_some(&cell), after.as_ref()).await?;
+                if page.rings.as_deref() != rows.rings.as_ref().map(Rings::digest) {
+                    rows.behind.insert(cell.clone());
+                }
                 rows.accounts.extend(page.accounts.into_iter().map(|account| (cell.clone(), account)));
                 say_now_and_then(progress, rows.accounts.len(), "users");
                 after = page.next;
@@ -156,15 +167,24 @@ impl Rows {
             disagreements: BTreeSet::new(),
         };
         let mut here: HashMap<&UserId, (&CellName, &CellAccount)> = HashMap::new();
+        let mut forwards: HashMap<(&UserId, &CellName), &CellAccount> = HashMap::new();
         for (cell, account) in &self.accounts {
             let user = &account.user_id;
-            if !is_here(account) {
-                self.compare_forward(account, &mut compared);
+            if account.ownership == "FORWARD" {
+                forwards.insert((user, cell), account);
+            } else if !is_here(account) {
+                // On the way in, or erased.
             } else if let Some((other, _)) = here.insert(user, (cell, account)) {
                 compared.disagree(user, format!("is owned by two cells, {other} and {cell}"));
             } else {
                 self.compare_account(cell, account, &mut compared);
             }
+        }
+        for account in forwards.values() {
+            self.compare_forward(account, &here, &mut compared);
+        }
+        for (cell, account) in here.values() {
+            self.compare_ring_cells(cell, account, &forwards, &mut compared);
         }
         let creating = self.claims.values().filter(|claim| claim.state == "creating");
         let creating: HashSet<&UserId> = creating.map(|claim| &claim.user_id).collect();
@@ -205,17 +225,49 @@ impl Rows {
         }
     }
 
-    /// Where a cell sends on to, the directory does not know better by an older decision.
-    fn compare_forward(&self, account: &CellAccount, compared: &mut Compared) {
-        let Some(home) = self.homes.get(&account.user_id).filter(|_| account.ownership == "FORWARD") else { return };
-        if home.epoch < account.epoch || (home.epoch == account.epoch && home.cell != account.home) {
-            compared.disagree(
-                &account.user_id,
-                format!(
-                    "is sent on to {} at epoch {}, and the directory names {} at {}",
-                    account.home, account.epoch.0, home.cell, home.epoch.0
-                ),
-            );
+    /// Where a cell sends on to, the directory does not know better by an older decision, and the user is there
+    /// unless they have moved since.
+    fn compare_forward(
+        &self,
+        account: &CellAccount,
+        here: &HashMap<&UserId, (&CellName, &CellAccount)>,
+        compared: &mut Compared,
+    ) {
+        let (user, at, epoch) = (&account.user_id, &account.home, account.epoch);
+        let sent = format!("is sent on to {at} at epoch {}", epoch.0);
+        match self.homes.get(user) {
+            Some(home) if home.epoch > epoch || home.state == "erased" => {}
+            Some(home) if home.epoch < epoch || home.cell != *at => {
+                compared.disagree(user, format!("{sent}, and the directory names {} at {}", home.cell, home.epoch.0));
+            }
+            _ if here.get(user).is_none_or(|(cell, _)| *cell != at) => {
+                compared.disagree(user, format!("{sent}, which does not have them"));
+            }
+            _ => {}
+        }
+    }
+
+    /// The cells that the rings name for a user who lives elsewhere send on to there.
+    fn compare_ring_cells(
+        &self,
+        cell: &CellName,
+        account: &CellAccount,
+        forwards: &HashMap<(&UserId, &CellName), &CellAccount>,
+        compared: &mut Compared,
+    ) {
+        let Some(rings) = &self.rings else { return };
+        let user = &account.user_id;
+        for ring_cell in rings.forwards(user, cell) {
+            let forward = forwards.get(&(user, ring_cell));
+            if forward.is_some_and(|forward| forward.home == *cell && forward.epoch == account.epoch) {
+                continue;
+            }
+            let what = format!("lives at {cell}, and {ring_cell} does not send on to there");
+            if account.forward_due || self.behind.contains(cell) {
+                compared.under_way.insert((user.clone(), what));
+            } else {
+                compared.disagree(user, what);
+            }
         }
     }
 }
@@ -316,6 +368,7 @@ mod tests {
             email: Some(email.into()),
             email_intent: Some(intent.into()),
             releases: Vec::new(),
+            forward_due: false,
             tier: None,
             state: None,
             created_at: None,
@@ -327,6 +380,7 @@ mod tests {
             homes: homes.iter().map(|home| (home.user_id.clone(), home.clone())).collect(),
             claims: claims.iter().map(|claim| (claim.email.clone(), claim.clone())).collect(),
             accounts: accounts.iter().map(|(at, account)| (cell(at), account.clone())).collect(),
+            ..Rows::default()
         }
     }
 
@@ -349,6 +403,7 @@ mod tests {
         let at_home = || vec![home("ada", "eu-1", 1, "active")];
         let held = || vec![claim("e1", "ada", "a1", "held")];
         let forward = CellAccount { ownership: "FORWARD".into(), epoch: Epoch(2), home: cell("eu-2"), ..ada() };
+        let nowhere = CellAccount { epoch: Epoch(1), home: cell("eu-1"), ..forward.clone() };
         let cases = [
             (rows(&[], &held(), &[("eu-1", ada())]), "unknown to the directory"),
             (rows(&[home("ada", "eu-2", 2, "active")], &held(), &[("eu-1", ada())]), "the directory names eu-2 at 2"),
@@ -359,11 +414,40 @@ mod tests {
             (rows(&at_home(), &[claim("e1", "bob", "b1", "held")], &[("eu-1", ada())]), "another claims"),
             (rows(&at_home(), &[claim("e1", "ada", "a0", "held")], &[("eu-1", ada())]), "does not have it"),
             (rows(&at_home(), &held(), &[("eu-1", ada()), ("eu-2", forward)]), "is sent on to eu-2"),
+            (rows(&at_home(), &held(), &[("eu-2", nowhere)]), "does not have them"),
         ];
         for (rows, words) in cases {
             let compared = rows.compare();
             let said = compared.disagreements.iter().any(|(_, what)| what.contains(words));
             assert!(said, "{words}: {:?}", compared.disagreements);
         }
+    }
+
+    /// Goal: a user off the ring is known at the ring's cell, or is on the way to be.
+    #[test]
+    fn who_lives_off_the_ring_is_sent_on_by_the_ring_cell() {
+        let topology = serde_json::from_str(
+            r#"{"revision":1,"predecessor":0,"plan":null,"witness":null,"default_region":"us","regions":[
+                {"name":"eu","residency":"eu","routers":[],"cells":[
+                 {"name":"eu-1","state":"open","weight":1,"shards":4,"incarnation":1,"endpoints":[]}]},
+                {"name":"us","residency":"us","routers":[],"cells":[
+                 {"name":"us-1","state":"open","weight":1,"shards":4,"incarnation":1,"endpoints":[]}]}]}"#,
+        )
+        .unwrap();
+        let compare = |behind: bool, due: bool, forward: Option<CellAccount>| {
+            let homes = [home("ada", "eu-1", 1, "active")];
+            let mut accounts = vec![("eu-1", CellAccount { forward_due: due, ..owned("ada", 1, "e1", "a1") })];
+            accounts.extend(forward.map(|forward| ("us-1", forward)));
+            let mut rows = rows(&homes, &[claim("e1", "ada", "a1", "held")], &accounts);
+            rows.rings = Some(Rings::new(&topology).unwrap());
+            rows.behind.extend(behind.then(|| cell("eu-1")));
+            let compared = rows.compare();
+            (compared.under_way.len(), compared.disagreements.len())
+        };
+        let forward = CellAccount { ownership: "FORWARD".into(), ..owned("ada", 1, "e1", "a1") };
+        assert_eq!(compare(false, false, Some(forward)), (0, 0));
+        assert_eq!(compare(false, false, None), (0, 1));
+        assert_eq!(compare(false, true, None), (1, 0));
+        assert_eq!(compare(true, false, None), (1, 0));
     }
 }

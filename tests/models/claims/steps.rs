@@ -127,11 +127,9 @@ impl Taker<'_> {
     fn opened(&self, row: &Row, met: Home) -> Step {
         match self.rules.open(&met, row) {
             Opened::Creating { .. } | Opened::Settled { .. } => Step::Commit(*row),
-            Opened::OfAnother(_) if met.cell != row.cell => Step::End,
             Opened::OfAnother(_) if self.rules.takes_over_after_a_refusal => Step::Ask(*row, met),
             Opened::OfAnother(_) => Step::TakeOver(*row, met),
-            Opened::Elsewhere { .. } => Step::End,
-            Opened::UserTaken => Step::Look(*row, Then::No),
+            Opened::Elsewhere { .. } | Opened::UserTaken => Step::Look(*row, Then::No),
         }
     }
 
@@ -148,7 +146,8 @@ impl Taker<'_> {
             },
             Step::Ask(row, met) => {
                 let asked = met.creating.unwrap_or_default();
-                let intents = &mut state.cells[usize::from(row.cell)].intents;
+                let at = if self.rules.asks_the_cell_of_the_home { met.cell } else { row.cell };
+                let intents = &mut state.cells[usize::from(at)].intents;
                 match intents[usize::from(asked)].get_or_insert(Decision::Refused) {
                     Decision::Refused => Step::TakeOver(row, met),
                     Decision::Committed { .. } => Step::Look(row, Then::No),
