@@ -3,6 +3,7 @@
 //! The last good one is on disk, so that a cell starts without the directory.
 
 use anyhow::Context;
+use bytes::Bytes;
 use cellar_directory::catalog::{self, Catalog};
 use cellar_directory::{Digest, Documents, PolicyEntry};
 use cellar_model::{KeyDocument, Pin, PolicyRef, RevisedTier, Revision, SettingProblem, TierDocument};
@@ -26,6 +27,8 @@ pub(crate) struct CatalogFollower<D> {
     directory: D,
     host: Host,
     folder: PathBuf,
+    /// Who reads the directory and puts what he read in force: one at a time, or an older read could come last.
+    following: tokio::sync::Mutex<()>,
     held: Mutex<Held>,
     tiers: watch::Sender<Arc<TierSet>>,
     keys: watch::Sender<Arc<Vec<KeyDocument>>>,
@@ -54,6 +57,7 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
             directory,
             host,
             folder,
+            following: tokio::sync::Mutex::default(),
             held: Mutex::default(),
             tiers: watch::Sender::new(Arc::default()),
             keys: watch::Sender::new(Arc::default()),
@@ -89,6 +93,7 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
     }
 
     async fn poll(&self) -> anyhow::Result<()> {
+        let _alone = self.following.lock().await;
         let catalog = catalog::read(&self.directory).await?;
         self.adopt(Arc::new(catalog)).await
     }
@@ -175,6 +180,22 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
             tracing::warn!(policy = %entry.name, version = entry.version, %error, "an artifact is not on disk");
         }
         Ok(bytes)
+    }
+
+    /// Looks without waiting for the next poll: who has just changed the catalog by this cell sees it in force.
+    pub(crate) async fn follow_now(&self) {
+        if let Err(error) = self.poll().await {
+            tracing::warn!(error = %format!("{error:#}"), "the catalog cannot be read; the next poll tries again");
+        }
+    }
+
+    /// Whether the host lets a component in, or why not.
+    pub(crate) async fn gate(&self, artifact: &Bytes) -> Result<(), String> {
+        let (host, artifact) = (self.host.clone(), artifact.clone());
+        match spawn_blocking(move || host.load(&artifact).map(|_| ())).await {
+            Ok(loaded) => loaded.map_err(|error| format!("{:#}", anyhow::Error::from(error))),
+            Err(_) => Err("the compiler broke over it".to_owned()),
+        }
     }
 
     /// Whether `document` could be put in force, with all that is wrong with it.

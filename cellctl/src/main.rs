@@ -6,6 +6,7 @@ mod directory;
 mod instances;
 mod ledger;
 mod policy;
+mod seed;
 mod stack;
 mod tier;
 mod topology;
@@ -22,10 +23,13 @@ use std::process::ExitCode;
 struct Arguments {
     #[command(subcommand)]
     command: Command,
-    /// The local stack's folder
-    #[arg(long, global = true, value_name = "DIR", default_value = ".cellar", env = "CELLAR_STACK")]
-    stack: PathBuf,
+    /// The local stack's folder [default: .cellar]
+    #[arg(long, global = true, value_name = "DIR", env = "CELLAR_STACK")]
+    stack: Option<PathBuf>,
 }
+
+/// Where a stack is if nobody says where.
+const STACK: &str = ".cellar";
 
 #[derive(Subcommand)]
 enum Command {
@@ -127,10 +131,11 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let folder = arguments.stack;
+    let stack = arguments.stack;
+    let folder = stack.clone().unwrap_or_else(|| STACK.into());
     match arguments.command {
         Command::Up(up) => stack::up(&folder, up).await?,
-        Command::Cell(command) => stack::cell(&folder, command).await?,
+        Command::Cell(command) => stack::cell(stack.as_deref(), &folder, command).await?,
         Command::Run(run) => return stack::run(&folder, run).await,
         Command::Status { json } => stack::status(&folder, json)?,
         Command::Down { delete } => stack::down(&folder, delete).await?,
@@ -140,7 +145,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::User(command) => user::run(&folder, command).await?,
         Command::Tier(command) => tier::run(&folder, command).await?,
         Command::Topology(command) => return topology::run(&folder, command).await,
-        Command::Policy(command) => policy::run(command).await?,
+        Command::Policy(command) => return policy::run(&folder, command).await,
         Command::Trace(command) => return trace::run(&folder, command).await,
         Command::Ledger(command) => ledger::run(&folder, command).await?,
         Command::Instance(command) => instances::instance(&folder, command).await?,

@@ -10,6 +10,7 @@ mod fault_table;
 mod faults;
 mod idempotency;
 mod instances;
+mod laptop;
 mod limits;
 mod machine;
 mod policy;

@@ -22,16 +22,10 @@ pub(super) fn build(crates: &[PathBuf], out: &Path) -> anyhow::Result<()> {
 }
 
 fn build_one(toolchain: &Toolchain, folder: &Path, out: &Path) -> anyhow::Result<()> {
-    let manifest =
-        fs::canonicalize(folder.join("Cargo.toml")).with_context(|| format!("{} is no crate", folder.display()))?;
-    let package = PolicyCrate::read(&manifest)?;
-    let target_dir = package.target_directory.join("wasm");
-    let status = toolchain.cargo_build(&manifest, &package.workspace_root, &target_dir).status();
+    let package = PolicyCrate::read(folder)?;
+    let status = package.build_command(toolchain).status();
     ensure!(status.context("cargo does not start")?.success(), "cargo failed");
-
-    let module = target_dir.join(TARGET).join("release").join(package.library).with_extension("wasm");
-    let module = fs::read(&module).with_context(|| format!("cargo left no {}", module.display()))?;
-    let component = ComponentEncoder::default().validate(true).module(&module)?.encode()?;
+    let component = package.component()?;
 
     let path = out.join(&package.name).with_extension("wasm");
     // An unchanged component keeps its time, and has passed the gate when it was written.
@@ -52,12 +46,13 @@ fn write(path: &Path, component: &[u8]) -> anyhow::Result<()> {
 }
 
 /// What Cargo knows of the crate.
-struct PolicyCrate {
-    name: String,
+pub(super) struct PolicyCrate {
+    pub(super) name: String,
+    pub(super) manifest: PathBuf,
     /// The file name of its library, without an ending.
     library: String,
     workspace_root: PathBuf,
-    target_directory: PathBuf,
+    pub(super) target_directory: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -81,10 +76,12 @@ struct Target {
 }
 
 impl PolicyCrate {
-    fn read(manifest: &Path) -> anyhow::Result<Self> {
+    pub(super) fn read(folder: &Path) -> anyhow::Result<Self> {
+        let manifest =
+            fs::canonicalize(folder.join("Cargo.toml")).with_context(|| format!("{} is no crate", folder.display()))?;
         let output = Command::new("cargo")
             .args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"])
-            .arg(manifest)
+            .arg(&manifest)
             .output()
             .context("cargo does not start")?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
@@ -97,8 +94,25 @@ impl PolicyCrate {
         Ok(Self {
             name: package.name.strip_prefix(PACKAGE_PREFIX).unwrap_or(&package.name).to_owned(),
             library: library.name.replace('-', "_"),
+            manifest,
             workspace_root: metadata.workspace_root,
             target_directory: metadata.target_directory,
         })
+    }
+
+    /// Compiles it to a module.
+    pub(super) fn build_command(&self, toolchain: &Toolchain) -> Command {
+        toolchain.cargo_build(&self.manifest, &self.workspace_root, &self.wasm_directory())
+    }
+
+    /// The component around the module that was compiled last.
+    pub(super) fn component(&self) -> anyhow::Result<Vec<u8>> {
+        let module = self.wasm_directory().join(TARGET).join("release").join(&self.library).with_extension("wasm");
+        let module = fs::read(&module).with_context(|| format!("cargo left no {}", module.display()))?;
+        Ok(ComponentEncoder::default().validate(true).module(&module)?.encode()?)
+    }
+
+    fn wasm_directory(&self) -> PathBuf {
+        self.target_directory.join("wasm")
     }
 }

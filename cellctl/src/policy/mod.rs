@@ -1,10 +1,39 @@
-//! `cellctl policy`: what a policy's author does. Needs no server.
+//! `cellctl policy`: what a policy's author does, without any server, and what a Cellar has of policies.
 
 mod build;
+mod catalog;
+mod certify;
+mod check;
 mod replay;
 mod toolchain;
+mod watch;
 
-use std::path::PathBuf;
+pub(crate) use watch::Watch;
+
+use anyhow::Context;
+use cellar_model::PolicyName;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// A built component.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Component {
+    #[arg(long, value_name = "FILE")]
+    component: PathBuf,
+}
+
+impl Component {
+    fn read(&self) -> anyhow::Result<Vec<u8>> {
+        std::fs::read(&self.component).with_context(|| format!("cannot read {self}"))
+    }
+}
+
+impl fmt::Display for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.component.display().fmt(f)
+    }
+}
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum PolicyCommand {
@@ -16,6 +45,16 @@ pub(crate) enum PolicyCommand {
         /// Where <NAME>.wasm goes
         #[arg(long, value_name = "DIR", default_value = "target/policies")]
         out: PathBuf,
+    },
+    /// Whether the host lets a component in, what it says of itself, and whether settings fit it
+    Check(check::CheckArguments),
+    /// Test what it can be relied on for, by generated histories; exit status 1 if a property is broken
+    Certify(certify::CertifyArguments),
+    /// The versions a Cellar has, and the slots that decide by them
+    List {
+        name: Option<PolicyName>,
+        #[arg(long)]
+        json: bool,
     },
     /// Ask a component, line by line, keeping each user's state
     ///
@@ -34,11 +73,20 @@ pub(crate) enum PolicyCommand {
     },
 }
 
-pub(crate) async fn run(command: PolicyCommand) -> anyhow::Result<()> {
+pub(crate) async fn run(folder: &Path, command: PolicyCommand) -> anyhow::Result<ExitCode> {
+    if let PolicyCommand::List { name, json } = &command {
+        catalog::list(folder, name.as_ref(), *json).await?;
+        return Ok(ExitCode::SUCCESS);
+    }
     // Compilers and files block; nothing else runs meanwhile.
     tokio::task::spawn_blocking(move || match command {
-        PolicyCommand::Build { crates, out } => build::build(&crates, &out),
-        PolicyCommand::Run { component, settings, requests } => replay::replay(&component, &settings, &requests),
+        PolicyCommand::Build { crates, out } => build::build(&crates, &out).map(|()| ExitCode::SUCCESS),
+        PolicyCommand::Check(arguments) => check::run(&arguments).map(|()| ExitCode::SUCCESS),
+        PolicyCommand::Certify(arguments) => certify::run(&arguments),
+        PolicyCommand::Run { component, settings, requests } => {
+            replay::replay(&component, &settings, &requests).map(|()| ExitCode::SUCCESS)
+        }
+        PolicyCommand::List { .. } => Ok(ExitCode::SUCCESS),
     })
     .await?
 }

@@ -68,7 +68,7 @@ pub(super) fn replay(component: &Path, settings: &Path, requests: &Path) -> anyh
     }
 }
 
-fn configure(policy: &Policy, settings: &Path) -> anyhow::Result<Vec<u8>> {
+pub(super) fn configure(policy: &Policy, settings: &Path) -> anyhow::Result<Vec<u8>> {
     let mut json = String::new();
     open(settings)?.read_to_string(&mut json).with_context(|| format!("cannot read {}", settings.display()))?;
     match policy.configure(&json) {

@@ -30,22 +30,28 @@ async fn fill(given: Bootstrap) -> anyhow::Result<Keys> {
         Written::Applied => {}
         Written::Refused(_) | Written::Unknown(_) => anyhow::bail!("the directory has a topology already"),
     }
-    let service_key = put_key(&directory, "local", KeyKind::Service, vec![Scope::Quota, Scope::Users]).await?;
-    let operator_key = put_key(&directory, "operator", KeyKind::Operator, vec![Scope::Admin]).await?;
+    let keys = given
+        .keys
+        .unwrap_or_else(|| Keys { service_key: new_key(KeyKind::Service), operator_key: new_key(KeyKind::Operator) });
+    put_key(&directory, "local", &keys.service_key, vec![Scope::Quota, Scope::Users]).await?;
+    put_key(&directory, "operator", &keys.operator_key, vec![Scope::Admin]).await?;
     put_policies(&directory).await?;
     for text in TIERS {
         let tier = TierDocument::from_toml(text)?;
         done(catalog::put_tier(&directory, &tier, None).await?)?;
     }
-    Ok(Keys { service_key, operator_key })
+    Ok(keys)
 }
 
-async fn put_key(directory: &OpenDirectory, name: &str, kind: KeyKind, scopes: Vec<Scope>) -> anyhow::Result<String> {
-    let key = ApiKey::generate(kind, &mut rand::rng());
-    let document =
-        KeyDocument { name: KeyName::new(name)?, kind, hash: key.hash(), scopes, auto_enrol: None, revoked: false };
-    done(catalog::put_key(directory, &document).await?)?;
-    Ok(key.reveal().to_owned())
+fn new_key(kind: KeyKind) -> String {
+    ApiKey::generate(kind, &mut rand::rng()).reveal().to_owned()
+}
+
+async fn put_key(directory: &OpenDirectory, name: &str, key: &str, scopes: Vec<Scope>) -> anyhow::Result<()> {
+    let key = ApiKey::parse(key)?;
+    let (kind, hash) = (key.kind(), key.hash());
+    let document = KeyDocument { name: KeyName::new(name)?, kind, hash, scopes, auto_enrol: None, revoked: false };
+    done(catalog::put_key(directory, &document).await?)
 }
 
 async fn put_policies(directory: &OpenDirectory) -> anyhow::Result<()> {

@@ -33,7 +33,7 @@ pub(crate) async fn run(folder: &Path, arguments: RunArguments) -> anyhow::Resul
     // A trace that cannot be read is said before anything starts.
     let requests = trace::requests(&play)?;
     let (stack, ours) = tokio::select! {
-        up = bring_up(folder, &world, tether) => match up {
+        up = bring_up(folder, &world, tether, None) => match up {
             Ok(stack) => (stack, true),
             Err(error) if matches!(error.downcast_ref(), Some(StackError::AlreadyUp { .. })) => (Stack::open(folder)?, false),
             Err(error) => return Err(error),

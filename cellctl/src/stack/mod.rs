@@ -1,18 +1,22 @@
 //! Local stacks: up, down, and everything between.
 
 mod bootstrap;
+mod cell;
 mod demo;
 mod progress;
 mod target;
 
+pub(crate) use cell::{CellCommand, cell};
 pub(crate) use demo::{RunArguments, run};
 pub(crate) use progress::Progress;
 pub(crate) use target::Target;
 
 use crate::directory;
+use crate::policy::Watch;
+use crate::seed::Seed;
 use anyhow::Context;
 use cellar_devstack::{Clock, DirectoryShape, Fsync, RedisShape, Stack, Tether, World};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
@@ -81,12 +85,6 @@ pub(crate) enum RedisArgument {
     Cluster,
 }
 
-#[derive(Subcommand)]
-pub(crate) enum CellCommand {
-    /// Start one cell with its own stores
-    Up(HowArguments),
-}
-
 impl HowArguments {
     /// `world` with what is said here; what is not stays as it is.
     fn shape(&self, world: World) -> World {
@@ -116,13 +114,7 @@ pub(crate) async fn up(folder: &Path, arguments: UpArguments) -> anyhow::Result<
     let (regions, cells) = (arguments.regions.unwrap_or(held.regions), arguments.cells.unwrap_or(held.cells));
     let instances = arguments.instances.unwrap_or(held.instances);
     let world = arguments.how.shape(World { regions, cells, instances, ..held });
-    start(folder, world, &arguments.how).await
-}
-
-pub(crate) async fn cell(folder: &Path, command: CellCommand) -> anyhow::Result<()> {
-    let CellCommand::Up(how) = command;
-    let held = held_world(folder).filter(|world| world.single).unwrap_or_else(World::single_cell);
-    start(folder, how.shape(held), &how).await
+    run_session(Session { folder, world, how: &arguments.how, seed: None, watch: None }).await
 }
 
 /// What the stack in `folder` consists of, if there is one.
@@ -130,12 +122,22 @@ fn held_world(folder: &Path) -> Option<World> {
     Stack::open(folder).ok().map(|stack| stack.state().world.clone())
 }
 
-async fn start(folder: &Path, world: World, how: &HowArguments) -> anyhow::Result<()> {
+/// What a command starts, and keeps unless it is told to leave it running.
+struct Session<'a> {
+    folder: &'a Path,
+    world: World,
+    how: &'a HowArguments,
+    seed: Option<Seed>,
+    watch: Option<Watch>,
+}
+
+async fn run_session(session: Session<'_>) -> anyhow::Result<()> {
+    let Session { folder, world, how, seed, watch: watched } = session;
     // A signal while starting ends what has been started, too.
     let signals = signals()?;
     let tether = if how.detach { Tether::Free } else { Tether::ToUs };
     let mut stack = tokio::select! {
-        stack = bring_up(folder, &world, tether) => stack?,
+        stack = bring_up(folder, &world, tether, seed.as_ref()) => stack?,
         () = signals.wait() => {
             end_interrupted(folder).await;
             anyhow::bail!("interrupted while starting; nothing is left running");
@@ -148,10 +150,21 @@ async fn start(folder: &Path, world: World, how: &HowArguments) -> anyhow::Resul
     if !how.json {
         println!("\nCtrl-C ends the stack.");
     }
-    watch(&mut stack, &signals).await;
+    tokio::select! {
+        () = watch(&mut stack, &signals) => {}
+        () = watch_policies(watched, folder) => {}
+    }
     eprintln!("ending the stack");
     stack.down().await?;
     Ok(())
+}
+
+/// Never comes back.
+async fn watch_policies(watched: Option<Watch>, folder: &Path) {
+    match watched {
+        Some(watched) => watched.run(folder).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Says which processes die, until it is time to end. Nothing is started again: a stack is there to be
@@ -173,9 +186,18 @@ async fn watch(stack: &mut Stack, signals: &Signals) {
     }
 }
 
-pub(super) async fn bring_up(folder: &Path, world: &World, tether: Tether) -> anyhow::Result<Stack> {
+async fn bring_up(folder: &Path, world: &World, tether: Tether, seed: Option<&Seed>) -> anyhow::Result<Stack> {
     let progress = Progress::new();
-    Ok(Stack::up(folder, world, tether, bootstrap::bootstrap, |step| progress.say(step)).await?)
+    let mut stack = Stack::up(folder, world, tether, bootstrap::bootstrap, |step| progress.say(step)).await?;
+    if let Some(seed) = seed
+        && let Err(error) = seed.plant(folder, &progress).await
+    {
+        // Half of what was asked for is not left running as if it were all.
+        stack.down().await?;
+        return Err(error);
+    }
+    stack.announce()?;
+    Ok(stack)
 }
 
 async fn end_interrupted(folder: &Path) {

@@ -8,7 +8,7 @@ use cellar_model::wire::{
 };
 use cellar_model::{CellName, PolicyName, RevisedTier, SettingProblem, TierDocument, TierName, UserId};
 use reqwest::Method;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A client of admin listeners.
 #[derive(Clone, Debug)]
@@ -21,6 +21,16 @@ pub struct TierChange {
     pub after: TierDocument,
     #[serde(default)]
     pub problems: Vec<SettingProblem>,
+}
+
+/// A version of a policy in the catalog.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct PolicyVersion {
+    pub name: PolicyName,
+    /// `1.4.2`
+    pub version: String,
+    /// `sha256:…` of its component.
+    pub digest: String,
 }
 
 impl Admin {
@@ -49,6 +59,11 @@ impl Admin {
             Err(error) if error.status() == Some(404) => Ok(None),
             tier => tier.map(Some),
         }
+    }
+
+    /// The policy versions there are.
+    pub async fn policies(&self) -> Result<Vec<PolicyVersion>, ClientError> {
+        self.0.ask(Method::GET, "/admin/v1/policies", |request| request).await
     }
 
     /// Adds a policy version. The same bytes again are no change; other bytes are refused.

@@ -1,7 +1,7 @@
 //! The command line as tests drive it: a stack of their own, gone on drop.
 
 use crate::StackError;
-use crate::folders::test_folder;
+use crate::folders::temporary_folder;
 use crate::process::{Gently, Identity, Launch, Tether};
 use crate::state::StackState;
 use crate::world::built;
@@ -28,7 +28,7 @@ pub struct Cellctl {
 impl Cellctl {
     /// On a folder without a stack yet.
     pub fn new() -> Result<Self, StackError> {
-        let folder = test_folder()?;
+        let folder = temporary_folder()?;
         Ok(Self {
             program: built("cellctl")?,
             stack: folder.path().join("stack"),

@@ -20,7 +20,8 @@ const ROOT_DATA: &str = "/var/lib/cellar";
 
 /// What a stack keeps in the folder it is named by. Deleting takes these and nothing else: somebody
 /// may have named a folder that holds other things.
-const OURS: [&str; 6] = ["state.json", "state.new", "config", "secrets", "data", LOCK];
+const OURS: [&str; 7] = ["state.json", "state.new", "config", "secrets", SNAPSHOTS, "data", LOCK];
+const SNAPSHOTS: &str = "snapshots";
 const LOCK: &str = "lock";
 /// A start or an end of a whole stack takes seconds; who waits longer is told.
 const LOCK_MAX: Duration = Duration::from_secs(60);
@@ -34,6 +35,7 @@ impl Folders {
     pub fn make(stack: &Path) -> Result<Self, StackError> {
         std::fs::create_dir_all(stack).map_err(StackError::folder(stack))?;
         let folders = Self::of(stack)?;
+        folders.heal()?;
         std::fs::create_dir_all(&folders.data).map_err(StackError::folder(&folders.data))?;
         // The postgres user has to pass through.
         set_mode(&folders.data, 0o755)?;
@@ -46,6 +48,50 @@ impl Folders {
         let elsewhere = is_root() && !stack.starts_with(ROOT_DATA);
         let data = if elsewhere { Path::new(ROOT_DATA).join(fold(&stack)) } else { stack.join("data") };
         Ok(Self { stack, data })
+    }
+
+    pub(crate) fn snapshots(&self) -> PathBuf {
+        self.stack.join(SNAPSHOTS)
+    }
+
+    /// Puts other data in the place of what is there, whole or not at all: `make` fills the folder it is
+    /// given, which then takes the place.
+    pub(crate) fn replace_data(&self, make: impl FnOnce(&Path) -> Result<(), StackError>) -> Result<(), StackError> {
+        let (new, old) = (beside(&self.data, "new"), beside(&self.data, "old"));
+        remove(&new)?;
+        make(&new)?;
+        remove(&old)?;
+        std::fs::rename(&self.data, &old).map_err(StackError::folder(&self.data))?;
+        std::fs::rename(&new, &self.data).map_err(StackError::folder(&self.data))?;
+        remove(&old)
+    }
+
+    /// Puts these secrets in the place of those there are, file by file.
+    pub(crate) fn replace_secrets(&self, from: &Path) -> Result<(), StackError> {
+        let folder = self.stack.join("secrets");
+        for entry in std::fs::read_dir(from).map_err(StackError::folder(from))? {
+            let path = entry.map_err(StackError::folder(from))?.path();
+            let content = std::fs::read(&path).map_err(StackError::folder(&path))?;
+            let place = folder.join(path.file_name().unwrap_or_default());
+            let new = beside(&place, "new");
+            write_private(&new, &content)?;
+            std::fs::rename(&new, &place).map_err(StackError::folder(&place))?;
+        }
+        Ok(())
+    }
+
+    /// Undoes a `replace_data` that was killed before the new data had its place.
+    pub(crate) fn heal(&self) -> Result<(), StackError> {
+        let old = beside(&self.data, "old");
+        if !self.data.exists() && old.exists() {
+            std::fs::rename(&old, &self.data).map_err(StackError::folder(&self.data))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a command is at work on the stack.
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(self.lock(), Err(StackError::Busy { .. }))
     }
 
     /// Held while a command changes the stack; the kernel lets go of it when the command is gone.
@@ -78,7 +124,7 @@ impl Folders {
     /// Deletes what a stack is made of, but for the lock, which the caller holds.
     pub(crate) fn clear(&self) -> Result<(), StackError> {
         let ours = OURS.iter().filter(|name| **name != LOCK).map(|name| self.stack.join(name));
-        for path in ours.chain([self.data.clone()]) {
+        for path in ours.chain([self.data.clone(), beside(&self.data, "new"), beside(&self.data, "old")]) {
             remove(&path)?;
         }
         Ok(())
@@ -94,7 +140,14 @@ impl Folders {
     }
 }
 
-fn remove(path: &Path) -> Result<(), StackError> {
+/// `data` beside itself: `data.old`.
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{ending}"));
+    path.with_file_name(name)
+}
+
+pub(crate) fn remove(path: &Path) -> Result<(), StackError> {
     let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
     match removed {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StackError::folder(path)(error)),
@@ -102,9 +155,9 @@ fn remove(path: &Path) -> Result<(), StackError> {
     }
 }
 
-/// A folder for the data of one test's server, gone on drop; where the postgres user can reach it.
-/// It is named by this process, so that what a killed one left is known and swept.
-pub(crate) fn test_folder() -> Result<tempfile::TempDir, StackError> {
+/// A folder for the data of one test's server, or of a stack that ends with this process: gone on drop, where
+/// the postgres user can reach it. It is named by this process, so that what a killed one left is known and swept.
+pub fn temporary_folder() -> Result<tempfile::TempDir, StackError> {
     static SWEPT: Once = Once::new();
     let base = if is_root() { Path::new(ROOT_DATA).join("tests") } else { std::env::temp_dir().join("cellar-tests") };
     std::fs::create_dir_all(&base).map_err(StackError::folder(&base))?;

@@ -4,6 +4,7 @@
 //! proves of the programs as they ship.
 
 mod cassandra;
+mod cell;
 mod cellctl;
 mod config;
 mod error;
@@ -15,20 +16,23 @@ mod process;
 mod quota;
 mod ready;
 mod redis;
+mod snapshots;
 mod stack;
 mod start;
 mod state;
 mod world;
 
 pub use cassandra::Cassandra;
+pub use cell::{Cell, CellBuilder, cell};
 pub use cellctl::Cellctl;
 pub use error::StackError;
-pub use folders::Folders;
+pub use folders::{Folders, temporary_folder};
 pub use postgres::Postgres;
 pub use process::{Gently, Identity, Launch, Tether};
 pub use quota::QuotaRedis;
 pub use ready::Ready;
 pub use redis::Redis;
+pub use snapshots::Snapshot;
 pub use stack::{Bootstrap, Keys, Stack};
 pub use state::{ProcessEntry, RegionEntry, Role, StackState};
 pub use world::{Clock, DirectoryShape, Fsync, RedisShape, World};

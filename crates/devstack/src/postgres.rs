@@ -1,6 +1,6 @@
 //! Postgres: clusters of our own, never the packaged one.
 
-use crate::folders::{is_root, set_mode, shared_folder, test_folder};
+use crate::folders::{is_root, set_mode, shared_folder, temporary_folder};
 use crate::process::{Gently, Identity, Launch, Tether, on_path};
 use crate::ready::Ready;
 use crate::{StackError, ports};
@@ -59,7 +59,7 @@ impl Postgres {
     }
 
     async fn launch(database: Database) -> Result<Self, StackError> {
-        let (folder, port) = (test_folder()?, ports::free()?);
+        let (folder, port) = (temporary_folder()?, ports::free()?);
         let cluster = folder.path().join("postgres");
         let launch = launch(&cluster, port)?;
         tokio::task::spawn_blocking(move || prepare(&cluster, &[database]))
@@ -155,11 +155,15 @@ pub(crate) fn prepare(folder: &Path, databases: &[Database]) -> Result<(), Stack
     std::fs::create_dir_all(folder).map_err(StackError::folder(folder))?;
     set_mode(folder, 0o755)?;
     let beside = folder.join("cluster.new");
-    let words = ["-a", "--reflink=auto"].map(str::to_owned).into_iter();
-    let paths = [template(databases)?, beside.clone()].map(|path| path.display().to_string());
-    let copy = plain("cp", words.chain(paths).collect());
-    copy.run("copying a database cluster", "")?;
+    copy_folder(&template(databases)?, &beside)?;
     std::fs::rename(&beside, &cluster).map_err(StackError::folder(cluster))
+}
+
+/// A copy with owners, modes and times, which shares its blocks with the original where the file system can.
+pub(crate) fn copy_folder(from: &Path, to: &Path) -> Result<(), StackError> {
+    let words = ["-a", "--reflink=auto"].map(str::to_owned).into_iter();
+    let paths = [from, to].map(|path| path.display().to_string());
+    plain("cp", words.chain(paths).collect()).run("copying a folder", "")
 }
 
 /// A fresh cluster to copy: `initdb` takes seconds, a copy a fraction of one. Made beside and renamed,

@@ -1,6 +1,6 @@
 //! The quota Redis of a cell, in one of three shapes, and what has to be done once its servers answer.
 
-use crate::folders::{test_folder, write_private};
+use crate::folders::{temporary_folder, write_private};
 use crate::process::{Gently, Identity, Launch, Tether};
 use crate::ready::Ready;
 use crate::redis::{command, quota_launch, quota_settings, redis_server};
@@ -256,7 +256,7 @@ pub struct QuotaRedis {
 
 impl QuotaRedis {
     pub async fn start(shape: RedisShape) -> Result<Self, StackError> {
-        let folder = test_folder()?;
+        let folder = temporary_folder()?;
         let plan = plan(shape, "test", |name| folder.path().join(name), Fsync::Always)?;
         let mut redis = Self { servers: Vec::new(), url: plan.url, _folder: folder };
         let is_sentinel = |server: &QuotaServer| server.role == Role::Sentinel;

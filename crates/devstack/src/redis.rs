@@ -1,6 +1,6 @@
 //! Redis, as the quota store and as the cache.
 
-use crate::folders::test_folder;
+use crate::folders::temporary_folder;
 use crate::process::{Gently, Identity, Launch, Tether, on_path};
 use crate::ready::Ready;
 use crate::world::Fsync;
@@ -65,7 +65,7 @@ impl Redis {
     }
 
     async fn launch(launch: impl Fn(&Path, u16) -> Result<Launch, StackError>) -> Result<Self, StackError> {
-        let (folder, port) = (test_folder()?, ports::free()?);
+        let (folder, port) = (temporary_folder()?, ports::free()?);
         let launch = launch(folder.path(), port)?;
         if !ports::release(std::net::Ipv4Addr::LOCALHOST, port).await {
             return Err(StackError::PortTaken { name: "redis".into(), port });

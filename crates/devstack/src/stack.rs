@@ -8,6 +8,7 @@ use crate::start::{Starting, stop};
 use crate::state::{ProcessEntry, Role, StackState};
 use crate::world::World;
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,8 @@ pub struct Bootstrap {
     pub directory_replicas: BTreeMap<String, u8>,
     pub pepper_file: PathBuf,
     pub topology: serde_json::Value,
+    /// Those the stack has already, to be put in force again. None: new ones are to be made.
+    pub keys: Option<Keys>,
 }
 
 /// What he made: the keys a caller and an operator of this stack use.
@@ -28,9 +31,15 @@ pub struct Keys {
     pub operator_key: String,
 }
 
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Keys(..)")
+    }
+}
+
 pub struct Stack {
-    folders: Folders,
-    state: StackState,
+    pub(crate) folders: Folders,
+    pub(crate) state: StackState,
     tether: Tether,
     /// Who ran when one last looked; empty for one that has only been opened.
     seen: HashSet<String>,
@@ -58,14 +67,7 @@ impl Stack {
         };
         let mut stack = Self { folders, state, tether, seen: HashSet::new() };
         stack.state.keeper = Identity::of_this_process();
-        stack.state.serves = false;
-        stack.save()?;
-        let mut starting = Starting { folder: &stack.folders.stack, state: &mut stack.state, tether };
-        let started = starting.everything(bootstrap, &mut say).await;
-        if started.is_err() {
-            // Nothing half started stays behind.
-            stack.stop_all().await;
-        }
+        let started = stack.start_all(bootstrap, &mut say).await;
         if started.is_err() || tether == Tether::Free {
             stack.state.keeper = None;
         }
@@ -73,6 +75,49 @@ impl Stack {
         started?;
         stack.seen = stack.state.running_names();
         Ok(stack)
+    }
+
+    /// Says that the stack is whole, to commands that wait for it.
+    pub fn announce(&mut self) -> Result<(), StackError> {
+        self.state.serves = true;
+        self.save()
+    }
+
+    /// Starts whatever does not run, in order. Nothing half started stays behind.
+    pub(crate) async fn start_all<F>(
+        &mut self,
+        bootstrap: impl FnOnce(Bootstrap) -> F,
+        say: &mut impl FnMut(&str),
+    ) -> Result<(), StackError>
+    where
+        F: Future<Output = Result<Keys, StackError>>,
+    {
+        self.state.serves = false;
+        self.save()?;
+        let mut starting = Starting { folder: &self.folders.stack, state: &mut self.state, tether: self.tether };
+        let started = starting.everything(bootstrap, say).await;
+        if started.is_err() {
+            self.stop_all().await;
+        }
+        self.save()?;
+        started
+    }
+
+    /// Ends all processes for a while. Whether any ran.
+    pub(crate) async fn stand_still(&mut self) -> bool {
+        let ran = self.state.running() > 0;
+        self.stop_all().await;
+        ran
+    }
+
+    /// Starts the stack again that stood still, if it ran.
+    pub(crate) async fn go_on(&mut self, ran: bool) -> Result<(), StackError> {
+        if !ran {
+            return Ok(());
+        }
+        let nothing_to_fill = |_| async { Err(StackError::Step { step: "going on", cause: "no directory".into() }) };
+        self.start_all(nothing_to_fill, &mut |_| ()).await?;
+        self.announce()
     }
 
     /// A stack that was started before.
@@ -92,8 +137,9 @@ impl Stack {
     }
 
     /// Takes the stack's lock and reads what other commands have done meanwhile.
-    async fn turn(&mut self) -> Result<File, StackError> {
+    pub(crate) async fn turn(&mut self) -> Result<File, StackError> {
         let lock = self.folders.lock_in_turn().await?;
+        self.folders.heal()?;
         self.reread()?;
         Ok(lock)
     }
@@ -106,6 +152,10 @@ impl Stack {
 
     /// The processes that have ended since one last asked, whoever ended them.
     pub fn newly_dead(&mut self) -> Result<Vec<ProcessEntry>, StackError> {
+        if self.folders.is_busy() {
+            // Whoever is at work on it may be starting them again.
+            return Ok(Vec::new());
+        }
         self.reread()?;
         let before = std::mem::replace(&mut self.seen, self.state.running_names());
         let ended = |process: &&ProcessEntry| before.contains(&process.name) && !self.seen.contains(&process.name);
@@ -156,9 +206,13 @@ impl Stack {
         Ok(self.names(&numbers))
     }
 
-    /// Ends everything in order: routers, cells, then what they store in. Data stays.
+    /// Ends everything in order: routers, cells, then what they store in. Data stays, but that of an
+    /// ephemeral stack.
     pub async fn down(mut self) -> Result<(), StackError> {
         let _lock = self.end().await?;
+        if self.state.world.ephemeral {
+            return self.folders.delete();
+        }
         self.save()
     }
 
@@ -197,7 +251,7 @@ impl Stack {
         }
     }
 
-    fn save(&self) -> Result<(), StackError> {
+    pub(crate) fn save(&self) -> Result<(), StackError> {
         self.state.write(&self.folders.stack)
     }
 }
@@ -215,6 +269,7 @@ fn fresh(world: &World, folders: &Folders, say: &mut impl FnMut(&str)) -> Result
         pepper_file: plan.pepper_file,
         service_key: None,
         operator_key: None,
+        filled: false,
         complete: false,
         keeper: None,
         serves: false,
@@ -239,8 +294,9 @@ async fn resume(
             stop(process).await;
         }
     }
-    let filled = held.service_key.is_some();
-    if held.world != *world && (held.complete || filled) {
+    // What an ephemeral one left behind is nobody's any more.
+    let filled = held.is_filled() && !held.world.ephemeral;
+    if held.world != *world && !held.world.ephemeral && (held.complete || filled) {
         return Err(StackError::OtherShape { folder: folders.stack.clone(), held: held.world.describe() });
     }
     if !filled {

@@ -43,17 +43,20 @@ impl Starting<'_> {
         for servers in self.quotas() {
             quota::watched(&servers).await?;
         }
-        if self.state.service_key.is_none() {
+        if !self.state.is_filled() {
             say("filling the directory");
+            let held = self.state.service_key.clone().zip(self.state.operator_key.clone());
             let keys = bootstrap(Bootstrap {
                 directory_url: self.state.directory_url.clone(),
                 directory_replicas: self.state.directory_replicas.clone(),
                 pepper_file: self.state.pepper_file.clone(),
                 topology: self.state.topology.clone(),
+                keys: held.map(|(service_key, operator_key)| Keys { service_key, operator_key }),
             });
             let keys = keys.await?;
             self.state.service_key = Some(keys.service_key);
             self.state.operator_key = Some(keys.operator_key);
+            self.state.filled = true;
             self.state.write(self.folder)?;
         }
         let cells = self.state.numbers(|process| process.role == Role::Cell);
@@ -70,7 +73,6 @@ impl Starting<'_> {
             self.together(&routers).await?;
         }
         self.state.complete = true;
-        self.state.serves = true;
         self.state.write(self.folder)
     }
 

@@ -103,18 +103,25 @@ pub struct StackState {
     #[serde(default)]
     pub directory_replicas: BTreeMap<String, u8>,
     pub pepper_file: PathBuf,
-    /// Present once the directory has been filled.
+    /// Present once the directory has been filled for the first time.
     pub service_key: Option<String>,
     pub operator_key: Option<String>,
+    /// Not while a reset has emptied the directory and not filled it again.
+    #[serde(default = "yes")]
+    pub(crate) filled: bool,
     /// Everything started, once: what is missing since has died or was stopped.
     pub complete: bool,
     /// The command that starts the stack, or keeps it in the foreground. None: it runs on its own.
     pub keeper: Option<Identity>,
-    /// The last start came to its end: every process has answered.
+    /// Whoever started it last has said that it is whole: every process has answered, and it has been seeded.
     pub serves: bool,
 }
 
 const FILE: &str = "state.json";
+
+fn yes() -> bool {
+    true
+}
 
 impl StackState {
     pub(crate) fn read(folder: &Path) -> Result<Option<Self>, StackError> {
@@ -136,6 +143,11 @@ impl StackState {
         let beside = folder.join("state.new");
         write_private(&beside, &text)?;
         std::fs::rename(&beside, &path).map_err(StackError::folder(&path))
+    }
+
+    /// Whether the directory has what a stack begins with.
+    pub(crate) fn is_filled(&self) -> bool {
+        self.filled && self.service_key.is_some()
     }
 
     /// Who holds this stack, in words; None if it is down, or what runs of it was left behind.

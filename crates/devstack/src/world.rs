@@ -75,6 +75,9 @@ pub struct World {
     pub redis: RedisShape,
     #[serde(default)]
     pub directory: DirectoryShape,
+    /// Deleted with its data when it ends, and not kept by whoever finds it later.
+    #[serde(default)]
+    pub ephemeral: bool,
     /// The folder of our programs, if they are not beside the running one.
     pub programs: Option<PathBuf>,
 }
@@ -90,6 +93,7 @@ impl World {
             fsync: Fsync::default(),
             redis: RedisShape::default(),
             directory: DirectoryShape::default(),
+            ephemeral: false,
             programs: None,
         }
     }
@@ -137,7 +141,8 @@ impl World {
             DirectoryShape::Elsewhere(_) => "elsewhere",
         };
         let of_cells = format!("{:?} clock, fsync {:?}, redis {:?}", self.clock, self.fsync, self.redis);
-        format!("{shape}, {of_cells}, directory {directory}").to_lowercase()
+        let lasting = if self.ephemeral { ", ephemeral" } else { "" };
+        format!("{shape}, {of_cells}, directory {directory}{lasting}").to_lowercase()
     }
 }
 

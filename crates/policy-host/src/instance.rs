@@ -88,6 +88,11 @@ impl Instance {
         outcome::check(answer.into(), request, limits.state_max_bytes)
     }
 
+    /// What the last call burnt.
+    pub(crate) fn fuel_burnt(&self, limits: &HostLimits) -> u64 {
+        limits.decide_fuel.saturating_sub(self.store.get_fuel().unwrap_or(0))
+    }
+
     pub(crate) fn migrate(
         &mut self,
         limits: &HostLimits,

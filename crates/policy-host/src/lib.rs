@@ -23,6 +23,6 @@ pub use fault::Fault;
 pub use gate::GateError;
 pub use host::{Host, HostError};
 pub use limits::HostLimits;
-pub use outcome::WAIT_MAX_US;
+pub use outcome::{WAIT_MAX_US, check as check_outcome};
 pub use policy::{ConfigureError, Policy};
 pub use stores::Stores;

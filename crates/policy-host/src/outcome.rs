@@ -8,7 +8,10 @@ use cellar_model::Micros;
 pub const WAIT_MAX_US: u64 = Micros::MAX.0;
 
 /// Passes an outcome on only if it can be true.
-pub(crate) fn check(outcome: Outcome, request: &Request<'_>, state_max_bytes: usize) -> Result<Outcome, Fault> {
+///
+/// # Errors
+/// `Fault::BadOutcome`, with the lie.
+pub fn check(outcome: Outcome, request: &Request<'_>, state_max_bytes: usize) -> Result<Outcome, Fault> {
     let wrong = |what| Err(Fault::BadOutcome { what });
     if outcome.remaining > outcome.limit {
         return wrong("more remains than the limit");

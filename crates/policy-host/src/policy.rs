@@ -15,6 +15,7 @@ use wasmtime::component::{Component, InstancePre, Linker};
 /// Made by `Host::load`, shared by all workers. It decides through a worker's `Stores`.
 pub struct Policy {
     digest: Digest,
+    metadata: String,
     description: Description,
     pub(crate) limits: HostLimits,
     pub(crate) linked: InstancePre<Grant>,
@@ -49,11 +50,16 @@ impl Policy {
         let json = instance::describe(&linked, &exports, &limits)?;
         let description = Description::from_json(&json).map_err(|what| GateError::Describe { what })?;
         let breaker = Breaker::new(limits.breaker_faults, limits.breaker_refusals);
-        Ok(Self { digest, description, limits, linked, exports, breaker })
+        Ok(Self { digest, metadata: json, description, limits, linked, exports, breaker })
     }
 
     pub fn digest(&self) -> Digest {
         self.digest
+    }
+
+    /// The metadata `describe` returned, as it came.
+    pub fn metadata(&self) -> &str {
+        &self.metadata
     }
 
     pub fn description(&self) -> &Description {

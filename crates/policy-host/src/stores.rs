@@ -53,6 +53,12 @@ impl Stores {
         self.ask(policy, |instance| instance.migrate(&policy.limits, from_schema, parameters, state))
     }
 
+    /// What the last call to `policy` here burnt: all of it, if it ended in a fault.
+    pub fn fuel_burnt(&self, policy: &Policy) -> u64 {
+        let kept = self.kept.iter().find(|kept| kept.digest == policy.digest());
+        kept.map_or(policy.limits.decide_fuel, |kept| kept.instance.fuel_burnt(&policy.limits))
+    }
+
     fn ask<R>(&mut self, policy: &Policy, call: impl FnOnce(&mut Instance) -> Result<R, Fault>) -> Result<R, Fault> {
         if !policy.breaker.admits() {
             return Err(Fault::BreakerOpen);

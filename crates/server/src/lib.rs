@@ -2,6 +2,7 @@
 //! quota routes over anyone who decides, and how a process listens, counts and tells.
 
 mod admin;
+mod artifact;
 mod body;
 mod caller;
 pub mod config;
@@ -24,6 +25,7 @@ mod topology;
 mod verdict;
 
 pub use admin::admin_routes;
+pub use artifact::{check_version, read_artifact};
 pub use body::{JsonBody, parse_json, read_body};
 pub use caller::{Caller, Enrolment};
 pub use intent::{email_change_intent, enrolment_intent, sign_up_intent};

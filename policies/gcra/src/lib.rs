@@ -14,7 +14,7 @@ mod state;
 pub use settings::{LIMIT_MAX, PERIOD_MAX_S, Parameters, REST_MAX_S, Settings};
 pub use state::State;
 
-use cellar_policy_sdk::{Outcome, Policy, Problem, Request, export_policy};
+use cellar_policy_sdk::{Outcome, Policy, Problem, Promise, Request, export_policy};
 
 pub struct Gcra;
 
@@ -24,6 +24,9 @@ impl Policy for Gcra {
     const UNIT: &'static str = "requests";
     const STATE_SCHEMA: u32 = 1;
     const NOTES: &'static [&'static str] = &["the cost is above the burst: no waiting helps"];
+
+    const PROMISES: &'static [Promise] =
+        &[Promise::Rate { limit: "/limit", period_s: "/period_s", burst: "/burst" }];
 
     type Settings = Settings;
     type Parameters = Parameters;

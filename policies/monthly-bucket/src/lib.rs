@@ -7,7 +7,7 @@ mod month;
 
 pub use month::Month;
 
-use cellar_policy_sdk::{AMOUNT_MAX, Operation, Outcome, Policy, Problem, Request, export_policy, fixed_struct};
+use cellar_policy_sdk::{AMOUNT_MAX, Operation, Outcome, Policy, Problem, Promise, Request, export_policy, fixed_struct};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -49,6 +49,8 @@ impl Policy for MonthlyBucket {
     const UNIT: &'static str = "tokens";
     const STATE_SCHEMA: u32 = 1;
     const NOTES: &'static [&'static str] = &["the cost is above the limit: no waiting helps"];
+
+    const PROMISES: &'static [Promise] = &[Promise::CalendarMonth { limit: "/limit" }];
 
     type Settings = Settings;
     type Parameters = Parameters;

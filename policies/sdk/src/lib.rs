@@ -8,6 +8,7 @@ mod export;
 mod fixed;
 mod outcome;
 mod policy;
+mod promise;
 mod request;
 mod settings;
 
@@ -15,6 +16,7 @@ mod settings;
 pub use export::bindings;
 pub use fixed::Fixed;
 pub use outcome::Outcome;
+pub use promise::Promise;
 pub use policy::{Policy, configure, decide, describe, migrate};
 pub use request::{AMOUNT_MAX, Attribute, Operation, Request, TIME_MAX_US};
 pub use settings::Problem;

@@ -2,6 +2,7 @@
 
 use crate::fixed::Fixed;
 use crate::outcome::Outcome;
+use crate::promise::Promise;
 use crate::request::Request;
 use crate::settings::{self, Problem};
 use schemars::JsonSchema;
@@ -23,6 +24,11 @@ pub trait Policy {
     const STATE_SCHEMA: u32;
     /// What the notes of an outcome mean, from 1 on.
     const NOTES: &'static [&'static str] = &[];
+
+    /// What is never exceeded, whatever the history: `cellctl policy certify` holds the policy to it.
+    const PROMISES: &'static [Promise] = &[];
+    /// Properties that are not meant to hold of it, by the names the certifier gives them.
+    const WAIVES: &'static [&'static str] = &[];
 
     /// What an operator writes. Bounds stand in its schema (`#[schemars(range(..))]`), unknown keys
     /// are refused by `#[serde(deny_unknown_fields)]`; both are reported all at once.
@@ -52,6 +58,8 @@ pub fn describe<P: Policy>() -> String {
         "state_schema": P::STATE_SCHEMA,
         "settings_schema": settings::schema::<P::Settings>(),
         "notes": P::NOTES,
+        "promises": P::PROMISES,
+        "waives": P::WAIVES,
     })
     .to_string()
 }

@@ -36,6 +36,7 @@ pub(crate) fn routes(state: AdminState) -> Router {
     Router::new()
         .route("/admin/v1/tiers", get(tiers::all))
         .route("/admin/v1/tiers/{name}", get(tiers::one).put(tiers::put))
+        .route("/admin/v1/policies", get(tiers::policies))
         .route("/admin/v1/policies/{name}/{version}", put(tiers::put_policy))
         .route("/admin/v1/topology", get(topology::show).put(topology::put))
         .route("/admin/v1/topology/count", post(topology::count))

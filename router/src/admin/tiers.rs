@@ -4,21 +4,15 @@ use super::{AdminState, DryRun, cells, failed};
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use cellar_directory::catalog::{self, Put};
 use cellar_directory::{Digest, PolicyEntry};
-use cellar_model::{
-    ARTIFACT_BYTES_MAX, PolicyName, Problem, ProblemType, Revision, SettingProblem, TierDocument, TierName,
-};
-use cellar_server::{HttpProblem, JsonBody};
+use cellar_model::{PolicyName, Problem, ProblemType, Revision, SettingProblem, TierDocument, TierName};
+use cellar_server::{HttpProblem, JsonBody, check_version, read_artifact};
 use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 
 /// The most bytes of a cell's judgement on a tier.
 const JUDGEMENT_BYTES_MAX: usize = 256 * 1024;
-const VERSION_BYTES_MAX: usize = 32;
-/// How a WebAssembly component begins. A core module has 1, 0, 0, 0 after the first four bytes.
-const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
 pub(super) async fn all(State(state): State<AdminState>) -> Result<Response, HttpProblem> {
     let catalog = catalog::read(&state.directory).await.map_err(failed)?;
@@ -101,6 +95,12 @@ async fn judgement(response: Response) -> Result<Vec<SettingProblem>, HttpProble
     Ok(said.errors)
 }
 
+/// The policy versions that the directory has.
+pub(super) async fn policies(State(state): State<AdminState>) -> Result<Response, HttpProblem> {
+    let catalog = catalog::read(&state.directory).await.map_err(failed)?;
+    Ok(axum::Json(catalog.policies).into_response())
+}
+
 /// Adds a policy version. One that is there is never changed, so what no cell would let in is refused
 /// here, as far as that shows without a compiler.
 pub(super) async fn put_policy(
@@ -108,25 +108,12 @@ pub(super) async fn put_policy(
     Path((name, version)): Path<(PolicyName, String)>,
     body: Body,
 ) -> Result<Response, HttpProblem> {
-    let numbers: Vec<&str> = version.split('.').collect();
-    if version.len() > VERSION_BYTES_MAX || numbers.len() != 3 || numbers.iter().any(|n| n.parse::<u32>().is_err()) {
-        return Err(Problem::new(ProblemType::Invalid).detail("a version is three numbers, 1.4.2").into());
-    }
+    check_version(&version)?;
     let artifact = read_artifact(body).await?;
     let entry = PolicyEntry { name, version, digest: Digest::of(&artifact) };
     let put = catalog::put_policy(&state.directory, &entry, &artifact).await.map_err(failed)?;
     done(put)?;
     Ok(axum::Json(entry).into_response())
-}
-
-async fn read_artifact(body: Body) -> Result<Bytes, Problem> {
-    let artifact = axum::body::to_bytes(body, ARTIFACT_BYTES_MAX).await.map_err(|_| {
-        Problem::new(ProblemType::TooLarge).detail(format!("an artifact has at most {ARTIFACT_BYTES_MAX} bytes"))
-    })?;
-    if !artifact.starts_with(COMPONENT) {
-        return Err(Problem::new(ProblemType::Invalid).detail("not a WebAssembly component"));
-    }
-    Ok(artifact)
 }
 
 fn done(put: Put) -> Result<Revision, HttpProblem> {
@@ -135,24 +122,5 @@ fn done(put: Put) -> Result<Revision, HttpProblem> {
         Put::Stale(_) => {
             Err(Problem::new(ProblemType::Conflict).detail("something else is in force there meanwhile").into())
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn what_no_cell_would_let_in_is_refused_at_the_door() {
-        let sent = |bytes: Vec<u8>| async { read_artifact(bytes.into()).await.map_err(|problem| problem.kind) };
-        assert!(sent(COMPONENT.to_vec()).await.is_ok());
-        for odd in [&b""[..], b"\0asm", b"\0asm\x01\0\0\0", b"MZ"] {
-            assert_eq!(sent(odd.to_vec()).await, Err(ProblemType::Invalid), "{odd:?}");
-        }
-        let mut large = COMPONENT.to_vec();
-        large.resize(ARTIFACT_BYTES_MAX, 0);
-        assert!(sent(large.clone()).await.is_ok());
-        large.push(0);
-        assert_eq!(sent(large).await, Err(ProblemType::TooLarge));
     }
 }

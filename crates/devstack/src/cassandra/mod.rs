@@ -2,7 +2,7 @@
 
 pub(crate) mod packages;
 
-use crate::folders::test_folder;
+use crate::folders::temporary_folder;
 use crate::process::{Gently, Identity, Launch, Tether};
 use crate::ready::Ready;
 use crate::{StackError, ports};
@@ -182,7 +182,7 @@ impl Cassandra {
     pub async fn start(datacenters: &[&str]) -> Result<Self, StackError> {
         let fetching = tokio::task::spawn_blocking(packages::fetch).await;
         fetching.map_err(|error| StackError::Step { step: "fetching Cassandra", cause: error.to_string() })??;
-        let folder = test_folder()?;
+        let folder = temporary_folder()?;
         let named: Vec<(String, String)> =
             datacenters.iter().map(|name| (format!("directory-{name}"), (*name).to_owned())).collect();
         let nodes = plan(&named, folder.path())?;

@@ -1,7 +1,7 @@
 //! Worlds of real stores around stub programs: order, faults and leftovers are devstack's own.
 
 use super::*;
-use crate::folders::test_folder;
+use crate::folders::temporary_folder;
 use crate::world::{Clock, Fsync, RedisShape};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -13,7 +13,7 @@ struct Here {
 
 impl Here {
     fn new() -> Self {
-        let folder = test_folder().unwrap();
+        let folder = temporary_folder().unwrap();
         let test = std::env::current_exe().unwrap();
         let stub = test.ancestors().nth(2).unwrap().join("examples/stub-program");
         for name in ["cellar-cell", "cellar-router"] {
@@ -189,4 +189,73 @@ async fn every_program_finds_exactly_its_keys_and_secrets_are_its_owners_only() 
         assert_eq!(mode & 0o777, 0o600, "{secret}");
     }
     stack.delete().await.unwrap();
+}
+
+/// Goal: a copy is what there was, whatever came after it, and a reset leaves ports and copies alone.
+/// Method: what the Redis of a cell holds stands for all data; the directory is filled again by a reset only.
+#[tokio::test(flavor = "multi_thread")]
+async fn data_comes_back_from_a_snapshot_and_goes_with_a_reset() {
+    let here = Here::new();
+    let mut stack = here.up(World::single_cell()).await.unwrap();
+    let port = stack.state().processes[0].ports[0];
+    let tell = async |line: &str| crate::redis::command(port, line).await.unwrap();
+    assert_eq!(tell("SET a 1").await, "+OK");
+    stack.snapshot("first").await.unwrap();
+    assert_eq!(tell("SET a 2").await, "+OK");
+    stack.snapshot("second").await.unwrap();
+    assert_eq!(tell("SET a 3").await, "+OK");
+    // The same name again is the newer copy.
+    stack.snapshot("second").await.unwrap();
+
+    stack.load("first").await.unwrap();
+    assert_eq!(tell("GET a").await, "1");
+    stack.load("second").await.unwrap();
+    assert_eq!(tell("GET a").await, "3");
+    let names: Vec<String> = stack.snapshots().unwrap().into_iter().map(|snapshot| snapshot.name).collect();
+    assert_eq!(names, ["first", "second"]);
+    let none = stack.load("third").await.unwrap_err().to_string();
+    assert!(none.contains("there are: first, second"), "{none}");
+
+    let keys = |stack: &Stack| stack.state().service_key.clone();
+    let before = keys(&stack);
+    let fill = |given: Bootstrap| async move { Ok(given.keys.expect("the keys the stack has")) };
+    stack.reset(fill, |_| ()).await.unwrap();
+    assert_eq!((tell("GET a").await, keys(&stack)), ("$-1".to_owned(), before));
+    stack.load("first").await.unwrap();
+    assert_eq!(tell("GET a").await, "1");
+    stack.delete().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_that_was_cut_short_is_no_copy_and_data_without_a_place_gets_it_back() {
+    let here = Here::new();
+    let mut stack = here.up(World::single_cell()).await.unwrap();
+    stack.snapshot("whole").await.unwrap();
+    let snapshots = stack.folders.snapshots();
+    std::fs::create_dir_all(snapshots.join("half.new/data")).unwrap();
+    assert_eq!(stack.snapshots().unwrap().len(), 1);
+
+    stack.stand_still().await;
+    let data = stack.folders.data.clone();
+    // As if a load had been killed between its two renames.
+    std::fs::rename(&data, data.with_file_name("data.old")).unwrap();
+    stack.load("whole").await.unwrap();
+    assert!(data.exists() && !data.with_file_name("data.old").exists());
+    stack.delete().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ephemeral_stack_is_gone_when_it_ends_and_what_a_killed_one_left_is_begun_anew() {
+    let here = Here::new();
+    let world = || World { ephemeral: true, ..World::single_cell() };
+    let stack = here.up(world()).await.unwrap();
+    // As if its keeper had been killed.
+    let mut state = StackState::read(&here.stack()).unwrap().unwrap();
+    state.keeper = state.keeper.map(|keeper| Identity { started: keeper.started + 1, ..keeper });
+    state.write(&here.stack()).unwrap();
+    drop(stack);
+    let stack = here.up(world()).await.unwrap();
+    assert_eq!(here.filled.load(Ordering::Relaxed), 2);
+    stack.down().await.unwrap();
+    assert!(!here.stack().exists());
 }

@@ -1,0 +1,61 @@
+//! `policy list`, `policy show`: the versions that a Cellar has, and which tiers decide by them.
+
+use crate::stack::Target;
+use anyhow::ensure;
+use cellar_client::PolicyVersion;
+use cellar_model::{Pin, PolicyName, RevisedTier};
+use std::path::Path;
+
+pub(super) async fn list(folder: &Path, name: Option<&PolicyName>, json: bool) -> anyhow::Result<()> {
+    let admin = Target::find(folder)?.admin;
+    let (mut policies, tiers) = (admin.policies().await?, admin.tiers().await?);
+    policies.retain(|policy| name.is_none_or(|name| policy.name == *name));
+    ensure!(name.is_none() || !policies.is_empty(), "there is no policy {}", name.map_or("", PolicyName::as_str));
+    policies.sort_by_key(|policy| (policy.name.clone(), numbers(&policy.version)));
+    let listed: Vec<serde_json::Value> = policies
+        .iter()
+        .map(|policy| {
+            let used = used_by(policy, &policies, &tiers);
+            serde_json::json!({
+                "name": policy.name, "version": policy.version, "digest": policy.digest, "used_by": used,
+            })
+        })
+        .collect();
+    if json {
+        println!("{}", serde_json::to_string_pretty(&listed)?);
+        return Ok(());
+    }
+    for policy in &policies {
+        let used = used_by(policy, &policies, &tiers).join(", ");
+        println!("{:<24} {:<10} {:<19}…  {used}", policy.name.as_str(), policy.version, &policy.digest[..19.min(policy.digest.len())]);
+    }
+    Ok(())
+}
+
+/// The slots that decide by this very version: by its digest, or by its major while it is the newest of that.
+fn used_by(policy: &PolicyVersion, all: &[PolicyVersion], tiers: &[RevisedTier]) -> Vec<String> {
+    let own = numbers(&policy.version);
+    let newest = !all.iter().any(|other| {
+        let version = numbers(&other.version);
+        other.name == policy.name && version[0] == own[0] && version > own
+    });
+    let mut used = Vec::new();
+    for tier in tiers {
+        for asked in tier.document.policies.iter().filter(|asked| asked.policy.name == policy.name) {
+            let this = match &asked.policy.pin {
+                Pin::Major(major) => newest && *major == own[0],
+                Pin::Digest(digest) => policy.digest == format!("sha256:{}", hex::encode(digest)),
+            };
+            if this {
+                used.push(format!("{}/{}", tier.document.name, asked.slot));
+            }
+        }
+    }
+    used
+}
+
+/// A version's three numbers; what is none counts as 0, as cells have it.
+pub(super) fn numbers(version: &str) -> [u64; 3] {
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+    std::array::from_fn(|_| parts.next().unwrap_or(0))
+}

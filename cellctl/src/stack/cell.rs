@@ -1,0 +1,116 @@
+//! One cell on a laptop: up with users in it, watched policies, copies to come back to.
+
+use super::{HowArguments, Session, bootstrap, held_world, run_session};
+use crate::policy::Watch;
+use crate::seed::Seed;
+use crate::stack::Progress;
+use anyhow::{Context, bail};
+use cellar_devstack::{Snapshot, Stack, World};
+use clap::{Args, Subcommand};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+#[derive(Subcommand)]
+pub(crate) enum CellCommand {
+    /// Start one cell with its own stores
+    Up(CellUpArguments),
+    /// Back to a cell that nobody has used: its data goes, its ports, keys and snapshots stay
+    Reset {
+        /// Tiers and users to begin with, as for `cell up`
+        #[arg(long, value_name = "FILE")]
+        seed: Option<PathBuf>,
+    },
+    /// Keep the cell's data under a name, in the place of what was kept under it before
+    Snapshot { name: String },
+    /// Put the data of a snapshot in the place of what there is
+    Load { name: String },
+    /// The snapshots there are
+    Snapshots {
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct CellUpArguments {
+    #[command(flatten)]
+    how: HowArguments,
+    /// Tiers, users and preferences to begin with: TOML, or JSON. What is there already stays as it is
+    #[arg(long, value_name = "FILE")]
+    seed: Option<PathBuf>,
+    /// Folders of policy crates: whenever one changes, it is built, asked by its own tests, and put in force
+    #[arg(long, value_name = "FOLDER", num_args = 1.., conflicts_with = "detach")]
+    watch: Vec<PathBuf>,
+    /// Delete everything when the cell ends. Without --stack, in a folder of its own
+    #[arg(long)]
+    ephemeral: bool,
+}
+
+/// `stack`: where it was said to be, if it was.
+pub(crate) async fn cell(stack: Option<&Path>, folder: &Path, command: CellCommand) -> anyhow::Result<()> {
+    match command {
+        CellCommand::Up(arguments) => up(stack, folder, arguments).await,
+        CellCommand::Reset { seed } => reset(folder, seed.as_deref()).await,
+        CellCommand::Snapshot { name } => {
+            let began = Instant::now();
+            let snapshot = Stack::open(folder)?.snapshot(&name).await?;
+            println!("kept as {name}: {} in {:.1} s", size(snapshot.bytes), began.elapsed().as_secs_f64());
+            Ok(())
+        }
+        CellCommand::Load { name } => {
+            let began = Instant::now();
+            Stack::open(folder)?.load(&name).await?;
+            println!("the stack is as it was in {name}, in {:.1} s", began.elapsed().as_secs_f64());
+            Ok(())
+        }
+        CellCommand::Snapshots { json } => snapshots(&Stack::open(folder)?.snapshots()?, json),
+    }
+}
+
+async fn up(stack: Option<&Path>, folder: &Path, arguments: CellUpArguments) -> anyhow::Result<()> {
+    let CellUpArguments { how, seed, watch, ephemeral } = arguments;
+    // Before anything starts.
+    let seed = seed.as_deref().map(Seed::read).transpose()?;
+    let watch = if watch.is_empty() { None } else { Some(Watch::new(&watch)?) };
+    let own;
+    let folder = match stack {
+        None if ephemeral && how.detach => {
+            bail!("an ephemeral cell in the background has to be found again: say where, with --stack DIR")
+        }
+        None if ephemeral => {
+            own = cellar_devstack::temporary_folder()?;
+            own.path()
+        }
+        _ => folder,
+    };
+    let held = held_world(folder).filter(|world| world.single && !world.ephemeral).unwrap_or_else(World::single_cell);
+    let world = World { ephemeral, ..how.shape(held) };
+    run_session(Session { folder, world, how: &how, seed, watch }).await
+}
+
+async fn reset(folder: &Path, seed: Option<&Path>) -> anyhow::Result<()> {
+    let seed = seed.map(Seed::read).transpose()?;
+    let progress = Progress::new();
+    Stack::open(folder)?.reset(bootstrap::bootstrap, |step| progress.say(step)).await?;
+    if let Some(seed) = seed {
+        seed.plant(folder, &progress).await?;
+    }
+    drop(progress);
+    println!("the stack is as new; its ports and keys are the same");
+    Ok(())
+}
+
+fn snapshots(found: &[Snapshot], json: bool) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string_pretty(found).context("cannot print them")?);
+        return Ok(());
+    }
+    for snapshot in found {
+        println!("{:<32}  {}", snapshot.name, size(snapshot.bytes));
+    }
+    Ok(())
+}
+
+fn size(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1 << 20))
+}

@@ -1,0 +1,159 @@
+//! The properties, each as a check of one drawn case.
+
+mod limits;
+mod purity;
+mod settles;
+mod spend;
+mod waits;
+
+use crate::history::{Amount, Pause, START_US, Scale, Step, amounts, pauses, steps};
+use crate::subject::Subject;
+use crate::user::{Broken, User, scale};
+use proptest::prelude::*;
+use serde_json::Value;
+
+/// What is tested. The order is that of the report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Property {
+    Answers,
+    Deterministic,
+    ExactRemaining,
+    NeverOverAdmits,
+    MonotoneInTime,
+    MonotoneInSpend,
+    MonotoneInLimit,
+    HonestRetryAfter,
+    HonestResetAfter,
+    SettleConserves,
+    CarriesSpend,
+    Migrates,
+}
+
+/// One case: settings twice (a tier may change), a history, and what else a property needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Case {
+    pub(crate) settings: Value,
+    pub(crate) others: Value,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) pause: Pause,
+    pub(crate) amount: Amount,
+    /// Thousandths of something that the property says.
+    pub(crate) share: u16,
+}
+
+/// A case against a subject, its settings compiled.
+pub(crate) struct Trial<'a> {
+    pub(crate) subject: &'a dyn Subject,
+    pub(crate) case: &'a Case,
+    pub(crate) parameters: Vec<u8>,
+    pub(crate) others: Vec<u8>,
+    pub(crate) scale: Scale,
+}
+
+impl Property {
+    pub const ALL: [Property; 12] = [
+        Property::Answers,
+        Property::Deterministic,
+        Property::ExactRemaining,
+        Property::NeverOverAdmits,
+        Property::MonotoneInTime,
+        Property::MonotoneInSpend,
+        Property::MonotoneInLimit,
+        Property::HonestRetryAfter,
+        Property::HonestResetAfter,
+        Property::SettleConserves,
+        Property::CarriesSpend,
+        Property::Migrates,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Property::Answers => "answers",
+            Property::Deterministic => "deterministic",
+            Property::ExactRemaining => "exact-remaining",
+            Property::NeverOverAdmits => "never-over-admits",
+            Property::MonotoneInTime => "monotone-in-time",
+            Property::MonotoneInSpend => "monotone-in-spend",
+            Property::MonotoneInLimit => "monotone-in-limit",
+            Property::HonestRetryAfter => "honest-retry-after",
+            Property::HonestResetAfter => "honest-reset-after",
+            Property::SettleConserves => "settle-conserves",
+            Property::CarriesSpend => "carries-spend",
+            Property::Migrates => "migrates",
+        }
+    }
+
+    /// What it says, in a sentence.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Property::Answers => "Every call is answered, within its fuel, by an outcome that can be true; a denial or a question changes nothing.",
+            Property::Deterministic => "The same question gets the same answer and burns the same fuel, whoever was asked what before.",
+            Property::ExactRemaining => "What is said to remain would be admitted, and one more would not.",
+            Property::NeverOverAdmits => "No instant admits more than remained, and no window more than the policy promises.",
+            Property::MonotoneInTime => "Waiting never leaves less.",
+            Property::MonotoneInSpend => "Who has spent less never has less left.",
+            Property::MonotoneInLimit => "A higher limit admits whatever a lower one did.",
+            Property::HonestRetryAfter => "A denied call is admitted when it was promised, and not a microsecond earlier; where no wait is named, none helps.",
+            Property::HonestResetAfter => "Everything is back when it was promised, and not earlier.",
+            Property::SettleConserves => "A settled reservation stands no better than if only the settled amount had been taken, and one that used all of it as if it had been consumed; also across a period's end.",
+            Property::CarriesSpend => "Other settings neither forget nor invent what was spent.",
+            Property::Migrates => "migrate reads its own states, and they mean the same.",
+        }
+    }
+
+    pub(crate) fn check(self, trial: &Trial<'_>) -> Result<(), Broken> {
+        match self {
+            Property::Answers => purity::answers(trial),
+            Property::Deterministic => purity::deterministic(trial),
+            Property::ExactRemaining => limits::exact_remaining(trial),
+            Property::NeverOverAdmits => limits::never_over_admits(trial),
+            Property::MonotoneInTime => spend::monotone_in_time(trial),
+            Property::MonotoneInSpend => spend::monotone_in_spend(trial),
+            Property::MonotoneInLimit => spend::monotone_in_limit(trial),
+            Property::HonestRetryAfter => waits::honest_retry_after(trial),
+            Property::HonestResetAfter => waits::honest_reset_after(trial),
+            Property::SettleConserves => settles::settle_conserves(trial),
+            Property::CarriesSpend => spend::carries_spend(trial),
+            Property::Migrates => purity::migrates(trial),
+        }
+    }
+}
+
+pub(crate) fn cases(settings: BoxedStrategy<Value>) -> impl Strategy<Value = Case> {
+    (settings.clone(), settings, steps(), pauses(), amounts(), 0..=1_000_u16).prop_map(
+        |(settings, others, steps, pause, amount, share)| Case { settings, others, steps, pause, amount, share },
+    )
+}
+
+impl<'a> Trial<'a> {
+    /// None if the policy refuses the settings: they were drawn without knowing how they belong together.
+    pub(crate) fn of(subject: &'a dyn Subject, case: &'a Case) -> Option<Result<Self, Broken>> {
+        let parameters = subject.configure(&case.settings).ok()?;
+        // Others that are refused are no others: the tier stays as it is.
+        let others = subject.configure(&case.others).unwrap_or_else(|_| parameters.clone());
+        let scale = match scale(subject, &parameters, START_US) {
+            Ok(scale) => scale,
+            Err(broken) => return Some(Err(broken)),
+        };
+        Some(Ok(Self { subject, case, parameters, others, scale }))
+    }
+
+    pub(crate) fn user(&self) -> User {
+        User::new(self.subject, &self.parameters, START_US)
+    }
+
+    /// One who has lived through the case's history.
+    pub(crate) fn seasoned(&self) -> Result<User, Broken> {
+        let mut user = self.user();
+        user.live(&self.case.steps, self.scale)?;
+        Ok(user)
+    }
+
+    pub(crate) fn pause_us(&self) -> u64 {
+        self.case.pause.us(self.scale)
+    }
+
+    pub(crate) fn amount(&self) -> u64 {
+        self.case.amount.units(self.scale)
+    }
+}

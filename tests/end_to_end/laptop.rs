@@ -1,0 +1,67 @@
+//! One cell on a laptop: seeded, reset, kept and gone.
+
+use crate::support::World;
+use cellar_devstack::Cellctl;
+use std::path::Path;
+
+fn seed(folder: &Path) -> String {
+    let pro = include_str!("../../examples/tiers/pro.toml").replace("\"pro\"", "\"own\"");
+    std::fs::write(folder.join("own.toml"), pro).unwrap();
+    let seed = "tiers = [\"own.toml\"]\n\
+        [[user]]\nuser_id = \"ada\"\nemail = \"ada@example.org\"\ntier = \"own\"\npreferences = { theme = \"dark\" }\n\
+        [[user]]\nemail = \"bob@example.org\"\ntier = \"free\"\n";
+    std::fs::write(folder.join("seed.toml"), seed).unwrap();
+    folder.join("seed.toml").display().to_string()
+}
+
+/// Goal: a seed brings tiers, users and preferences, twice is once, and what users did since stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cell_begins_with_its_seed_and_comes_back_to_what_was_kept() {
+    let mut cellctl = Cellctl::new().unwrap();
+    let file = seed(cellctl.folder());
+    let up = ["cell", "up", "--seed", &file];
+    cellctl.keep(&up).unwrap();
+    let world = World::of(cellctl);
+    let ada = "ada".parse().unwrap();
+    assert_eq!(world.client.preferences(&ada).await.unwrap()["theme"], "dark");
+    assert_eq!(world.client.profile(&ada).await.unwrap().tier.as_str(), "own");
+    let users = |world: &World| world.cellctl.ok(&["user", "list"]).unwrap().lines().count();
+    assert_eq!(users(&world), 2);
+
+    let light = serde_json::json!({ "theme": "light" });
+    world.client.patch_preferences(&ada, light.as_object().unwrap()).await.unwrap();
+    world.cellctl.ok(&["cell", "snapshot", "kept"]).unwrap();
+    world.user("carla@example.org", "free").await;
+    assert_eq!(users(&world), 3);
+    world.cellctl.ok(&["cell", "load", "kept"]).unwrap();
+    assert_eq!(users(&world), 2);
+    assert_eq!(world.client.preferences(&ada).await.unwrap()["theme"], "light");
+    world.cellctl.ok(&["cell", "reset", "--seed", &file]).unwrap();
+    assert_eq!(world.client.preferences(&ada).await.unwrap()["theme"], "dark");
+    world.cellctl.ok(&["audit"]).unwrap();
+}
+
+/// Goal: `devstack::cell()` is a cell in a line, beside others, and leaves nothing behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn cells_in_a_line_run_beside_each_other_and_leave_nothing() {
+    let tier = include_str!("../../examples/tiers/pro.toml").replace("\"pro\"", "\"mine\"");
+    let start = |n: usize| cellar_devstack::cell().tier(tier.clone()).user(format!("u{n}@example.org"), "mine").start();
+    let (one, two) = tokio::join!(start(1), start(2));
+    let (one, two) = (one.unwrap(), two.unwrap());
+    assert_ne!(one.url(), two.url());
+    let (cells, mut lives) = ([&one, &two], Vec::new());
+    for cell in cells {
+        assert_eq!(cell.cellctl().ok(&["user", "list"]).unwrap().lines().count(), 1);
+        let status = cell.cellctl().status().unwrap();
+        lives.extend(status["processes"].as_array().unwrap().iter().map(|process| process["pid"].as_i64().unwrap()));
+    }
+    let refused = cellar_devstack::cell().user("a@example.org", "no-such-tier").start().await.err().unwrap();
+    assert!(refused.to_string().contains("no-such-tier"), "{refused}");
+    // A test that panics drops its cell, too.
+    let panicked = tokio::spawn(async move {
+        let _cells = (one, two);
+        panic!("a test fails");
+    });
+    assert!(panicked.await.unwrap_err().is_panic());
+    assert!(lives.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()), "{lives:?}");
+}
