@@ -188,10 +188,8 @@ async fn an_intent_of_another_cell_is_asked_there_and_refused_before_its_home_is
     let home = cells.home("ada").await;
     assert_eq!((home.home.as_str(), &home.state), ("eu-1", &HomeState::Active));
     assert_eq!(row(&cells.us.pool, "ada").await, None);
-    let asked: String = sqlx::query_scalar("select state from intents where intent = 'aa01'")
-        .fetch_one(&cells.us.pool)
-        .await
-        .unwrap();
+    let asked: String =
+        sqlx::query_scalar("select state from intents where intent = 'aa01'").fetch_one(&cells.us.pool).await.unwrap();
     assert_eq!(asked, "refused");
     // It comes too late.
     assert_eq!(cells.sign_up_in_us("ada", "aa01").await, Err(StatusCode::CONFLICT));
