@@ -98,7 +98,7 @@ impl Accounts {
             sqlx::query_as(statements::FORWARD_DUE).bind(user.as_str()).fetch_optional(&self.0.given.pool).await?;
         let Some((epoch,)) = due else { return Ok(()) };
         let known = self.0.given.peers.known()?;
-        self.tell(&known, user, Epoch::from_i64(epoch), patience).await.map_err(|(_, error)| error.into())
+        self.tell(&known, user, Epoch::from_i64(epoch), patience).await.map_err(|(_, error)| error)
     }
 
     /// Tells every cell that has to know, and takes the user off the list. Else the cell that could not be told.
