@@ -8,6 +8,7 @@ use crate::config::{CellConfig, CellSecrets};
 use crate::decide::{self, DecideState, Engine};
 use crate::lives::Lives;
 use crate::lock::FolderLock;
+use crate::peers::Peers;
 use crate::public::{self, Door, PublicSignUp};
 use crate::usage;
 use crate::visits::{self, Visits};
@@ -76,7 +77,8 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
     let directory = OpenDirectory::lazy(&secrets.directory_url, DIRECTORY_POOL_MAX)?;
     let host = Host::new(HostLimits::default())?;
     let catalog = CatalogFollower::new(directory.clone(), host.clone(), config.data_dir.join("catalog"));
-    catalog.start().await;
+    let peers = Peers::new();
+    tokio::join!(catalog.start(), peers.follow(directory.clone(), &config.data_dir));
     let keys = follow_keys(&catalog, &secrets);
 
     let mut registry = Registry::default();
@@ -92,7 +94,7 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
     if let Some(lives) = &lives {
         lives.told(&config.data_dir)?;
     }
-    let accounts = accounts(&config, &secrets, &standard_pool, &directory, &catalog)?;
+    let accounts = accounts(&config, &secrets, &standard_pool, &directory, &catalog, peers)?;
     accounts.register(&mut registry);
 
     tokio::spawn(beat(config.clone(), directory.clone(), background.clone()));
@@ -208,6 +210,7 @@ fn accounts(
     pool: &PgPool,
     directory: &OpenDirectory,
     catalog: &Arc<CatalogFollower<OpenDirectory>>,
+    peers: Peers,
 ) -> anyhow::Result<Accounts> {
     let tiers = catalog.tiers();
     Ok(Accounts::new(Dependencies {
@@ -218,6 +221,7 @@ fn accounts(
         mac_keys: secrets.mac_keys.clone(),
         cell: config.name.clone(),
         region: config.region.clone(),
+        peers,
         tier_exists: Box::new(move |tier| tiers.borrow().get(tier).is_some()),
         public: config.public,
     }))

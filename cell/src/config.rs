@@ -15,7 +15,7 @@ pub(crate) struct CellConfig {
     pub(crate) region: RegionName,
     #[serde(default = "first")]
     pub(crate) incarnation: Incarnation,
-    /// Where routers (and with `public`, callers) ask.
+    /// Where routers and other cells (and with `public`, callers) ask.
     pub(crate) listen: SocketAddr,
     /// Metrics, health, audit: for operators and this region's routers.
     pub(crate) admin_listen: SocketAddr,
@@ -38,7 +38,7 @@ pub(crate) struct CellConfig {
     /// has several processes, each with its own; without it this is the only one.
     #[serde(default)]
     pub(crate) instance_endpoint: Option<String>,
-    /// This process's own: its lock, its name, and the last good catalog with its artifacts.
+    /// This process's own: its lock, its name, and the last good topology and catalog with its artifacts.
     pub(crate) data_dir: PathBuf,
     /// Fixed when the cell is made.
     #[serde(default = "four")]

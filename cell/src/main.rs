@@ -9,6 +9,7 @@ mod config;
 mod decide;
 mod lives;
 mod lock;
+mod peers;
 mod public;
 mod usage;
 mod visits;

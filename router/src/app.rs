@@ -2,13 +2,13 @@
 
 use crate::admin::{self, AdminState};
 use crate::config::RouterConfig;
-use crate::disk;
 use crate::follow::Follower;
 use crate::forward::{self, Enrolments, Forwarder, Front, Requests, StalePreferences};
 use crate::metrics::RouterMetrics;
 use crate::route::Routing;
 use cellar_directory::OpenDirectory;
 use cellar_server::config::ClockSetting;
+use cellar_server::disk;
 use cellar_server::{HttpMetrics, Keys, Plaintext, QuotaApi};
 use prometheus_client::registry::Registry;
 use std::sync::Arc;

@@ -6,7 +6,6 @@ mod admin;
 mod app;
 mod cells;
 mod config;
-mod disk;
 mod flights;
 mod follow;
 mod forward;

@@ -3,6 +3,7 @@
 mod accounts;
 mod admits;
 mod bad_input;
+mod cells;
 mod claims;
 mod doors;
 mod enrolments;

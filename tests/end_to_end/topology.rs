@@ -56,6 +56,7 @@ async fn a_topology_is_counted_refused_and_put_in_force() {
         let mut all = cells(document);
         let mut pending = all[1].clone();
         (pending["name"], pending["state"]) = (json!("eu-9"), json!("pending"));
+        pending["weight"] = json!(0);
         all.push(pending);
         document["regions"][0]["cells"] = json!(all);
     };

@@ -21,6 +21,7 @@ const CASES: &[(&str, &str)] = &[
     ("follows_the_claim_it_meets", "a-repeat-elsewhere"),
     ("creates_only_into_its_own_home", "one-id-two-cells"),
     ("takes_over_after_a_refusal", "one-id-one-cell"),
+    ("asks_the_cell_of_the_home", "one-id-two-cells"),
     ("a_refused_intent_does_not_commit", "one-email-two-cells"),
     ("only_the_named_cell_settles", "one-email-two-cells"),
     ("refuses_before_it_frees", "one-email-two-cells"),

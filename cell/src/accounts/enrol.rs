@@ -10,6 +10,7 @@ use super::asked::Asked;
 use super::change::to_the_end;
 use super::sign_up::{Decision, NewUser};
 use super::{Accounts, AccountsError, statements};
+use crate::peers::Patience;
 use cellar_directory::{Intent, Opened, Opening, claim_steps};
 use cellar_model::{
     Problem, ProblemType, TierName, UserId,
@@ -34,9 +35,10 @@ impl Accounts {
         to_the_end(async move {
             // A sign-up that brought the same id may have had the derived intent refused, for good, and have
             // stopped. The intent stays refused and the id does not: one more is drawn.
+            let mut patience = Patience::new();
             for intent in [intent, Intent::random()] {
                 let opening = Opening { user: placed.user_id.clone(), cell: accounts.0.given.cell.clone(), intent };
-                if let Some(tier) = accounts.enrol_by(&opening, &placed.tier).await? {
+                if let Some(tier) = accounts.enrol_by(&opening, &placed.tier, &mut patience).await? {
                     let region = accounts.0.given.region.clone();
                     return Ok(SignedUp { user_id: opening.user, tier, region });
                 }
@@ -47,11 +49,16 @@ impl Accounts {
     }
 
     /// The user's tier; none if this intent is refused.
-    async fn enrol_by(&self, opening: &Opening, tier: &TierName) -> Result<Option<TierName>, AccountsError> {
+    async fn enrol_by(
+        &self,
+        opening: &Opening,
+        tier: &TierName,
+        patience: &mut Patience,
+    ) -> Result<Option<TierName>, AccountsError> {
         let new = NewUser { email: None, name: None, password_hash: None, tier: tier.clone() };
         // The intent says it all: a key whose tier has changed since asks for the same user.
         let asked = Asked::of_the_intent();
-        let decision = match self.open_home(opening).await? {
+        let decision = match self.open_home(opening, patience).await? {
             Opened::Creating { epoch } => self.commit(opening, epoch, &new, &asked).await?,
             Opened::Settled { .. } | Opened::UserTaken => return Err(taken()),
             Opened::Elsewhere { cell, epoch } => return Err(AccountsError::Misdirected(Some((cell, epoch)))),
@@ -65,6 +72,7 @@ impl Accounts {
         // Someone may have asked before the user was here.
         self.changed(&opening.user).await;
         self.confirm_opening(&opening.user, &opening.intent).await?;
+        self.tell_forwards(&opening.user, patience).await?;
         Ok(Some(tier))
     }
 

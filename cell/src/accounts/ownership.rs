@@ -31,11 +31,11 @@ impl OwnedUsers {
 }
 
 #[derive(sqlx::FromRow)]
-struct OwnershipRow {
+pub(super) struct OwnershipRow {
     user_id: String,
-    state: String,
-    epoch: i64,
-    home: String,
+    pub(super) state: String,
+    pub(super) epoch: i64,
+    pub(super) home: String,
 }
 
 impl Accounts {

@@ -1,11 +1,12 @@
 //! Sign-up: e-mail claimed, home opened, rows written, both confirmed. Each step may be repeated.
 
 use super::asked::{Asked, Compared};
-use super::claims::stored;
+use super::claims::{Settled, stored};
 use super::passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN};
 use super::profile::check_name;
 use super::reaper::Begun;
 use super::{Accounts, AccountsError, statements};
+use crate::peers::Patience;
 use cellar_directory::{
     Claim, Claimed, Decided, Email, HomeState, Intent, Joined, Opened, Opening, Placed, SignUp, claim_rules,
     claim_steps,
@@ -125,6 +126,7 @@ impl Accounts {
         };
         match self.decided(&claim.intent, None, new, asked).await? {
             Decision::Made(tier, user_id) | Decision::Committed(tier, user_id) => {
+                self.tell_forwards(&user_id, &mut Patience::new()).await?;
                 Ok(SignedUp { user_id, tier, region: self.0.given.region.clone() })
             }
             Decision::OtherBody => Err(ProblemType::KeyReused.into()),
@@ -134,12 +136,20 @@ impl Accounts {
 
     async fn complete(&self, claimed: Placed, new: NewUser, asked: Asked) -> Result<SignedUp, AccountsError> {
         let directory = &self.0.given.directory;
-        let opening = claimed.opening();
-        let decision = match self.open_home(&opening).await? {
+        let (opening, mut patience) = (claimed.opening(), Patience::new());
+        let decision = match self.open_home(&opening, &mut patience).await? {
             Opened::Creating { epoch } => self.commit(&opening, epoch, &new, &asked).await?,
             Opened::Settled { .. } => self.decided(&opening.intent, Some(&opening.user), &new, &asked).await?,
+            // Another's, unless a row here says that the user has moved: then the claims go after them.
             Opened::Elsewhere { cell, epoch } => {
-                return Err(AccountsError::Misdirected(Some((cell, epoch))));
+                let mut freed = false;
+                for claim in claimed.claims().iter().rev() {
+                    freed |= self.settle(claim).await? == Settled::Freed;
+                }
+                if !freed {
+                    return Err(AccountsError::Misdirected(Some((cell, epoch))));
+                }
+                Decision::Refused
             }
             Opened::OfAnother(_) | Opened::UserTaken => Decision::Refused,
         };
@@ -148,12 +158,14 @@ impl Accounts {
                 claimed.confirm(directory).await?;
                 // Someone may have asked before the user was here.
                 self.changed(&user_id).await;
+                self.tell_forwards(&user_id, &mut patience).await?;
                 (tier, user_id)
             }
             Decision::Committed(tier, user_id) => {
                 claim_steps::activate(directory, &user_id, claimed.intent()).await?;
                 // Held, or freed again if the user has another e-mail by now: they were made by this repeat.
                 self.settle_all(claimed.claims()).await?;
+                self.tell_forwards(&user_id, &mut patience).await?;
                 (tier, user_id)
             }
             Decision::OtherBody => {
@@ -173,21 +185,15 @@ impl Accounts {
         Ok(SignedUp { user_id, tier, region })
     }
 
-    /// Opens the user's home. Where another intent's stands, that one is asked as the reaper would ask it, and
-    /// refused by that unless it has committed; then its home is taken over.
-    pub(super) async fn open_home(&self, opening: &Opening) -> Result<Opened, AccountsError> {
+    /// Opens the user's home. Where another intent's stands, its cell is asked as the reaper would ask it, and
+    /// refuses that intent unless it has committed; then its home is taken over.
+    pub(super) async fn open_home(&self, opening: &Opening, patience: &mut Patience) -> Result<Opened, AccountsError> {
         let directory = &self.0.given.directory;
         let mut opened = opening.open(directory).await?;
         for _ in 0..TAKE_OVERS_MAX {
             let Opened::OfAnother(met) = &opened else { return Ok(opened) };
             let HomeState::Creating { intent } = &met.state else { return Ok(opened) };
-            if met.home != self.0.given.cell {
-                // Only that cell can say, and cells do not ask each other. Once the map sends both to one cell,
-                // a repeat gets its answer.
-                let detail = format!("a sign-up with this user_id has stopped half way at cell {}", met.home);
-                return Err(Problem::new(ProblemType::TryAgain).detail(detail).into());
-            }
-            opened = match self.refuse_or_tell(intent, &met.user).await? {
+            opened = match self.ask_intent(intent, met, patience).await? {
                 Decided::Committed => return Ok(Opened::UserTaken),
                 Decided::Refused => opening.take_over(directory, met).await?,
             };
@@ -195,7 +201,7 @@ impl Accounts {
         Err(ProblemType::TryAgain.into())
     }
 
-    /// The cell's transaction: OWNED, the user, the intent, or none of them.
+    /// The cell's transaction: OWNED, the user, the intent, and that other cells are to know, or none of them.
     pub(super) async fn commit(
         &self,
         opening: &Opening,
@@ -243,6 +249,7 @@ impl Accounts {
                 .fetch_optional(&mut *transaction)
                 .await?;
         }
+        self.note_forward(&opening.user, &mut transaction).await?;
         transaction.commit().await?;
         Ok(Decision::Made(new.tier.clone(), opening.user.clone()))
     }

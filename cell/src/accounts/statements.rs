@@ -30,6 +30,16 @@ pub(super) const ALL: &[&str] = &[
     INSERT_OPENING,
     OPENINGS,
     DELETE_OPENING,
+    WRITE_FORWARD,
+    INSERT_FORWARD_DUE,
+    INSERT_FORWARDS_DUE,
+    FORWARD_DUE,
+    FORWARDS_DUE,
+    DELETE_FORWARD_DUE,
+    FORWARD_RINGS,
+    BEGIN_PASS,
+    OWNED_PAGE,
+    GO_ON_WITH_PASS,
     CREDENTIALS,
     LOCK_USER,
     MAKE_ROOM,
@@ -140,7 +150,8 @@ pub(super) const ACCOUNTS: &str = "\
     select o.user_id, o.state as ownership, o.epoch, o.home, u.email, u.email_intent, u.tier_id, u.state,
         (extract(epoch from u.created_at) * 1000000)::bigint as created_at_us,
         array(select r.pepper || ':' || encode(r.value_hash, 'hex') from releases r where r.user_id = o.user_id)
-            as releases
+            as releases,
+        exists (select from forwards_due d where d.user_id = o.user_id) as forward_due
     from ownership o left join users u on u.user_id = o.user_id
     where o.user_id collate \"C\" > $1 and ($2::text is null or o.user_id = $2)
     order by o.user_id collate \"C\" limit $3";
@@ -162,6 +173,53 @@ pub(super) const OPENINGS: &str = "select user_id, intent from openings order by
 
 pub(super) const DELETE_OPENING: &str = "\
     delete from openings where user_id = $1 and intent = $2 returning true";
+
+/// In place of nothing, or of an older forward.
+pub(super) const WRITE_FORWARD: &str = "\
+    insert into ownership (user_id, state, epoch, home) values ($1, 'FORWARD', $2, $3)
+    on conflict (user_id) do update set epoch = excluded.epoch, home = excluded.home
+        where ownership.state = 'FORWARD' and ownership.epoch < excluded.epoch
+    returning true";
+
+/// A user is due if other cells are to know ($2), and if they are judged by other rings than all others were.
+pub(super) const INSERT_FORWARD_DUE: &str = "\
+    with rings as (select digest from forward_rings for share)
+    insert into forwards_due (user_id)
+    select $1::text from rings where $2::boolean or rings.digest <> $3
+    on conflict do nothing returning true";
+
+pub(super) const INSERT_FORWARDS_DUE: &str = "\
+    insert into forwards_due (user_id) select unnest($1::text[])
+    on conflict do nothing returning true";
+
+pub(super) const FORWARD_DUE: &str = "\
+    select o.epoch from forwards_due d join ownership o on o.user_id = d.user_id
+    where d.user_id = $1 and o.state = 'OWNED'";
+
+pub(super) const FORWARDS_DUE: &str = "\
+    select d.user_id, o.epoch from forwards_due d join ownership o on o.user_id = d.user_id
+    where d.user_id > $1 and o.state = 'OWNED' order by d.user_id limit $2";
+
+/// Told by rings that are not those of now, the user stays due.
+pub(super) const DELETE_FORWARD_DUE: &str = "\
+    with rings as (select digest from forward_rings where digest = $2 for share)
+    delete from forwards_due d using rings where d.user_id = $1 returning true";
+
+pub(super) const FORWARD_RINGS: &str = "select revision, digest, after from forward_rings";
+
+/// By the rings of a newer topology all users are looked at anew; the same rings under another revision ask for
+/// nothing.
+pub(super) const BEGIN_PASS: &str = "\
+    update forward_rings
+    set revision = $1, digest = $2, after = case when digest = $2 then after else '' end
+    where revision < $1 returning true";
+
+pub(super) const OWNED_PAGE: &str = "\
+    select user_id from ownership where user_id > $1 and state in ('OWNED', 'FROZEN')
+    order by user_id limit $2";
+
+pub(super) const GO_ON_WITH_PASS: &str = "\
+    update forward_rings set after = $3 where revision = $1 and after = $2 returning true";
 
 pub(super) const CREDENTIALS: &str = "select email, password_hash, session_epoch from users where user_id = $1";
 

@@ -2,16 +2,18 @@
 
 mod claims;
 mod enrolments;
-mod sessions;
+mod forwards;
 mod peppers;
+mod sessions;
 
 use super::etag::IfMatch;
 use super::{Accounts, Dependencies, routes, statements};
+use crate::peers::Peers;
 use axum::Router;
 use axum::body::Body;
 use cellar_devstack::{Postgres, Redis};
 use cellar_directory::{Email, EmailHash, Homes, OpenDirectory, Peppers};
-use cellar_model::{CellName, MacKey, MacKeys, RegionName, Secret, SessionToken, UserId, header};
+use cellar_model::{CellName, MacKey, MacKeys, RegionName, Secret, SessionToken, Topology, UserId, header};
 use futures::future::join_all;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
@@ -36,6 +38,54 @@ struct Reply {
     status: StatusCode,
     headers: HeaderMap,
     body: Value,
+}
+
+fn accounts(
+    pool: PgPool,
+    cache: &str,
+    directory: OpenDirectory,
+    cell: &str,
+    peers: Peers,
+    peppers: Peppers,
+) -> Accounts {
+    let (region, _) = cell.split_once('-').unwrap();
+    Accounts::new(Dependencies {
+        pool,
+        cache: redis::Client::open(cache).unwrap(),
+        directory,
+        peppers,
+        mac_keys: mac_keys(),
+        cell: CellName::new(cell).unwrap(),
+        region: RegionName::new(region).unwrap(),
+        peers,
+        tier_exists: Box::new(|tier| tier.as_str() == "pro"),
+        public: false,
+    })
+}
+
+/// A world of one cell.
+fn alone() -> Peers {
+    let peers = Peers::new();
+    peers.adopt(topology(1, &[("eu", "eu-1", "open", "")])).unwrap();
+    peers
+}
+
+/// Cells by region, name, state and where they listen. The first one's region is the default one.
+fn topology(revision: u64, cells: &[(&str, &str, &str, &str)]) -> Topology {
+    let mut regions: Vec<Value> = Vec::new();
+    for (region, name, state, url) in cells {
+        if regions.last().is_none_or(|last| last["name"] != *region) {
+            regions.push(json!({"name": region, "residency": region, "routers": [], "cells": []}));
+        }
+        let cell = json!({"name": name, "state": state, "weight": 128, "shards": 4, "incarnation": 1,
+                          "endpoints": [url, url]});
+        regions.last_mut().unwrap()["cells"].as_array_mut().unwrap().push(cell);
+    }
+    serde_json::from_value(json!({
+        "revision": revision, "predecessor": revision - 1, "plan": "a test's", "witness": null,
+        "default_region": cells[0].0, "regions": regions,
+    }))
+    .unwrap()
 }
 
 fn mac_keys() -> MacKeys {
@@ -87,17 +137,7 @@ impl World {
         servers: Arc<(Postgres, Option<Redis>)>,
         which: &[u8],
     ) -> Self {
-        let accounts = Accounts::new(Dependencies {
-            pool: pool.clone(),
-            cache: redis::Client::open(redis_url.as_str()).unwrap(),
-            directory: directory.clone(),
-            peppers: peppers(which),
-            mac_keys: mac_keys(),
-            cell: CellName::new("eu-1").unwrap(),
-            region: RegionName::new("eu").unwrap(),
-            tier_exists: Box::new(|tier| tier.as_str() == "pro"),
-            public: false,
-        });
+        let accounts = accounts(pool.clone(), &redis_url, directory.clone(), "eu-1", alone(), peppers(which));
         let routes = routes(accounts.clone()).split_for_parts().0;
         Self { accounts, routes, pool, redis_url, directory, _servers: servers }
     }
@@ -513,6 +553,7 @@ async fn without_the_directory_users_are_served_and_sign_ups_are_not() {
         mac_keys: mac_keys(),
         cell: CellName::new("eu-1").unwrap(),
         region: RegionName::new("eu").unwrap(),
+        peers: Peers::new(),
         tier_exists: Box::new(|_| true),
         public: true,
     });

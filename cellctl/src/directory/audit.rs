@@ -113,15 +113,24 @@ impl Rows {
             disagreements: BTreeSet::new(),
         };
         let mut here: HashMap<&UserId, (&CellName, &CellAccount)> = HashMap::new();
+        let mut forwards: HashMap<(&UserId, &CellName), &CellAccount> = HashMap::new();
         for (cell, account) in &self.accounts {
             let user = &account.user_id;
-            if !is_here(account) {
-                self.compare_forward(account, &mut compared);
+            if account.ownership == "FORWARD" {
+                forwards.insert((user, cell), account);
+            } else if !is_here(account) {
+                // On the way in, or erased.
             } else if let Some((other, _)) = here.insert(user, (cell, account)) {
                 compared.disagree(user, format!("is owned by two cells, {other} and {cell}"));
             } else {
                 self.compare_account(cell, account, &mut compared);
             }
+        }
+        for account in forwards.values() {
+            self.compare_forward(account, &here, &mut compared);
+        }
+        for (cell, account) in here.values() {
+            self.compare_ring_cells(cell, account, &forwards, &mut compared);
         }
         let creating = self.claims.values().filter(|claim| claim.state == "creating");
         let creating: HashSet<&UserId> = creating.map(|claim| &claim.user_id).collect();
@@ -165,17 +174,49 @@ impl Rows {
         compared.disagree(user, format!("has an e-mail that {who} claims"));
     }
 
-    /// Where a cell sends on to, the directory does not know better by an older decision.
-    fn compare_forward(&self, account: &CellAccount, compared: &mut Compared) {
-        let Some(home) = self.homes.get(&account.user_id).filter(|_| account.ownership == "FORWARD") else { return };
-        if home.epoch < account.epoch || (home.epoch == account.epoch && home.cell != account.home) {
-            compared.disagree(
-                &account.user_id,
-                format!(
-                    "is sent on to {} at epoch {}, and the directory names {} at {}",
-                    account.home, account.epoch.0, home.cell, home.epoch.0
-                ),
-            );
+    /// Where a cell sends on to, the directory does not know better by an older decision, and the user is there
+    /// unless they have moved since.
+    fn compare_forward(
+        &self,
+        account: &CellAccount,
+        here: &HashMap<&UserId, (&CellName, &CellAccount)>,
+        compared: &mut Compared,
+    ) {
+        let (user, at, epoch) = (&account.user_id, &account.home, account.epoch);
+        let sent = format!("is sent on to {at} at epoch {}", epoch.0);
+        match self.homes.get(user) {
+            Some(home) if home.epoch > epoch || home.state == "erased" => {}
+            Some(home) if home.epoch < epoch || home.cell != *at => {
+                compared.disagree(user, format!("{sent}, and the directory names {} at {}", home.cell, home.epoch.0));
+            }
+            _ if here.get(user).is_none_or(|(cell, _)| *cell != at) => {
+                compared.disagree(user, format!("{sent}, which does not have them"));
+            }
+            _ => {}
+        }
+    }
+
+    /// The cells that the rings name for a user who lives elsewhere send on to there.
+    fn compare_ring_cells(
+        &self,
+        cell: &CellName,
+        account: &CellAccount,
+        forwards: &HashMap<(&UserId, &CellName), &CellAccount>,
+        compared: &mut Compared,
+    ) {
+        let Some(rings) = &self.rings else { return };
+        let user = &account.user_id;
+        for ring_cell in rings.forwards(user, cell) {
+            let forward = forwards.get(&(user, ring_cell));
+            if forward.is_some_and(|forward| forward.home == *cell && forward.epoch == account.epoch) {
+                continue;
+            }
+            let what = format!("lives at {cell}, and {ring_cell} does not send on to there");
+            if account.forward_due || self.behind.contains(cell) {
+                compared.under_way.insert((user.clone(), what));
+            } else {
+                compared.disagree(user, what);
+            }
         }
     }
 
@@ -236,107 +277,4 @@ fn compare_home(home: &DirectoryHome, here: Option<(&CellName, &CellAccount)>, c
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use cellar_model::Epoch;
-
-    fn user(id: &str) -> UserId {
-        UserId::new(id).unwrap()
-    }
-
-    fn cell(name: &str) -> CellName {
-        CellName::new(name).unwrap()
-    }
-
-    fn home(id: &str, at: &str, epoch: u64, state: &str) -> DirectoryHome {
-        DirectoryHome { user_id: user(id), cell: cell(at), epoch: Epoch(epoch), state: state.into() }
-    }
-
-    fn claim(email: &str, id: &str, intent: &str, state: &str) -> DirectoryClaim {
-        DirectoryClaim {
-            email: format!("p1:{email}"),
-            user_id: user(id),
-            cell: cell("eu-1"),
-            intent: intent.into(),
-            state: state.into(),
-        }
-    }
-
-    fn owned(id: &str, epoch: u64, email: &str, intent: &str) -> CellAccount {
-        CellAccount {
-            user_id: user(id),
-            ownership: "OWNED".into(),
-            epoch: Epoch(epoch),
-            home: cell("eu-1"),
-            emails: vec![format!("p1:{email}")],
-            email_intent: Some(intent.into()),
-            releases: Vec::new(),
-            tier: None,
-            state: None,
-            created_at: None,
-        }
-    }
-
-    fn rows(homes: &[DirectoryHome], claims: &[DirectoryClaim], accounts: &[(&str, CellAccount)]) -> Rows {
-        Rows {
-            homes: homes.iter().map(|home| (home.user_id.clone(), home.clone())).collect(),
-            claims: claims.iter().map(|claim| (claim.email.clone(), claim.clone())).collect(),
-            accounts: accounts.iter().map(|(at, account)| (cell(at), account.clone())).collect(),
-            peppers: ["eu-1", "eu-2"].map(|at| (cell(at), vec!["p1".to_owned()])).into(),
-        }
-    }
-
-    #[test]
-    fn what_agrees_is_silent_and_what_is_under_way_is_no_disagreement() {
-        let mut leaving = owned("ada", 1, "e1", "a1");
-        leaving.releases.push("p1:e0".into());
-        let homes =
-            [home("ada", "eu-1", 1, "active"), home("bob", "eu-1", 1, "creating"), home("cy", "eu-1", 1, "creating")];
-        let claims =
-            [claim("e1", "ada", "a1", "held"), claim("e0", "ada", "a0", "held"), claim("e2", "bob", "b1", "creating")];
-        let compared = rows(&homes, &claims, &[("eu-1", leaving)]).compare();
-        assert_eq!(compared.disagreements, BTreeSet::new());
-        assert_eq!((compared.under_way.len(), compared.unused_homes), (3, 1));
-    }
-
-    #[test]
-    fn who_lacks_a_claim_under_one_of_two_peppers_is_counted_and_no_disagreement() {
-        let mut ada = owned("ada", 1, "e1", "a1");
-        ada.emails.push("p2:e1".into());
-        let mut rows = rows(&[home("ada", "eu-1", 1, "active")], &[claim("e1", "ada", "a1", "held")], &[("eu-1", ada)]);
-        rows.peppers.insert(cell("eu-1"), vec!["p1".into(), "p2".into()]);
-        let compared = rows.compare();
-        assert_eq!(compared.disagreements, BTreeSet::new());
-        let lacking = |id: &str| compared.peppers[id].users_without;
-        assert_eq!((lacking("p1"), lacking("p2")), (0, 1));
-        // One of a pepper that no cell has any more says nothing.
-        let old = DirectoryClaim { email: "p0:e0".into(), ..claim("e0", "ada", "a0", "held") };
-        rows.claims.insert(old.email.clone(), old);
-        let compared = rows.compare();
-        assert_eq!((compared.disagreements, compared.peppers["p0"].held), (BTreeSet::new(), 1));
-    }
-
-    #[test]
-    fn each_way_to_disagree_is_named() {
-        let ada = || owned("ada", 1, "e1", "a1");
-        let at_home = || vec![home("ada", "eu-1", 1, "active")];
-        let held = || vec![claim("e1", "ada", "a1", "held")];
-        let forward = CellAccount { ownership: "FORWARD".into(), epoch: Epoch(2), home: cell("eu-2"), ..ada() };
-        let cases = [
-            (rows(&[], &held(), &[("eu-1", ada())]), "unknown to the directory"),
-            (rows(&[home("ada", "eu-2", 2, "active")], &held(), &[("eu-1", ada())]), "the directory names eu-2 at 2"),
-            (rows(&at_home(), &held(), &[("eu-1", ada()), ("eu-2", ada())]), "owned by two cells"),
-            (rows(&at_home(), &[], &[]), "owned by no cell"),
-            (rows(&[home("ada", "eu-1", 1, "erased")], &held(), &[("eu-1", ada())]), "is erased"),
-            (rows(&at_home(), &[], &[("eu-1", ada())]), "nobody claims"),
-            (rows(&at_home(), &[claim("e1", "bob", "b1", "held")], &[("eu-1", ada())]), "another claims"),
-            (rows(&at_home(), &[claim("e1", "ada", "a0", "held")], &[("eu-1", ada())]), "does not have it"),
-            (rows(&at_home(), &held(), &[("eu-1", ada()), ("eu-2", forward)]), "is sent on to eu-2"),
-        ];
-        for (rows, words) in cases {
-            let compared = rows.compare();
-            let said = compared.disagreements.iter().any(|(_, what)| what.contains(words));
-            assert!(said, "{words}: {:?}", compared.disagreements);
-        }
-    }
-}
+mod tests;

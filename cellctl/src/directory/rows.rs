@@ -3,8 +3,8 @@
 use crate::books;
 use crate::stack::{Progress, Target};
 use cellar_model::wire::{CellAccount, DirectoryClaim, DirectoryHome};
-use cellar_model::{CellName, UserId};
-use std::collections::{BTreeMap, HashMap};
+use cellar_model::{CellName, Rings, UserId};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Rows between two lines of progress.
 const SAY_EVERY: usize = 100_000;
@@ -18,18 +18,29 @@ pub(super) struct Rows {
     pub(super) accounts: Vec<(CellName, CellAccount)>,
     /// The ids of the peppers that each cell has, in the order of its file.
     pub(super) peppers: BTreeMap<CellName, Vec<String>>,
+    /// None for a cell without routers, which sends nobody on.
+    pub(super) rings: Option<Rings>,
+    /// Cells that have not looked at all their users since those rings are in force.
+    pub(super) behind: HashSet<CellName>,
 }
 
 impl Rows {
     /// Cells first: what was committed there after it was read is CREATING or newer in the directory.
     pub(super) async fn read(target: &Target, progress: &Progress) -> anyhow::Result<Self> {
         let mut rows = Self::default();
-        for (cell, by_router) in books::cells(target).await? {
+        let cells = books::cells(target).await?;
+        if cells.iter().any(|(_, by_router)| *by_router) {
+            rows.rings = Some(Rings::new(&target.admin.topology().await?)?);
+        }
+        for (cell, by_router) in cells {
             progress.say(&format!("reading the users of cell {cell}"));
             let mut after = None;
             loop {
                 let page = target.admin.accounts(by_router.then_some(&cell), after.as_ref()).await?;
                 rows.peppers.insert(cell.clone(), page.peppers);
+                if page.rings.as_deref() != rows.rings.as_ref().map(Rings::digest) {
+                    rows.behind.insert(cell.clone());
+                }
                 rows.accounts.extend(page.accounts.into_iter().map(|account| (cell.clone(), account)));
                 say_now_and_then(progress, rows.accounts.len(), "users");
                 after = page.next;

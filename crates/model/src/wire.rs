@@ -315,6 +315,30 @@ pub struct PlacedEnrolment {
     pub tier: TierName,
 }
 
+/// What a user's home tells the cells that the ring names for him. `PUT /cell/v1/forwards/{user}`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ForwardNews {
+    /// Who is told: an endpoint may have become another cell's.
+    pub cell: CellName,
+    pub home: CellName,
+    pub epoch: Epoch,
+}
+
+/// What a cell asks of another whose sign-up stands in its way. `POST /cell/v1/intents/{intent}`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct IntentQuestion {
+    /// Who is asked: the answer of any other cell would be worth nothing.
+    pub cell: CellName,
+    pub user_id: UserId,
+}
+
+/// What has become of the intent, for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IntentAnswer {
+    /// It made its user; else it is refused.
+    pub committed: bool,
+}
+
 /// `POST /v1/sessions`
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -573,6 +597,8 @@ pub struct CellAccount {
     pub email_intent: Option<String>,
     /// E-mails left, whose claims are still to be freed.
     pub releases: Vec<String>,
+    /// A cell that the ring names is still to be told that the user lives here.
+    pub forward_due: bool,
     pub tier: Option<String>,
     pub state: Option<String>,
     pub created_at: Option<String>,
@@ -584,4 +610,6 @@ pub struct AccountsPage {
     /// The ids of the peppers that the process which answers has, in the order of its file.
     pub peppers: Vec<String>,
     pub next: Option<UserId>,
+    /// The rings by which every user here has been looked at: `Rings::digest`.
+    pub rings: Option<String>,
 }

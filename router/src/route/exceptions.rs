@@ -1,8 +1,8 @@
 //! Users known to live off the ring.
 
 use super::Memory;
-use crate::disk::DiskCopy;
 use cellar_model::{CellName, Epoch, Point, UserId};
+use cellar_server::disk::DiskCopy;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 

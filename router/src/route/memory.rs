@@ -1,8 +1,8 @@
 //! What a router remembers: bounded, and copied to disk so that a restart forgets nothing.
 
 use super::recent::Recent;
-use crate::disk::DiskCopy;
 use anyhow::Context;
+use cellar_server::disk::DiskCopy;
 use serde::{Serialize, de::DeserializeOwned};
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::num::NonZeroUsize;
@@ -56,7 +56,8 @@ where
         let Some(bytes) = self.copy.read()? else { return Ok(()) };
         let mut rest = &bytes[..];
         while !rest.is_empty() {
-            let (entry, behind) = postcard::take_from_bytes::<(K, V)>(rest).with_context(|| self.copy.refused())?;
+            let (entry, behind) =
+                postcard::take_from_bytes::<(K, V)>(rest).map_err(|error| self.copy.refused(error))?;
             rest = behind;
             self.put(entry.0, entry.1);
         }
@@ -97,7 +98,7 @@ where
         if !self.changed.swap(false, Ordering::Relaxed) {
             return Ok(());
         }
-        let written = self.written_down().and_then(|bytes| self.copy.write(bytes));
+        let written = self.written_down().and_then(|bytes| Ok(self.copy.write(bytes)?));
         if written.is_err() {
             self.changed.store(true, Ordering::Relaxed);
         }

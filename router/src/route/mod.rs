@@ -15,12 +15,12 @@ pub(crate) use memory::Memory;
 
 use journey::Absence;
 
-use crate::disk::DiskCopy;
 use crate::flights::Flights;
 use crate::metrics::RouterMetrics;
 use crate::seldom::Seldom;
 use cellar_directory::{EmailHash, UserHome};
 use cellar_model::{CellName, Epoch, Refusal, Topology, TopologyError, TryAgain, UserId};
+use cellar_server::disk::DiskCopy;
 use lru::LruCache;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -92,6 +92,7 @@ impl Routing {
             }
         }
         let map = Map::new(topology, held.as_deref(), &self.metrics)?;
+        tracing::info!(revision = %map.topology.revision, "topology in force");
         *self.map.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Arc::new(map));
         Ok(())
     }

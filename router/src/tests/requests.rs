@@ -5,7 +5,7 @@ use axum::response::IntoResponse;
 use bytes::Bytes;
 use cellar_directory::{Claim, ClaimState, Email, EmailHash, Intent, Op};
 use cellar_model::wire::PlacedSignUp;
-use cellar_model::{CellName, UserId};
+use cellar_model::{CellName, RegionName, UserId};
 use http::{Method, StatusCode};
 use http_body_util::Full;
 
@@ -108,6 +108,54 @@ async fn a_drawn_id_falls_on_an_open_cell() {
         assert_eq!(router.send(Method::POST, "/v1/users", "x", &body).await.status, 200);
     }
     assert_eq!((open.state.seen.lock().unwrap().len(), full.state.seen.lock().unwrap().len()), (10, 0));
+}
+
+/// Goal: an id that was brought lives in the region that was asked for, on the owner of its point there, and one that
+/// has the form of those that are drawn where it says.
+#[tokio::test]
+async fn a_brought_id_goes_to_the_region_that_was_asked_for() {
+    let (eu, us) = (StubCell::good().await, StubCell::good().await);
+    let mut topology = super::stub::topology(&[("eu-1", eu.url.clone())]);
+    let mut other = super::stub::topology(&[("us-1", us.url.clone())]).regions.remove(0);
+    other.name = RegionName::new("us").unwrap();
+    topology.regions.push(other);
+    let router = StubRouter::with(topology).await;
+    let sign_up = async |user: &str, region: &str| {
+        let body = format!(r#"{{"email":"a@example.org","tier":"pro","user_id":"{user}"{region}}}"#);
+        router.send(Method::POST, "/v1/users", "x", &body).await.status
+    };
+    let minted = UserId::mint(&RegionName::new("us").unwrap(), 1 << 80);
+    for (user, region, status, seen) in [
+        ("ada", "", 200, (1, 0)),
+        ("ada", r#","region":"us""#, 200, (1, 1)),
+        (minted.as_str(), "", 200, (1, 2)),
+        (minted.as_str(), r#","region":"eu""#, 422, (1, 2)),
+        ("ada", r#","region":"moon""#, 422, (1, 2)),
+    ] {
+        assert_eq!(sign_up(user, region).await, status, "{user}{region}");
+        assert_eq!((eu.seen(), us.seen()), seen, "{user}{region}");
+    }
+    let placed: PlacedSignUp = serde_json::from_slice(&us.state.seen.lock().unwrap()[0].body).unwrap();
+    assert_eq!((placed.user_id.as_str(), placed.region.as_str()), ("ada", "us"));
+}
+
+/// Goal: a cell that is to join the ring gets its share of those who sign up, and nobody's requests before that.
+#[tokio::test]
+async fn a_pending_cell_takes_sign_ups_and_is_not_asked_for_users() {
+    let (open, pending) = (StubCell::good().await, StubCell::good().await);
+    let mut topology = super::stub::topology(&[("eu-1", open.url.clone()), ("eu-2", pending.url.clone())]);
+    topology.regions[0].cells[1].state = cellar_model::CellState::Pending;
+    let router = StubRouter::with(topology).await;
+    for n in 0..40 {
+        let body = format!(r#"{{"email":"a{n}@example.org","tier":"pro"}}"#);
+        assert_eq!(router.send(Method::POST, "/v1/users", "x", &body).await.status, 200);
+    }
+    assert!(open.seen() > 0 && pending.seen() > 0, "{} {}", open.seen(), pending.seen());
+    let before = pending.seen();
+    for n in 0..10 {
+        router.send(Method::GET, "/v1/user/profile", &format!("user-{n}"), "").await;
+    }
+    assert_eq!(pending.seen(), before);
 }
 
 #[tokio::test]

@@ -14,6 +14,8 @@ rules! {
     creates_only_into_its_own_home,
     /// A home that is another's is taken over after its intent was refused.
     takes_over_after_a_refusal,
+    /// The intent of a home is asked of the cell that the home names.
+    asks_the_cell_of_the_home,
     /// The cell's transaction finds an intent that was refused.
     a_refused_intent_does_not_commit,
     /// `settle`: the cell that the claim names, and no other.

@@ -219,11 +219,9 @@ impl Taker<'_> {
     fn opened(&self, pair: &Pair, met: Home) -> Step {
         match self.rules.open(&met, &pair.first) {
             Opened::Creating { .. } | Opened::Settled { .. } => Step::Commit(*pair),
-            Opened::OfAnother(_) if met.cell != pair.first.cell => Step::End,
             Opened::OfAnother(_) if self.rules.takes_over_after_a_refusal => Step::Ask(*pair, met),
             Opened::OfAnother(_) => Step::TakeOver(*pair, met),
-            Opened::Elsewhere { .. } => Step::End,
-            Opened::UserTaken => look_at_all(pair, Then::No),
+            Opened::Elsewhere { .. } | Opened::UserTaken => look_at_all(pair, Then::No),
         }
     }
 
@@ -242,7 +240,8 @@ impl Taker<'_> {
             Step::Join(first, last) => self.join(state, first, last),
             Step::Ask(pair, met) => {
                 let asked = met.creating.unwrap_or_default();
-                let intents = &mut state.cells[usize::from(pair.first.cell)].intents;
+                let at = if self.rules.asks_the_cell_of_the_home { met.cell } else { pair.first.cell };
+                let intents = &mut state.cells[usize::from(at)].intents;
                 match intents[usize::from(asked)].get_or_insert(Decision::Refused) {
                     Decision::Refused => Step::TakeOver(pair, met),
                     Decision::Committed { .. } => look_at_all(&pair, Then::No),

@@ -27,7 +27,7 @@ async fn claim_of(world: &World, email: &str) -> Option<Claim> {
 }
 
 /// A home that a sign-up left behind.
-async fn home_left_behind(world: &World, user: &str, cell: &str, intent: &str) {
+pub(super) async fn home_left_behind(world: &World, user: &str, cell: &str, intent: &str) {
     let home = UserHome {
         user: UserId::new(user).unwrap(),
         home: CellName::new(cell).unwrap(),
@@ -132,7 +132,7 @@ async fn a_home_left_half_way_is_taken_over_and_its_intent_refused() {
     assert_eq!(first.status, StatusCode::CONFLICT);
     assert_eq!(claim_of(&world, "late@example.org").await, None);
 
-    // Of another cell's intent only that cell can say what became of it.
+    // Of another cell's intent only that cell can say what became of it, and there is none of this name.
     home_left_behind(&world, "bob", "eu-2", "dd03").await;
     let bob = world.sign_up("bob", "dd04", json!({"email": "bob@example.org", "tier": "pro"})).await;
     assert_eq!(bob.status, StatusCode::SERVICE_UNAVAILABLE, "{}", bob.body);
