@@ -63,8 +63,7 @@ pub fn certify(subject: &dyn Subject, digest: Option<String>, plan: &Plan) -> Re
     let settings = settings(&about.settings_schema, &plan.settings);
     let findings = Property::ALL.map(|property| {
         let waived = about.waives.iter().any(|name| name == property.name());
-        let verdict =
-            if waived { Ok(Verdict::Waived) } else { test(subject, property, settings.clone(), plan) };
+        let verdict = if waived { Ok(Verdict::Waived) } else { test(subject, property, settings.clone(), plan) };
         verdict.map(|verdict| Finding {
             property: property.name().to_owned(),
             sentence: property.sentence().to_owned(),

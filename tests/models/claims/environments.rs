@@ -122,6 +122,7 @@ pub const ALL: &[Environment] = &[
         name: "a-change-and-back",
         requests: &[change(1, 0, 0, 1), change(2, 0, 0, 0), sign_up(3, 3, 1, 1)],
         settled: true,
+        quick: false,
         unanswered: 0,
         ..BASE
     },

@@ -291,8 +291,11 @@ impl Model for World {
                 is_quiet(world, state)
                     && state.cells.iter().map(made).sum::<usize>() == usize::from(world.environment.settled)
             }),
-            Property::sometimes("a write takes effect late", |_, state: &State| state.arrived_late),
         ];
+        if self.environment.crashes + self.environment.unanswered > 0 {
+            let arrives = |_: &World, state: &State| state.arrived_late;
+            properties.push(Property::sometimes("a write takes effect late", arrives));
+        }
         if self.environment.name.starts_with("a-repeat-from-new") {
             properties.push(Property::sometimes("a claim follows the last pepper's", |_, state: &State| state.joined));
         }
