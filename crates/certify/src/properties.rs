@@ -90,7 +90,7 @@ impl Property {
                 "Every call is answered, within its fuel, by an outcome that can be true; a denial or a question changes nothing."
             }
             Property::Deterministic => {
-                "The same question gets the same answer and burns the same fuel, whoever was asked what before."
+                "The same question gets the same answer, whoever was asked what before, and the same questions in the same order burn the same fuel."
             }
             Property::ExactRemaining => "What is said to remain would be admitted, and one more would not.",
             Property::NeverOverAdmits => {

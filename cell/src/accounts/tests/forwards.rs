@@ -40,7 +40,14 @@ impl Cells {
         let us = Self::other(&world, "us-1").await;
         let eu_2 = Self::other(&world, "eu-2").await;
         let peers = Peers::new();
-        world.accounts = accounts(world.pool.clone(), &world.redis_url, world.directory.clone(), "eu-1", peers.clone(), peppers(b"a"));
+        world.accounts = accounts(
+            world.pool.clone(),
+            &world.redis_url,
+            world.directory.clone(),
+            "eu-1",
+            peers.clone(),
+            peppers(b"a"),
+        );
         world.routes = routes(world.accounts.clone()).split_for_parts().0;
         let stop = CancellationToken::new();
         let mut urls = Vec::new();
@@ -71,7 +78,8 @@ impl Cells {
         let pool = PgPool::connect_with(options).await.unwrap();
         sqlx::migrate!("../migrations/postgres/cell").run(&pool).await.unwrap();
         let peers = Peers::new();
-        let accounts = accounts(pool.clone(), &world.redis_url, world.directory.clone(), name, peers.clone(), peppers(b"a"));
+        let accounts =
+            accounts(pool.clone(), &world.redis_url, world.directory.clone(), name, peers.clone(), peppers(b"a"));
         Other { accounts, peers, pool }
     }
 
