@@ -1,6 +1,5 @@
 //! Rows FORWARD: where users live whom the ring places here and who live elsewhere. Their homes write them.
 
-use super::ownership::OwnershipRow;
 use super::{Accounts, AccountsError, statements};
 use cellar_model::{CellName, Epoch, Problem, ProblemType, UserId, wire::ForwardNews};
 
@@ -54,8 +53,7 @@ impl Accounts {
             if written.is_some() {
                 return Ok(());
             }
-            let row: Option<OwnershipRow> =
-                sqlx::query_as(statements::OWNERSHIP).bind(user.as_str()).fetch_optional(&self.0.given.pool).await?;
+            let row = self.read_ownerships(&[user.as_str()]).await?.remove(user.as_str());
             let held = row.as_ref().map(|row| (row.state.as_str(), Epoch::from_i64(row.epoch), row.home.as_str()));
             match judge(held, home, epoch) {
                 News::Write => {}

@@ -66,7 +66,7 @@ impl Accounts {
         judged.collect()
     }
 
-    async fn read_ownerships(&self, users: &[&str]) -> Result<HashMap<String, OwnershipRow>, AccountsError> {
+    pub(super) async fn read_ownerships(&self, users: &[&str]) -> Result<HashMap<String, OwnershipRow>, AccountsError> {
         let rows: Vec<OwnershipRow> =
             sqlx::query_as(statements::OWNERSHIPS).bind(users).fetch_all(&self.0.given.pool).await?;
         Ok(rows.into_iter().map(|row| (row.user_id.clone(), row)).collect())

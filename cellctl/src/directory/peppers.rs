@@ -225,6 +225,7 @@ mod tests {
             emails: Vec::new(),
             email_intent: Some(intent.into()),
             releases: Vec::new(),
+            forward_due: false,
             tier: None,
             state: None,
             created_at: None,
