@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 use cellar_client::{Admin, ClientError, Credential};
-use cellar_devstack::StackState;
+use cellar_devstack::{RegionEntry, Role, StackState};
 use cellar_model::{Revision, Topology};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -23,7 +23,12 @@ impl Routers {
     pub(super) fn of(state: &StackState) -> anyhow::Result<Self> {
         let key = state.operator_key.clone().context("the stack has not come up yet")?;
         let admin = |url: &String| Admin::new([url.clone()], Credential::new(key.clone()));
-        let regions = state.regions.iter();
+        // One that was planned and never started, by a change that was cut short, follows nothing yet.
+        let started = |entry: &&RegionEntry| {
+            let mut routers = state.processes.iter().filter(|process| process.role == Role::Router);
+            routers.any(|process| process.life.is_some() && process.region.as_deref() == Some(entry.name.as_str()))
+        };
+        let regions = state.regions.iter().filter(started);
         let by_region = regions.map(|region| anyhow::Ok((region.name.clone(), admin(&region.admin_url)?)));
         Ok(Self { by_region: by_region.collect::<Result<_, _>>()? })
     }

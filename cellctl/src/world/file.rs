@@ -61,8 +61,7 @@ impl WorldFile {
         } else {
             std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?
         };
-        let world: Self = serde_json::from_str(&text).with_context(|| format!("{} is no world", file.display()))?;
-        Ok(world)
+        serde_json::from_str(&text).with_context(|| format!("{} is no world", file.display()))
     }
 
     pub(super) fn regions(&self) -> Vec<RegionShape> {

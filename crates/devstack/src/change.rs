@@ -10,7 +10,6 @@ use crate::state::{ProcessEntry, Role, StackState};
 use crate::world::{RegionShape, World};
 use serde::Serialize;
 use std::fs::File;
-use std::path::PathBuf;
 
 /// Cells of one name that have left a stack; their data stays.
 const LEFT_MAX: u32 = 1_000;
@@ -189,8 +188,8 @@ fn put_aside(stack: &Stack, n: usize) -> Result<(), StackError> {
     }
     let left = stack.folders.data.join("left");
     std::fs::create_dir_all(&left).map_err(StackError::folder(&left))?;
-    let places = (1..=LEFT_MAX).map(|time| left.join(format!("{}.{time}", process.name)));
-    let free: Option<PathBuf> = places.into_iter().find(|place| !place.exists());
+    let mut places = (1..=LEFT_MAX).map(|time| left.join(format!("{}.{time}", process.name)));
+    let free = places.find(|place| !place.exists());
     let full = || StackError::Step { step: "putting data aside", cause: format!("{} is full", left.display()) };
     std::fs::rename(&data, free.ok_or_else(full)?).map_err(StackError::folder(&data))
 }
