@@ -1,7 +1,7 @@
 //! Two cells that speak to each other: forwards told, intents asked.
 
 use super::claims::home_left_behind;
-use super::{peppers, World, accounts, by_key, topology};
+use super::{World, accounts, by_key, peppers, topology};
 use crate::accounts::{Accounts, routes};
 use crate::peers::Peers;
 use cellar_directory::{HomeState, Homes};
