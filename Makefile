@@ -4,7 +4,7 @@ CARGO ?= cargo
 TRACE ?=
 ARGS ?=
 POLICIES = policies/gcra policies/monthly-bucket
-POLICY_TESTS = --test never_over_admits --test hostile --test native_equals_component
+POLICY_TESTS = --test never_over_admits --test hostile --test native_equals_component --test gallery
 
 .PHONY: help run test test-full bench build lint setup setup-cassandra setup-terraform policies dist
 

@@ -1,7 +1,7 @@
 //! One cell on a laptop: seeded, reset, kept and gone.
 
 use crate::support::World;
-use cellar_devstack::Cellctl;
+use cellar_devstack::{Cellctl, Identity};
 use std::path::Path;
 
 fn seed(folder: &Path) -> String {
@@ -53,7 +53,13 @@ async fn cells_in_a_line_run_beside_each_other_and_leave_nothing() {
     for cell in cells {
         assert_eq!(cell.cellctl().ok(&["user", "list"]).unwrap().lines().count(), 1);
         let status = cell.cellctl().status().unwrap();
-        lives.extend(status["processes"].as_array().unwrap().iter().map(|process| process["pid"].as_i64().unwrap()));
+        lives.extend(
+            status["processes"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|process| i32::try_from(process["pid"].as_i64().unwrap()).unwrap()),
+        );
     }
     let refused = cellar_devstack::cell().user("a@example.org", "no-such-tier").start().await.err().unwrap();
     assert!(refused.to_string().contains("no-such-tier"), "{refused}");
@@ -63,5 +69,5 @@ async fn cells_in_a_line_run_beside_each_other_and_leave_nothing() {
         panic!("a test fails");
     });
     assert!(panicked.await.unwrap_err().is_panic());
-    assert!(lives.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()), "{lives:?}");
+    assert!(lives.iter().all(|pid| Identity::of(*pid).is_none()), "{lives:?}");
 }

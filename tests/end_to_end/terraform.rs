@@ -198,6 +198,11 @@ async fn terraform_brings_a_world_up_changes_it_and_takes_it_down() {
     assert!(!terraform.run(&["apply", "-auto-approve", "-no-color"]).status.success());
     assert_eq!(running(&world.cellctl), now);
 
+    // A pending cell takes users by its weight, and leaves without it.
+    let mut leaving = grown.clone();
+    leaving["cells"][1]["weight"] = json!(0);
+    terraform.set(&variables(&world.cellctl, &json!([leaving, us, region("ap", &[("ap-1", "open")])])));
+    terraform.apply();
     terraform.set(&variables(&world.cellctl, &json!([eu, us, region("ap", &[("ap-1", "open")])])));
     terraform.apply();
     assert!(terraform.is_settled());

@@ -21,10 +21,11 @@ locals {
   region_names      = [for region in local.wanted.regions : region.name]
   held_region_names = [for region in local.held_regions : region.name]
 
-  # Cells of both documents, as they were and as they would be. One that was pending has no users, and nothing
-  # of it is fixed yet.
+  # Cells of both documents, as they were and as they would be. One that is pending takes users, too.
   fixed = [for cell in local.held_cells : { before = cell, after = local.cells_by_name[cell.name] }
-  if cell.on_ring && contains(keys(local.cells_by_name), cell.name)]
+  if contains(keys(local.cells_by_name), cell.name)]
+  # Those that had a place on their ring.
+  placed = [for pair in local.fixed : pair if pair.before.on_ring]
 
   leaving = [for cell in local.held_cells : cell if !contains(keys(local.cells_by_name), cell.name)]
   # Who says why a whole region may not go need not say it of each of its cells.
@@ -94,13 +95,17 @@ locals {
       [for cell in local.leaving_alone : "Cell ${cell.name} would leave with ${cell.users} users: move them to other cells first."
       if cell.users > 0],
     )
-    drained = [for cell in local.leaving : "Cell ${cell.name} would leave while it is ${cell.state}: make it draining, apply, and let it leave once it has no users."
-    if contains(["open", "full"], cell.state)]
+    drained = concat(
+      [for cell in local.leaving : "Cell ${cell.name} would leave while it is ${cell.state}: make it draining, apply, and let it leave once it has no users."
+      if contains(["open", "full"], cell.state)],
+      [for cell in local.leaving : "Cell ${cell.name} would leave while it is pending with weight ${cell.weight}, by which new users come to it: give it the weight 0, apply, and let it leave if it has no users."
+      if cell.state == "pending" && cell.weight > 0],
+    )
     # Without a plan nobody's place on a ring moves, and a cell that may go needs one as well.
     weights_planned = var.plan != null ? [] : concat(
-      [for pair in local.fixed : "The weight of cell ${pair.before.name}, which has ${pair.before.users} users, would go from ${pair.before.weight} to ${pair.after.weight}: leave it, or say in plan why places move."
+      [for pair in local.placed : "The weight of cell ${pair.before.name}, which has ${pair.before.users} users, would go from ${pair.before.weight} to ${pair.after.weight}: leave it, or say in plan why places move."
       if pair.after.on_ring && pair.after.weight != pair.before.weight],
-      [for pair in local.fixed : "Cell ${pair.before.name}, which has ${pair.before.users} users, would leave its ring: leave it ${pair.before.state}, or say in plan why places move."
+      [for pair in local.placed : "Cell ${pair.before.name}, which has ${pair.before.users} users, would leave its ring: leave it ${pair.before.state}, or say in plan why places move."
       if !pair.after.on_ring],
       [for cell in local.leaving : "Cell ${cell.name} would leave its ring: say in plan why places move."
       if cell.state == "draining"],

@@ -94,7 +94,7 @@ run "an_empty_cell_that_was_drained_leaves_by_plan_and_one_that_is_pending_witho
         { name = "eu", residency = "eu", routers = [], cells = [
           { name = "eu-1", state = "open", weight = 128, shards = 4, incarnation = 1, endpoints = [] },
           { name = "eu-2", state = "draining", weight = 128, shards = 4, incarnation = 1, endpoints = [] },
-          { name = "eu-3", state = "pending", weight = 128, shards = 4, incarnation = 1, endpoints = [] },
+          { name = "eu-3", state = "pending", weight = 0, shards = 4, incarnation = 1, endpoints = [] },
         ] }
       ] }
     }

@@ -14,7 +14,7 @@ variables {
       { name = "eu", residency = "eu", routers = [], cells = [
         { name = "eu-1", state = "open", weight = 128, shards = 4, incarnation = 2, endpoints = [] },
         { name = "eu-2", state = "draining", weight = 128, shards = 4, incarnation = 1, endpoints = [] },
-        { name = "eu-3", state = "pending", weight = 128, shards = 4, incarnation = 1, endpoints = [] },
+        { name = "eu-3", state = "pending", weight = 0, shards = 4, incarnation = 1, endpoints = [] },
       ] },
       { name = "us", residency = "us", routers = [], cells = [
         { name = "us-1", state = "open", weight = 128, shards = 4, incarnation = 1, endpoints = [] },
@@ -31,7 +31,7 @@ run "an_incarnation_that_goes_back" {
   }
 }
 
-run "another_count_of_shards_even_by_plan_but_of_a_pending_cell" {
+run "another_count_of_shards_even_by_plan_and_of_a_pending_cell" {
   command = plan
   variables {
     plan = "more shards"
@@ -41,7 +41,32 @@ run "another_count_of_shards_even_by_plan_but_of_a_pending_cell" {
     ]
   }
   assert {
-    condition     = output.refused == ["Cell eu-1 would have 8 shards instead of 4, by which its ledger lies: leave them, or add another cell with so many."]
+    condition = output.refused == [
+      "Cell eu-1 would have 8 shards instead of 4, by which its ledger lies: leave them, or add another cell with so many.",
+      "Cell eu-3 would have 16 shards instead of 4, by which its ledger lies: leave them, or add another cell with so many.",
+    ]
+    error_message = join("\n", output.refused)
+  }
+}
+
+run "a_pending_cell_that_leaves_with_its_weight" {
+  command = plan
+  variables {
+    regions = [
+      { name = "eu", cells = [{ name = "eu-1" }] },
+    ]
+    current = {
+      users = { eu-1 = 5 }
+      document = { revision = 7, predecessor = 6, default_region = "eu", regions = [
+        { name = "eu", residency = "eu", routers = [], cells = [
+          { name = "eu-1", state = "open", weight = 128, shards = 4, incarnation = 1, endpoints = [] },
+          { name = "eu-2", state = "pending", weight = 128, shards = 4, incarnation = 1, endpoints = [] },
+        ] },
+      ] }
+    }
+  }
+  assert {
+    condition     = output.refused == ["Cell eu-2 would leave while it is pending with weight 128, by which new users come to it: give it the weight 0, apply, and let it leave if it has no users."]
     error_message = join("\n", output.refused)
   }
 }
