@@ -20,7 +20,8 @@ const ROOT_DATA: &str = "/var/lib/cellar";
 
 /// What a stack keeps in the folder it is named by. Deleting takes these and nothing else: somebody
 /// may have named a folder that holds other things.
-const OURS: [&str; 7] = ["state.json", "state.new", "config", "secrets", SNAPSHOTS, "data", LOCK];
+const OURS: [&str; 9] =
+    ["state.json", "state.new", "config", "secrets", SNAPSHOTS, "data", "lost.json", "lost-charges.jsonl", LOCK];
 const SNAPSHOTS: &str = "snapshots";
 const LOCK: &str = "lock";
 /// A start or an end of a whole stack takes seconds; who waits longer is told.
