@@ -2,6 +2,8 @@
 
 mod audit;
 
+pub(crate) use audit::disagreements;
+
 use anyhow::Context;
 use cellar_devstack::{DirectoryShape, Stack};
 use cellar_directory::{OpenDirectory, Replicas};

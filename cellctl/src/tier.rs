@@ -86,10 +86,14 @@ pub(crate) fn print_difference(before: &str, after: &str) {
 }
 
 pub(crate) fn confirmed() -> anyhow::Result<bool> {
+    asked("Put it in force?")
+}
+
+pub(crate) fn asked(question: &str) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
-        bail!("say --yes to put it in force without being asked");
+        bail!("say --yes to have it done without being asked");
     }
-    print!("Put it in force? [y/N] ");
+    print!("{question} [y/N] ");
     std::io::stdout().flush()?;
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
