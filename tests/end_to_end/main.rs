@@ -1,6 +1,7 @@
 //! Real processes, started by each test on ports and folders of its own.
 
 mod accounts;
+mod backups;
 mod bad_input;
 mod claims;
 mod doors;
