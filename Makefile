@@ -6,7 +6,7 @@ ARGS ?=
 POLICIES = policies/gcra policies/monthly-bucket
 POLICY_TESTS = --test never_over_admits --test hostile --test native_equals_component
 
-.PHONY: help run test test-full bench build lint setup setup-cassandra policies dist
+.PHONY: help run test test-full bench build lint setup setup-cassandra setup-terraform policies dist
 
 help:
 	@printf '%s\n' \
@@ -19,6 +19,7 @@ help:
 	  'make lint         formatting and lints' \
 	  'make setup        find or install Redis, Postgres and the WebAssembly target' \
 	  'make setup-cassandra  the same for Java and Maven, which a directory on Cassandra needs' \
+	  'make setup-terraform  tflint, which reads terraform/aws; Terraform itself is not installed' \
 	  'make dist         a release archive in target/dist-archives; scripts/try-archive tries it'
 
 setup:
@@ -26,6 +27,9 @@ setup:
 
 setup-cassandra:
 	@scripts/setup cassandra
+
+setup-terraform:
+	@scripts/setup terraform
 
 # Always the whole workspace: a choice of packages is another choice of features, and builds the
 # dependencies again.
@@ -50,6 +54,7 @@ test: setup setup-cassandra
 	@-scripts/timed 'policies and host' $(CARGO) test --workspace -q $(POLICY_TESTS)
 	@-scripts/timed 'models' $(CARGO) test --workspace -q --test models -- --nocapture
 	@-scripts/timed 'contract tests' $(CARGO) test --workspace -q --test contract
+	@-scripts/timed 'terraform' scripts/terraform
 	@-scripts/timed 'end-to-end tests' $(CARGO) test --workspace -q --test end_to_end -- --test-threads=2
 	@scripts/timed --report
 
@@ -62,6 +67,8 @@ bench: setup
 	@target/release/cellctl policy build $(POLICIES) --out target/policies
 	@$(CARGO) bench -q --workspace --bench micro
 	@target/release/cellar-load
+	@target/release/cellar-load --added 5000
+	@target/release/cellar-load --exceptions
 
 lint:
 	$(CARGO) fmt --all --check

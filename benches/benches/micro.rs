@@ -1,7 +1,10 @@
-//! What a check costs inside: the policy's decision, the ring, the codec.
+//! What a check costs inside: the policy's decision, the ring, users off the ring, the codec.
 
-use cellar_model::{Amount, CellName, Check, Cost, DeadlineMs, Operation, PlacementKey, Ring, UserId};
+use cellar_model::{
+    Amount, CellName, Check, Cost, DeadlineMs, Epoch, Operation, PlacementKey, RegionName, Ring, UserId,
+};
 use cellar_policy_host::{self as host, Host, HostLimits, Request, Stores};
+use cellar_router::Exceptions;
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
 use std::path::PathBuf;
@@ -57,6 +60,27 @@ fn ring(c: &mut Criterion) {
     });
 }
 
+/// What a router looks up before it asks the ring.
+fn exceptions(c: &mut Criterion) {
+    const COUNT: u128 = 1_000_000;
+    let (region, home) = (RegionName::new("eu").expect("a name"), CellName::new("eu-2").expect("a name"));
+    let folder = tempfile::tempdir().expect("a folder");
+    let exceptions = Exceptions::open(folder.path());
+    let user = |n: u128, which: u128| UserId::mint(&region, n << 64 | (n * 7_919 + which));
+    (0..COUNT).for_each(|n| exceptions.put(&user(n, 0), &home, Epoch(2)));
+    // Far apart, as users who ask are: what the processor has at hand is not theirs.
+    for (name, which) in [("found", 0), ("not among them", 1)] {
+        let users: Vec<UserId> = (0..65_536).map(|n| user(n * 15, which)).collect();
+        let mut n = 0;
+        c.bench_function(&format!("one of a million exceptions, {name}"), |b| {
+            b.iter(|| {
+                n = (n + 7_919) % users.len();
+                black_box(exceptions.get(&users[n]));
+            });
+        });
+    }
+}
+
 fn codec(c: &mut Criterion) {
     let check = |n: u64| Check {
         user: UserId::new(&format!("eu_{n:026}")).expect("an id"),
@@ -66,6 +90,7 @@ fn codec(c: &mut Criterion) {
         key: None,
         at: None,
         deadline: DeadlineMs::QUOTA,
+        session: None,
     };
     let checks: Vec<Check> = (0..64).map(check).collect();
     let bytes = postcard::to_allocvec(&checks).expect("plain data");
@@ -75,5 +100,5 @@ fn codec(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, decide, ring, codec);
+criterion_group!(benches, decide, ring, exceptions, codec);
 criterion_main!(benches);

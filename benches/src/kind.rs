@@ -9,6 +9,8 @@ pub(crate) enum Kind {
     Consume,
     /// With an idempotency key of its own each time.
     Keyed,
+    /// A consume by a session's token, as an application asks that knows its callers by nothing else.
+    Admit,
     /// So many checks in one request, each of another user.
     Batch(usize),
     /// So many checks in one request, of one user, the same in all requests.
@@ -44,18 +46,22 @@ impl Kind {
 
     pub(crate) fn checks(self) -> usize {
         match self {
-            Kind::Consume | Kind::Keyed | Kind::Profile => 1,
+            Kind::Consume | Kind::Keyed | Kind::Admit | Kind::Profile => 1,
             Kind::Batch(checks) | Kind::Hot(checks) => checks,
         }
     }
 
-    /// The `n`-th question of a connection: `users` are its own, `key` is unique to it.
+    /// The `n`-th question of a connection: `users` are its own (of an admit, their sessions' tokens), `key` is
+    /// unique to it.
     pub(crate) fn question(self, users: &[&str], n: usize, key: &str) -> Question {
         let user = users[n % users.len()];
         let post = |path, header, body| Question { method: "POST", path, header, body };
         match self {
             Kind::Consume => post(CONSUME, None, check(user)),
             Kind::Keyed => post(CONSUME, Some(("idempotency-key", format!("{key}-{n}"))), check(user)),
+            Kind::Admit => {
+                post("/v1/internal/admit", None, format!("{{\"session_token\":\"{user}\",\"cost\":{{\"tokens\":1}}}}"))
+            }
             Kind::Batch(checks) => {
                 let in_turn = (0..checks).map(|place| users[(n * checks + place) % users.len()]);
                 post(BATCH, None, batch(in_turn))
@@ -76,7 +82,9 @@ impl Kind {
         let (admitted, denied) = match self {
             // A key that has been seen before would cost less, and no key is used twice.
             _ if answer.replayed => (0, 0),
-            Kind::Consume | Kind::Keyed | Kind::Batch(_) | Kind::Hot(_) if matches!(answer.status, 200 | 429) => {
+            Kind::Consume | Kind::Keyed | Kind::Admit | Kind::Batch(_) | Kind::Hot(_)
+                if matches!(answer.status, 200 | 429) =>
+            {
                 (count(b"\"allowed\":true"), count(b"\"allowed\":false"))
             }
             Kind::Profile if answer.status == 200 => (count(users[n % users.len()].as_bytes()).min(1), 0),

@@ -1,10 +1,13 @@
 //! The load runs: a cell by itself, and a world through its router; checks one by one and in batches,
-//! profile reads, stores that die; what the directory answers; and what users weigh in memory and on disk.
+//! profile reads, stores that die; what a router adds to a check, what the directory answers; and what users
+//! weigh in memory and on disk.
 //!
 //! Bounded: to loopback only, so many connections, so many seconds a run. Every answer is checked.
 
+mod added;
 mod connection;
 mod directory;
+mod exceptions;
 mod kind;
 mod memory;
 mod outage;
@@ -18,6 +21,7 @@ mod target;
 
 use anyhow::Result;
 use clap::Parser;
+use kind::Kind;
 use outage::redis_is_stopped;
 use people::Tier;
 use plan::{MEMORY_UP, OUTAGE, Planned, RUNS, Redis};
@@ -44,6 +48,12 @@ struct Arguments {
     /// Instead of the runs: reads and conditional writes of the directory, on each store it can be kept in
     #[arg(long, conflicts_with = "memory")]
     directory: bool,
+    /// Instead of the runs: what a router adds to a check's time, at so many requests a second
+    #[arg(long, value_name = "RATE", conflicts_with_all = ["memory", "directory"], value_parser = clap::value_parser!(u32).range(100..=20_000))]
+    added: Option<u32>,
+    /// Instead of the runs: what a million users off the ring weigh in a router
+    #[arg(long, conflicts_with_all = ["memory", "directory", "added"])]
+    exceptions: bool,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -56,6 +66,13 @@ async fn main() -> Result<()> {
     }
     if arguments.directory {
         return directory::measure(Duration::from_secs(arguments.seconds), arguments.connections).await;
+    }
+    if let Some(rate) = arguments.added {
+        let length = Duration::from_secs(arguments.seconds);
+        return added::measure(rate, length, arguments.connections, arguments.users).await;
+    }
+    if arguments.exceptions {
+        return exceptions::measure().await;
     }
     println!("{} users, {} s a run, answers checked", arguments.users, arguments.seconds);
     table::head();
@@ -71,7 +88,10 @@ async fn main() -> Result<()> {
 }
 
 async fn run(planned: &Planned, arguments: &Arguments) -> Result<()> {
-    let target = Target::up(planned.up, planned.tier, arguments.users).await?;
+    let mut target = Target::up(planned.up, planned.tier, arguments.users).await?;
+    if planned.kind == Kind::Admit {
+        target.log_in().await?;
+    }
     let connections = planned.connections.unwrap_or(arguments.connections);
     if planned.redis == Redis::Stopped {
         redis_is_stopped(&target).await?;

@@ -66,3 +66,18 @@ pub(crate) async fn sign_up(address: &str, key: &str, count: usize) -> Result<Ve
     }
     Ok(ids)
 }
+
+/// Logs each user in and returns the tokens.
+pub(crate) async fn log_in(address: &str, key: &str, users: &[String]) -> Result<Vec<String>> {
+    let mut connection = Connection::open(address).await?;
+    let mut tokens = Vec::with_capacity(users.len());
+    for user in users {
+        let body = json!({ "user_id": user }).to_string();
+        let question = Question { method: "POST", path: "/v1/sessions", header: None, body };
+        let answer = connection.send(key, question).await?;
+        ensure!(answer.status == 201, "log-in answered {}: {}", answer.status, String::from_utf8_lossy(&answer.body));
+        let logged_in: Value = serde_json::from_slice(&answer.body)?;
+        tokens.push(logged_in["session_token"].as_str().context("no session_token")?.to_owned());
+    }
+    Ok(tokens)
+}

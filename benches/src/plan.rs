@@ -41,12 +41,14 @@ const fn batches(name: &'static str, up: &'static [&'static str], kind: Kind, mu
 }
 
 /// Only rows that are named "through the router" start one.
-pub(crate) const RUNS: [Planned; 15] = [
+pub(crate) const RUNS: [Planned; 17] = [
     single("consume at a cell, everysec", CELL_EVERYSEC, Kind::Consume, Some(40_000.0)),
     single("consume at a cell, always", CELL, Kind::Consume, Some(30_000.0)),
     single("consume through the router, everysec", WORLD_EVERYSEC, Kind::Consume, Some(30_000.0)),
     single("consume through the router, always", WORLD, Kind::Consume, Some(25_000.0)),
     single("profile read at a cell, cached", CELL, Kind::Profile, Some(25_000.0)),
+    single("admit at a cell, everysec", CELL_EVERYSEC, Kind::Admit, None),
+    single("admit through the router, everysec", WORLD_EVERYSEC, Kind::Admit, None),
     single("keyed consume at a cell, everysec", CELL_EVERYSEC, Kind::Keyed, None),
     single("keyed consume at a cell, always", CELL, Kind::Keyed, None),
     Planned { tier: Tier::AckPostgres, ..single("ack = postgres at a cell, always", CELL, Kind::Consume, None) },
@@ -61,6 +63,12 @@ pub(crate) const RUNS: [Planned; 15] = [
 
 /// The name of the measurement in `outage`, for `--only`, and its stack.
 pub(crate) const OUTAGE: (&str, &[&str]) = ("Redis killed at a cell", CELL);
+
+/// What the router adds is measured between a public cell and a cell of the same build behind a router.
+pub(crate) const ADDED_UP: [&[&str]; 2] = [CELL_EVERYSEC, WORLD_EVERYSEC];
+
+/// The stack of the measurement in `exceptions`: two cells, so that users can live off the ring.
+pub(crate) const EXCEPTIONS_UP: &[&str] = &["up", "--regions", "1", "--cells", "2"];
 
 /// The stack of the measurement in `memory`.
 pub(crate) const MEMORY_UP: &[&str] = CELL;

@@ -57,7 +57,7 @@ impl Load {
     async fn connection(self, target: &Target, n: usize, until: Instant) -> Result<(Tally, Histogram<u64>)> {
         let mut connection = Connection::open(&target.address).await?;
         let (skip, step) = if matches!(self.kind, Kind::Hot(_)) { (0, 1) } else { (n, self.connections) };
-        let users: Vec<&str> = target.users.iter().skip(skip).step_by(step).map(String::as_str).collect();
+        let users: Vec<&str> = target.names(self.kind).iter().skip(skip).step_by(step).map(String::as_str).collect();
         anyhow::ensure!(
             users.len() >= self.kind.distinct_users(),
             "too few users for {} connections",
@@ -79,7 +79,7 @@ impl Load {
 }
 
 /// To a minute, at three digits.
-fn histogram() -> Result<Histogram<u64>> {
+pub(crate) fn histogram() -> Result<Histogram<u64>> {
     Ok(Histogram::new_with_bounds(1, 60_000_000, 3)?)
 }
 

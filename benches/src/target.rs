@@ -1,6 +1,7 @@
 //! A stack under load, and what is needed to ask it.
 
-use crate::people::{Tier, put_tier, sign_up};
+use crate::kind::Kind;
+use crate::people::{Tier, log_in, put_tier, sign_up};
 use crate::process::Process;
 use anyhow::{Context, Result};
 use cellar_devstack::Cellctl;
@@ -11,6 +12,8 @@ pub(crate) struct Target {
     pub(crate) address: String,
     pub(crate) key: String,
     pub(crate) users: Vec<String>,
+    /// Of each user a session's token, once [`Target::log_in`] has been called.
+    tokens: Vec<String>,
 }
 
 impl Target {
@@ -24,7 +27,18 @@ impl Target {
         let admin = text(&region["admin_url"])?;
         put_tier(admin.trim_start_matches("http://"), &text(&status["operator_key"])?, tier).await?;
         let users = sign_up(&address, &key, users).await?;
-        Ok(Self { stack, address, key, users })
+        Ok(Self { stack, address, key, users, tokens: Vec::new() })
+    }
+
+    /// Opens a session for each user.
+    pub(crate) async fn log_in(&mut self) -> Result<()> {
+        self.tokens = log_in(&self.address, &self.key, &self.users).await?;
+        Ok(())
+    }
+
+    /// Whom questions of a kind name.
+    pub(crate) fn names(&self, kind: Kind) -> &[String] {
+        if kind == Kind::Admit { &self.tokens } else { &self.users }
     }
 
     /// Every process that runs, the client among them.

@@ -2,11 +2,13 @@
 
 use crate::accounts::{self, Accounts, Dependencies};
 use crate::admin::{self, AdminState};
+use crate::admissions::Admissions;
 use crate::catalog::CatalogFollower;
 use crate::config::{CellConfig, CellSecrets};
 use crate::decide::{self, DecideState, Engine};
 use crate::lives::Lives;
 use crate::lock::FolderLock;
+use crate::peers::Peers;
 use crate::public::{self, Door, PublicSignUp};
 use crate::usage;
 use crate::visits::{self, Visits};
@@ -75,7 +77,8 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
     let directory = OpenDirectory::lazy(&secrets.directory_url, DIRECTORY_POOL_MAX)?;
     let host = Host::new(HostLimits::default())?;
     let catalog = CatalogFollower::new(directory.clone(), host.clone(), config.data_dir.join("catalog"));
-    catalog.start().await;
+    let peers = Peers::new();
+    tokio::join!(catalog.start(), peers.follow(directory.clone(), &config.data_dir));
     let keys = follow_keys(&catalog, &secrets);
 
     let mut registry = Registry::default();
@@ -91,7 +94,7 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
     if let Some(lives) = &lives {
         lives.told(&config.data_dir)?;
     }
-    let accounts = accounts(&config, &secrets, &standard_pool, &directory, &catalog)?;
+    let accounts = accounts(&config, &secrets, &standard_pool, &directory, &catalog, peers)?;
     accounts.register(&mut registry);
 
     tokio::spawn(beat(config.clone(), directory.clone(), background.clone()));
@@ -115,8 +118,16 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
     let admin = cellar_server::admin_routes(registry, &plaintext, readiness).merge(admin::routes(admin_state));
     let admin = tokio::spawn(cellar_server::serve_plain(admin_listener, admin, background.clone()));
 
-    let engine = Engine { quota: quota.clone(), public: config.public };
-    let state = DecideState { engine: engine.clone(), metrics: http_metrics.clone(), accounts: accounts.clone() };
+    let one_of_several = config.instance_endpoint.is_some();
+    let visits = one_of_several.then(|| Visits::new(quota.clone(), accounts.clone(), config.shards));
+    let admissions = Admissions::new(quota.clone(), accounts.clone(), visits.clone());
+    let engine = Engine { admissions, public: config.public };
+    let state = DecideState {
+        engine: engine.clone(),
+        quota: quota.clone(),
+        metrics: http_metrics.clone(),
+        accounts: accounts.clone(),
+    };
     tracing::info!(cell = %config.name, listen = %config.listen, "serving");
     // The listener closes once the cell's other processes have this one's shards.
     let stop = CancellationToken::new();
@@ -133,9 +144,8 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
         let rest = public_routes(&config, state, accounts, keys).merge(api.routes().split_for_parts().0);
         cellar_server::serve(listener, Some(api), rest, stop).await?;
     } else {
-        let mut routes = router_routes(state, accounts.clone());
-        if config.instance_endpoint.is_some() {
-            let visits = Visits::new(quota.clone(), accounts, config.shards);
+        let mut routes = router_routes(state, accounts);
+        if let Some(visits) = visits {
             routes = routes.layer(axum::middleware::from_fn_with_state(visits, visits::visit));
         }
         cellar_server::serve_plain(listener, routes, stop).await?;
@@ -200,16 +210,18 @@ fn accounts(
     pool: &PgPool,
     directory: &OpenDirectory,
     catalog: &Arc<CatalogFollower<OpenDirectory>>,
+    peers: Peers,
 ) -> anyhow::Result<Accounts> {
     let tiers = catalog.tiers();
     Ok(Accounts::new(Dependencies {
         pool: pool.clone(),
         cache: redis::Client::open(secrets.redis_cache_url.reveal()).context("redis_cache_url_file holds no URL")?,
         directory: directory.clone(),
-        pepper: secrets.pepper.clone(),
+        peppers: secrets.peppers.clone(),
         mac_keys: secrets.mac_keys.clone(),
         cell: config.name.clone(),
         region: config.region.clone(),
+        peers,
         tier_exists: Box::new(move |tier| tiers.borrow().get(tier).is_some()),
         public: config.public,
     }))

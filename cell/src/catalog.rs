@@ -282,7 +282,7 @@ fn say_unloaded(entry: &PolicyEntry, error: &anyhow::Error, what: &str) {
 }
 
 /// Logs the first of failures in a row.
-fn say_once(failing: &mut bool, outcome: anyhow::Result<()>, what: &str) {
+pub(crate) fn say_once(failing: &mut bool, outcome: anyhow::Result<()>, what: &str) {
     match outcome {
         Ok(()) => *failing = false,
         Err(error) if !std::mem::replace(failing, true) => tracing::warn!(error = %format!("{error:#}"), "{what}"),

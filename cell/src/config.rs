@@ -1,5 +1,6 @@
 //! `cell.toml`, as written by an operator. A key nobody reads is a typo, so unknown keys stop us.
 
+use anyhow::Context;
 use cellar_model::{CellName, Incarnation, RegionName, Secret};
 use cellar_server::Plaintext;
 use cellar_server::config::{ClockSetting, check_listeners};
@@ -14,7 +15,7 @@ pub(crate) struct CellConfig {
     pub(crate) region: RegionName,
     #[serde(default = "first")]
     pub(crate) incarnation: Incarnation,
-    /// Where routers (and with `public`, callers) ask.
+    /// Where routers and other cells (and with `public`, callers) ask.
     pub(crate) listen: SocketAddr,
     /// Metrics, health, audit: for operators and this region's routers.
     pub(crate) admin_listen: SocketAddr,
@@ -37,7 +38,7 @@ pub(crate) struct CellConfig {
     /// has several processes, each with its own; without it this is the only one.
     #[serde(default)]
     pub(crate) instance_endpoint: Option<String>,
-    /// This process's own: its lock, its name, and the last good catalog with its artifacts.
+    /// This process's own: its lock, its name, and the last good topology and catalog with its artifacts.
     pub(crate) data_dir: PathBuf,
     /// Fixed when the cell is made.
     #[serde(default = "four")]
@@ -87,7 +88,7 @@ pub(crate) struct CellSecrets {
     pub(crate) directory_url: Secret,
     pub(crate) redis_quota_url: Secret,
     pub(crate) redis_cache_url: Secret,
-    pub(crate) pepper: cellar_directory::Pepper,
+    pub(crate) peppers: cellar_directory::Peppers,
     pub(crate) mac_keys: cellar_model::MacKeys,
 }
 
@@ -131,7 +132,8 @@ impl CellConfig {
             directory_url: read(&self.directory_url_file)?,
             redis_quota_url: read(&self.redis_quota_url_file)?,
             redis_cache_url: read(&self.redis_cache_url_file)?,
-            pepper: cellar_directory::Pepper::from_text(&read(&self.pepper_file)?)?,
+            peppers: cellar_directory::Peppers::from_text(&read(&self.pepper_file)?)
+                .with_context(|| format!("pepper_file {}", self.pepper_file.display()))?,
             mac_keys: cellar_model::MacKeys::from_text(mac_keys.reveal())
                 .map_err(|_| anyhow::anyhow!("mac_key_file must hold one or two lines of 64 hex digits"))?,
         })

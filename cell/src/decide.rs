@@ -1,6 +1,7 @@
 //! Checks in, verdicts out: for routers as postcard, for callers of a public cell as JSON.
 
 use crate::accounts::{Accounts, AccountsError, Caller};
+use crate::admissions::Admissions;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -16,14 +17,14 @@ const CHECKS_MAX: usize = 1_000;
 /// The engine as the quota routes ask it.
 #[derive(Clone)]
 pub(crate) struct Engine {
-    pub(crate) quota: Quota,
+    pub(crate) admissions: Admissions,
     /// No router stands before this cell: who is not here is unknown, not misdirected.
     pub(crate) public: bool,
 }
 
 impl Decider for Engine {
     async fn decide(&self, checks: Vec<Check>) -> Vec<Verdict> {
-        let mut verdicts = self.quota.decide(checks).await;
+        let mut verdicts = self.admissions.decide(checks).await;
         if self.public {
             for verdict in &mut verdicts {
                 if matches!(verdict, Verdict::Refused(Refusal::Elsewhere { .. })) {
@@ -38,6 +39,7 @@ impl Decider for Engine {
 #[derive(Clone)]
 pub(crate) struct DecideState {
     pub(crate) engine: Engine,
+    pub(crate) quota: Quota,
     pub(crate) metrics: HttpMetrics,
     pub(crate) accounts: Accounts,
 }
@@ -72,6 +74,7 @@ pub(crate) async fn quota(State(state): State<DecideState>, caller: Caller) -> R
         key: None,
         at: None,
         deadline: DeadlineMs::QUOTA,
+        session: None,
     };
     let verdict = state.engine.decide(vec![check]).await.pop();
     let verdict = verdict.unwrap_or_else(|| Verdict::try_again(cellar_model::TryAgain::Unknown));

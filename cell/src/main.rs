@@ -2,12 +2,14 @@
 
 mod accounts;
 mod admin;
+mod admissions;
 mod app;
 mod catalog;
 mod config;
 mod decide;
 mod lives;
 mod lock;
+mod peers;
 mod public;
 mod restored;
 mod usage;

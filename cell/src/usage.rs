@@ -36,9 +36,9 @@ pub(crate) async fn usage(
 ) -> Result<Response, AccountsError> {
     let began = Instant::now();
     let user = state.accounts.authorize(&caller).await?;
-    let today = Timestamp::from_microsecond(state.engine.quota.now().0 as i64).unwrap_or(Timestamp::UNIX_EPOCH);
+    let today = Timestamp::from_microsecond(state.quota.now().0 as i64).unwrap_or(Timestamp::UNIX_EPOCH);
     let (from, to) = days(&between, tz::Offset::UTC.to_datetime(today).date())?;
-    let rows = state.engine.quota.ledger().usage(&user, number(from)..number(to)).await;
+    let rows = state.quota.ledger().usage(&user, number(from)..number(to)).await;
     let rows = rows.map_err(|error| {
         tracing::warn!(error = &error as &dyn std::error::Error, "the ledger cannot be read");
         Problem::new(ProblemType::TryAgain)

@@ -6,7 +6,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use cellar_model::{Problem, ProblemType, TryAgain, UserId, header};
-use cellar_quota::{NotHere, Quota};
+use cellar_quota::{NotHere, Quota, Visit};
 use cellar_server::HttpProblem;
 use http::{HeaderValue, Request as HttpRequest};
 use std::collections::HashMap;
@@ -31,6 +31,13 @@ impl Visits {
         Self { quota, accounts, shards, fences: Arc::default() }
     }
 
+    /// Lets who asks about `user` in, with nothing remembered that another process may have changed since.
+    pub(crate) async fn enter(&self, user: &UserId) -> Result<Visit, NotHere> {
+        let visit = self.quota.visit(user).await?;
+        self.remember(user, visit.fence().0);
+        Ok(visit)
+    }
+
     /// Under another fence than the last visit's, another process may have changed what this one
     /// remembers.
     fn remember(&self, user: &UserId, fence: u64) {
@@ -52,9 +59,8 @@ impl Visits {
 /// Lets a request about a user in while this process may answer it: else 421 with whose it is, or 503.
 pub(crate) async fn visit(State(visits): State<Visits>, request: Request, next: Next) -> Response {
     let Some(user) = user_of(&request) else { return next.run(request).await };
-    match visits.quota.visit(&user).await {
+    match visits.enter(&user).await {
         Ok(visit) => {
-            visits.remember(&user, visit.fence().0);
             let response = next.run(request).await;
             if visit.holds() { response } else { unconfirmed() }
         }

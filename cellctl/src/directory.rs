@@ -1,6 +1,8 @@
 //! `cellctl directory`: the store that remembers every user's home.
 
 mod audit;
+mod peppers;
+mod rows;
 
 pub(crate) use audit::disagreements;
 
@@ -9,6 +11,7 @@ use cellar_devstack::{DirectoryShape, Stack};
 use cellar_directory::{OpenDirectory, Replicas};
 use cellar_model::Secret;
 use clap::Subcommand;
+use peppers::PeppersCommand;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -40,6 +43,16 @@ pub(crate) enum DirectoryCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Show under which peppers e-mails are claimed, and whether the old line may be dropped
+    ///
+    /// Reads all rows as `audit` does.
+    #[command(args_conflicts_with_subcommands = true)]
+    Peppers {
+        #[arg(long)]
+        json: bool,
+        #[command(subcommand)]
+        command: Option<PeppersCommand>,
+    },
 }
 
 pub(crate) async fn run(folder: &Path, command: DirectoryCommand) -> anyhow::Result<ExitCode> {
@@ -48,6 +61,12 @@ pub(crate) async fn run(folder: &Path, command: DirectoryCommand) -> anyhow::Res
             migrate(folder, url_file, replicas, json).await.map(|()| ExitCode::SUCCESS)
         }
         DirectoryCommand::Audit { json } => audit::run(folder, json).await,
+        DirectoryCommand::Peppers { command: Some(command), .. } => {
+            peppers::run(folder, command).await.map(|()| ExitCode::SUCCESS)
+        }
+        DirectoryCommand::Peppers { command: None, json } => {
+            peppers::show(folder, json).await.map(|()| ExitCode::SUCCESS)
+        }
     }
 }
 
@@ -57,17 +76,7 @@ async fn migrate(
     replicas: Option<Replicas>,
     json: bool,
 ) -> anyhow::Result<()> {
-    let (url, held) = match url_file {
-        Some(file) => {
-            let url = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-            (Secret::new(url.trim().to_owned()), None)
-        }
-        None => {
-            let stack = Stack::open(folder)?;
-            let state = stack.state();
-            (Secret::new(state.directory_url.clone()), Some(of_stack(&state.directory_replicas)))
-        }
-    };
+    let (url, held) = store_url(folder, url_file)?;
     let replicas = replicas.or(held).unwrap_or_default();
     let migrated = OpenDirectory::migrate(&url, &replicas).await?;
     if json {
@@ -79,6 +88,17 @@ async fn migrate(
         println!("{migrated}");
     }
     Ok(())
+}
+
+/// The directory's URL, from a file or of the local stack, which also says how many copies it keeps.
+fn store_url(folder: &Path, url_file: Option<PathBuf>) -> anyhow::Result<(Secret, Option<Replicas>)> {
+    if let Some(file) = url_file {
+        let url = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+        return Ok((Secret::new(url.trim().to_owned()), None));
+    }
+    let stack = Stack::open(folder)?;
+    let state = stack.state();
+    Ok((Secret::new(state.directory_url.clone()), Some(of_stack(&state.directory_replicas))))
 }
 
 /// A stack says how many copies where it made the cluster; in somebody else's it takes what suits.

@@ -13,6 +13,7 @@ mod tier;
 mod topology;
 mod trace;
 mod user;
+mod world;
 
 use cellar_client::ClientError;
 use clap::{CommandFactory, Parser, Subcommand};
@@ -67,6 +68,9 @@ enum Command {
     /// The topology: which regions and cells there are
     #[command(subcommand)]
     Topology(topology::TopologyCommand),
+    /// The stack as a file says it should be
+    #[command(subcommand)]
+    World(world::WorldCommand),
     /// Policies: what decides it
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -148,6 +152,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::User(command) => user::run(&folder, command).await?,
         Command::Tier(command) => tier::run(&folder, command).await?,
         Command::Topology(command) => return topology::run(&folder, command).await,
+        Command::World(command) => world::run(&folder, command).await?,
         Command::Policy(command) => return policy::run(&folder, command).await,
         Command::Trace(command) => return trace::run(&folder, command).await,
         Command::Ledger(command) => ledger::run(&folder, command).await?,

@@ -47,7 +47,7 @@ async fn apply(folder: &Path, file: &Path, yes: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     print_difference(before.as_deref().unwrap_or(""), &after);
-    if !yes && !confirmed()? {
+    if !yes && !confirmed("Put it in force?")? {
         bail!("nothing changed");
     }
     admin.put_tier(&document).await?;
@@ -85,13 +85,9 @@ pub(crate) fn print_difference(before: &str, after: &str) {
     }
 }
 
-pub(crate) fn confirmed() -> anyhow::Result<bool> {
-    asked("Put it in force?")
-}
-
-pub(crate) fn asked(question: &str) -> anyhow::Result<bool> {
+pub(crate) fn confirmed(question: &str) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
-        bail!("say --yes to have it done without being asked");
+        bail!("say --yes: there is no terminal to ask at");
     }
     print!("{question} [y/N] ");
     std::io::stdout().flush()?;

@@ -4,8 +4,9 @@ use crate::stack::Target;
 use crate::tier::{confirmed, print_difference};
 use anyhow::{Context, bail};
 use cellar_client::{Admin, ClientError};
-use cellar_model::{Topology, TopologyCount};
+use cellar_model::{CellName, Topology, TopologyCount};
 use clap::Subcommand;
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -13,7 +14,11 @@ use std::process::ExitCode;
 #[derive(Subcommand)]
 pub(crate) enum TopologyCommand {
     /// Print the topology in force, in the form `apply` reads
-    Show,
+    Show {
+        /// Print the document and the number of users of each cell, in the form terraform reads
+        #[arg(long)]
+        json: bool,
+    },
     /// Say whether a file may be put in force, and count the users it would move, by cell
     Diff { file: PathBuf },
     /// Put a file in force, if it is made of the topology in force
@@ -28,11 +33,25 @@ pub(crate) enum TopologyCommand {
 pub(crate) async fn run(folder: &Path, command: TopologyCommand) -> anyhow::Result<ExitCode> {
     let admin = Target::find(folder)?.admin;
     match command {
-        TopologyCommand::Show => println!("{}", serde_json::to_string_pretty(&admin.topology().await?)?),
+        TopologyCommand::Show { json: false } => {
+            println!("{}", serde_json::to_string_pretty(&admin.topology().await?)?);
+        }
+        TopologyCommand::Show { json: true } => println!("{}", with_users(&admin).await?),
         TopologyCommand::Diff { file } => return diff(&admin, &read(&file)?).await,
         TopologyCommand::Apply { file, yes } => apply(&admin, &read(&file)?, yes).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The document in force, and the users of each of its cells: `{"document":{…},"users":{"eu-1":123}}`. Homes
+/// are paged through like those of a change that changes nothing.
+async fn with_users(admin: &Admin) -> anyhow::Result<serde_json::Value> {
+    let document = admin.topology().await?;
+    let count = count(admin, &document).await?;
+    let cells = document.cells().map(|(_, cell)| cell.name.clone());
+    let mut users: BTreeMap<CellName, u64> = cells.map(|name| (name, 0)).collect();
+    users.extend(count.cells.into_iter().map(|(name, cell)| (name, cell.users)));
+    Ok(serde_json::json!({ "document": document, "users": users }))
 }
 
 fn read(file: &Path) -> anyhow::Result<Topology> {
@@ -69,7 +88,7 @@ async fn apply(admin: &Admin, new: &Topology, yes: bool) -> anyhow::Result<()> {
     if new.plan.is_some() {
         print_count(&count(admin, new).await?);
     }
-    if !yes && !confirmed()? {
+    if !yes && !confirmed("Put it in force?")? {
         bail!("nothing changed");
     }
     admin.put_topology(new).await?;

@@ -2,13 +2,13 @@
 
 use crate::admin::{self, AdminState};
 use crate::config::RouterConfig;
-use crate::disk;
 use crate::follow::Follower;
 use crate::forward::{self, Enrolments, Forwarder, Front, Requests, StalePreferences};
 use crate::metrics::RouterMetrics;
 use crate::route::Routing;
 use cellar_directory::OpenDirectory;
 use cellar_server::config::ClockSetting;
+use cellar_server::disk;
 use cellar_server::{HttpMetrics, Keys, Plaintext, QuotaApi};
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ pub(crate) async fn run(config: RouterConfig) -> anyhow::Result<()> {
         requests: Requests::new(routing.clone(), enrolments),
         keys,
         metrics: http_metrics,
-        pepper: secrets.pepper,
+        peppers: secrets.peppers,
         stale: StalePreferences::new(),
         region: config.region.clone(),
     };

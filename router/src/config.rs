@@ -1,6 +1,7 @@
 //! `router.toml`, as written by an operator. A key nobody reads is a typo, so unknown keys stop us.
 
-use cellar_directory::Pepper;
+use anyhow::Context;
+use cellar_directory::Peppers;
 use cellar_model::{MacKeys, RegionName, Secret};
 use cellar_server::config::{ClockSetting, check_listeners};
 use serde::Deserialize;
@@ -44,7 +45,7 @@ fn one() -> usize {
 /// The secrets that the configuration names files of.
 pub(crate) struct RouterSecrets {
     pub(crate) directory_url: Secret,
-    pub(crate) pepper: Pepper,
+    pub(crate) peppers: Peppers,
     pub(crate) mac_keys: MacKeys,
 }
 
@@ -84,7 +85,8 @@ impl RouterConfig {
         let mac_keys = read(&self.mac_key_file)?;
         Ok(RouterSecrets {
             directory_url: read(&self.directory_url_file)?,
-            pepper: Pepper::from_text(&read(&self.pepper_file)?)?,
+            peppers: Peppers::from_text(&read(&self.pepper_file)?)
+                .with_context(|| format!("pepper_file {}", self.pepper_file.display()))?,
             mac_keys: MacKeys::from_text(mac_keys.reveal())
                 .map_err(|_| anyhow::anyhow!("mac_key_file must hold one or two lines of 64 hex digits"))?,
         })

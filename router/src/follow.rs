@@ -2,13 +2,13 @@
 //!
 //! The last good ones are on disk, so that a router starts without the directory.
 
-use crate::disk::DiskCopy;
 use crate::route::Routing;
 use anyhow::Context;
 use cellar_directory::catalog::{self, Catalog};
 use cellar_directory::{Documents, OpenDirectory};
-use cellar_model::{Revision, Topology};
-use cellar_server::Keys;
+use cellar_model::Topology;
+use cellar_server::disk::DiskCopy;
+use cellar_server::{Keys, TopologyKeeper};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub(crate) struct Follower {
     directory: OpenDirectory,
     routing: Arc<Routing>,
     keys: Keys,
-    topology_copy: Arc<DiskCopy>,
+    topology: TopologyKeeper,
     catalog_copy: Arc<DiskCopy>,
     held: Mutex<Held>,
 }
@@ -35,29 +35,19 @@ pub(crate) struct Follower {
 struct Held {
     catalog: Option<Arc<Catalog>>,
     catalog_on_disk: Option<Arc<Catalog>>,
-    topology_on_disk: Option<Revision>,
     /// When both were last read.
     read_at: Instant,
-    /// The last topology that was not taken, so that it is said once.
-    refused: Option<Revision>,
     unread: bool,
     unwritten: bool,
 }
 
 impl Follower {
     pub(crate) fn new(directory: OpenDirectory, routing: Arc<Routing>, keys: Keys, folder: &Path) -> Arc<Self> {
-        let held = Held {
-            catalog: None,
-            catalog_on_disk: None,
-            topology_on_disk: None,
-            read_at: Instant::now(),
-            refused: None,
-            unread: false,
-            unwritten: false,
-        };
-        let copy = |what| Arc::new(DiskCopy::in_folder(folder, what));
-        let (topology_copy, catalog_copy) = (copy("topology"), copy("catalog"));
-        Arc::new(Self { directory, routing, keys, topology_copy, catalog_copy, held: Mutex::new(held) })
+        let held =
+            Held { catalog: None, catalog_on_disk: None, read_at: Instant::now(), unread: false, unwritten: false };
+        let (topology, catalog_copy) =
+            (TopologyKeeper::in_folder(folder), Arc::new(DiskCopy::in_folder(folder, "catalog")));
+        Arc::new(Self { directory, routing, keys, topology, catalog_copy, held: Mutex::new(held) })
     }
 
     /// From disk, then from the directory: what is on disk binds what may follow it. With neither the
@@ -126,22 +116,9 @@ impl Follower {
         Ok(())
     }
 
-    /// One that may not follow the held one is refused, loudly, and the held one kept: that is no
-    /// reason not to read the catalog.
+    /// A refused one is no reason not to read the catalog.
     fn take_topology(&self, topology: Topology) {
-        let before = self.routing.map();
-        if before.as_ref().is_some_and(|before| before.topology == topology) {
-            return;
-        }
-        let revision = topology.revision;
-        match self.routing.adopt(topology) {
-            Ok(()) => tracing::info!(%revision, "topology in force"),
-            Err(error) => {
-                if self.held().refused.replace(revision) != Some(revision) {
-                    tracing::error!(%revision, %error, "a topology is refused; routing by the one held");
-                }
-            }
-        }
+        self.topology.take(topology, |topology| self.routing.adopt(topology));
     }
 
     fn take_catalog(&self, catalog: Arc<Catalog>) {
@@ -159,14 +136,7 @@ impl Follower {
 
     async fn save_topology(&self) -> anyhow::Result<()> {
         let Some(map) = self.routing.map() else { return Ok(()) };
-        // A router never holds two topologies of one revision.
-        let revision = map.topology.revision;
-        if self.held().topology_on_disk == Some(revision) {
-            return Ok(());
-        }
-        write(&self.topology_copy, &map.topology).await?;
-        self.held().topology_on_disk = Some(revision);
-        Ok(())
+        Ok(self.topology.save(&map.topology).await?)
     }
 
     async fn save_catalog(&self) -> anyhow::Result<()> {
@@ -175,23 +145,17 @@ impl Follower {
             (held.catalog.clone(), held.catalog_on_disk.clone())
         };
         let Some(catalog) = in_force.filter(|catalog| on_disk.as_ref() != Some(catalog)) else { return Ok(()) };
-        write(&self.catalog_copy, &*catalog).await?;
+        self.catalog_copy.write_document(&*catalog).await?;
         self.held().catalog_on_disk = Some(catalog);
         Ok(())
     }
 
     fn read_topology_copy(&self) -> anyhow::Result<()> {
-        let Some(bytes) = self.topology_copy.read()? else { return Ok(()) };
-        let topology: Topology = serde_json::from_slice(&bytes).with_context(|| self.topology_copy.refused())?;
-        let revision = topology.revision;
-        self.routing.adopt(topology).with_context(|| self.topology_copy.refused())?;
-        self.held().topology_on_disk = Some(revision);
-        Ok(())
+        Ok(self.topology.read(|topology| self.routing.adopt(topology))?)
     }
 
     fn read_catalog_copy(&self) -> anyhow::Result<()> {
-        let Some(bytes) = self.catalog_copy.read()? else { return Ok(()) };
-        let catalog: Catalog = serde_json::from_slice(&bytes).with_context(|| self.catalog_copy.refused())?;
+        let Some(catalog) = self.catalog_copy.read_document::<Catalog>()? else { return Ok(()) };
         let catalog = Arc::new(catalog);
         self.take_catalog(catalog.clone());
         self.held().catalog_on_disk = Some(catalog);
@@ -202,13 +166,6 @@ impl Follower {
         // Nothing that holds it can panic half way.
         self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
-}
-
-async fn write(copy: &Arc<DiskCopy>, document: &impl serde::Serialize) -> anyhow::Result<()> {
-    let (copy, mut bytes) = (copy.clone(), copy.begin(0));
-    serde_json::to_writer(&mut bytes, document)?;
-    // A disk takes its time: not on a thread that serves.
-    tokio::task::spawn_blocking(move || copy.write(bytes)).await?
 }
 
 /// Logs the first of failures in a row.
@@ -232,7 +189,7 @@ async fn sleep_unless(stop: &CancellationToken, pause: Duration) -> bool {
 mod tests {
     use super::*;
     use crate::tests::stub;
-    use cellar_model::{MacKeys, Secret};
+    use cellar_model::{MacKeys, Revision, Secret};
 
     /// Nobody listens there.
     const AWAY: &str = "postgres://nobody@127.0.0.1:1/none";

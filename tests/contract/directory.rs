@@ -4,7 +4,7 @@ use crate::proxy::{Proxy, address_in};
 use cellar_devstack::Postgres;
 use cellar_directory::{
     Claim, ClaimCursor, ClaimState, Claimed, Digest, Directory, Email, EmailChange, EmailHash, HomeCursor, HomeState,
-    Homes, Intent, MoveId, Op, Opened, Pepper, Placed, PolicyEntry, PostgresDirectory, Release, STATEMENTS, SignUp,
+    Homes, Intent, MoveId, Op, Opened, Peppers, Placed, PolicyEntry, PostgresDirectory, Release, STATEMENTS, SignUp,
     UserHome, Written, catalog, claim_steps,
 };
 use cellar_model::{
@@ -54,14 +54,27 @@ pub(crate) fn creating(id: &str, intent: &Intent) -> UserHome {
     }
 }
 
-fn email(address: &str) -> EmailHash {
-    let pepper = Pepper::from_text(&Secret::new("5a".repeat(32))).unwrap();
-    pepper.hash(&Email::parse(address).unwrap())
+/// Under the present pepper and under the next.
+fn emails(address: &str) -> Vec<EmailHash> {
+    let peppers = format!("{}\n{}", "5a".repeat(32), "5b".repeat(32));
+    Peppers::from_text(&Secret::new(peppers)).unwrap().hashes(&Email::parse(address).unwrap())
 }
 
-fn sign_up(id: &str, at: &str, intent: &Intent, address: &str) -> SignUp {
-    SignUp { user: user(id), cell: cell(at), intent: intent.clone(), email: email(address) }
+fn email(address: &str) -> EmailHash {
+    emails(address)[0]
 }
+
+/// By a process that has the present pepper only.
+fn sign_up(id: &str, at: &str, intent: &Intent, address: &str) -> SignUp {
+    SignUp { user: user(id), cell: cell(at), intent: intent.clone(), emails: vec![email(address)] }
+}
+
+/// By one that has both, or only the next.
+fn sign_up_under(emails: &[EmailHash], id: &str, at: &str, intent: &Intent) -> SignUp {
+    SignUp { emails: emails.to_vec(), ..sign_up(id, at, intent, "unused@example.org") }
+}
+
+fn nobody(_: &Claim) {}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_postgres_directory_keeps_the_contract() {
@@ -93,6 +106,9 @@ pub(crate) async fn keeps_the_contract(directory: &impl Directory) {
     a_home_is_taken_over_only_from_the_intent_that_was_met(directory).await;
     a_left_email_is_freed_and_no_other_claim_of_it(directory).await;
     only_the_claim_that_was_read_is_held_or_passed_on(directory).await;
+    under_two_peppers_an_email_is_claimed_under_both(directory).await;
+    of_racing_sign_ups_under_two_peppers_one_has_both(directory).await;
+    attempts_of_other_peppers_end_up_with_one_user_and_cell(directory).await;
 }
 
 /// 1, 2
@@ -243,7 +259,8 @@ async fn pages_hold_every_user_once(directory: &impl Directory) {
 async fn pages_hold_every_claim_once(directory: &impl Directory) {
     let address = |n: u32| format!("page-{n}@example.org");
     for n in 0..25 {
-        let claimed = sign_up(&format!("paged-{n}"), "eu-1", &Intent::random(), &address(n)).claim(directory).await;
+        let claimed =
+            sign_up(&format!("paged-{n}"), "eu-1", &Intent::random(), &address(n)).claim(directory, nobody).await;
         assert!(matches!(claimed.unwrap(), Claimed::Here(_)));
     }
     let (mut seen, mut from): (Vec<EmailHash>, Option<ClaimCursor>) = (Vec::new(), None);
@@ -380,29 +397,29 @@ async fn an_artifact_is_there_before_its_version(directory: &impl Directory) {
 async fn a_repeated_sign_up_follows_its_claim(directory: &impl Directory) {
     let intent = Intent::random();
     let first = sign_up("draw-1", "eu-1", &intent, "draw@example.org");
-    assert!(matches!(first.claim(directory).await.unwrap(), Claimed::Here(_)));
+    assert!(matches!(first.claim(directory, nobody).await.unwrap(), Claimed::Here(_)));
 
     let second = sign_up("draw-2", "eu-1", &intent, "Draw@Example.org");
-    let Claimed::Here(placed) = second.claim(directory).await.unwrap() else {
+    let Claimed::Here(placed) = second.claim(directory, nobody).await.unwrap() else {
         panic!("the claim is this intent's");
     };
     assert_eq!(placed.user(), &user("draw-1"));
 
     let third = sign_up("draw-3", "eu-2", &intent, "draw@example.org");
-    let Claimed::Elsewhere { cell: at, user: id } = third.claim(directory).await.unwrap() else {
+    let Claimed::Elsewhere { cell: at, user: id } = third.claim(directory, nobody).await.unwrap() else {
         panic!("the claim names another cell");
     };
     assert_eq!((at, id), (cell("eu-1"), user("draw-1")));
 
     let stranger = sign_up("draw-4", "eu-1", &Intent::random(), "draw@example.org");
-    assert!(matches!(stranger.claim(directory).await.unwrap(), Claimed::EmailTaken));
+    assert!(matches!(stranger.claim(directory, nobody).await.unwrap(), Claimed::EmailTaken { .. }));
 }
 
 async fn every_step_of_a_sign_up_may_be_repeated(directory: &impl Directory) {
     let intent = Intent::random();
     let sign_up = |id: &str, intent: &Intent| sign_up(id, "eu-1", intent, "steps@example.org");
     let steps = || async {
-        let Claimed::Here(placed) = sign_up("steps", &intent).claim(directory).await.unwrap() else {
+        let Claimed::Here(placed) = sign_up("steps", &intent).claim(directory, nobody).await.unwrap() else {
             panic!("claimed here");
         };
         let opened = placed.opening().open(directory).await.unwrap();
@@ -418,27 +435,27 @@ async fn every_step_of_a_sign_up_may_be_repeated(directory: &impl Directory) {
     let claim = directory.read_claim(&email("steps@example.org")).await.unwrap().unwrap();
     assert_eq!(claim.state, ClaimState::Held);
 
-    let late = sign_up("later", &Intent::random()).claim(directory).await.unwrap();
-    assert!(matches!(late, Claimed::EmailTaken));
+    let late = sign_up("later", &Intent::random()).claim(directory, nobody).await.unwrap();
+    assert!(matches!(late, Claimed::EmailTaken { .. }));
 }
 
 async fn a_refused_sign_up_frees_its_email(directory: &impl Directory) {
     let taken = creating("taken", &Intent::random());
     assert!(directory.create_home(&taken).await.unwrap().is_applied());
     let other = sign_up("taken", "eu-1", &Intent::random(), "free@example.org");
-    let Claimed::Here(placed) = other.claim(directory).await.unwrap() else {
+    let Claimed::Here(placed) = other.claim(directory, nobody).await.unwrap() else {
         panic!("the e-mail is free");
     };
     let Opened::OfAnother(met) = placed.opening().open(directory).await.unwrap() else {
         panic!("the home is another's");
     };
     assert_eq!(met, taken);
-    claim_steps::free(directory, placed.claim()).await.unwrap();
+    claim_steps::free(directory, &placed.claims()[0]).await.unwrap();
     assert_eq!(directory.read_claim(&email("free@example.org")).await.unwrap(), None);
 }
 
 async fn claimed(sign_up: &SignUp, directory: &impl Directory) -> Placed {
-    match sign_up.claim(directory).await.unwrap() {
+    match sign_up.claim(directory, nobody).await.unwrap() {
         Claimed::Here(placed) => placed,
         other => panic!("{other:?}"),
     }
@@ -462,9 +479,13 @@ async fn a_left_email_is_freed_and_no_other_claim_of_it(directory: &impl Directo
     let (first, second) = (Intent::random(), Intent::random());
     let placed = claimed(&sign_up("leaver", "eu-1", &first, "left@example.org"), directory).await;
     assert_eq!(placed.opening().open(directory).await.unwrap(), Opened::Creating { epoch: Epoch(1) });
-    let change =
-        EmailChange { user: user("leaver"), cell: cell("eu-1"), intent: second, email: email("new@example.org") };
-    let Claimed::Here(new) = change.claim(directory).await.unwrap() else { panic!("the e-mail is free") };
+    let change = EmailChange {
+        user: user("leaver"),
+        cell: cell("eu-1"),
+        intent: second,
+        emails: vec![email("new@example.org")],
+    };
+    let Claimed::Here(new) = change.claim(directory, nobody).await.unwrap() else { panic!("the e-mail is free") };
     EmailChange::hold(&new, directory).await.unwrap();
     let release = Release { email: email("left@example.org"), user: user("leaver"), intent: first };
     release.run(directory).await.unwrap();
@@ -475,7 +496,7 @@ async fn a_left_email_is_freed_and_no_other_claim_of_it(directory: &impl Directo
 
     let next = claimed(&sign_up("next", "eu-1", &Intent::random(), "left@example.org"), directory).await;
     release.run(directory).await.unwrap();
-    assert_eq!(directory.read_claim_serially(&release.email).await.unwrap().as_ref(), Some(next.claim()));
+    assert_eq!(directory.read_claim_serially(&release.email).await.unwrap().as_ref(), next.claims().first());
     let held = directory.read_claim_serially(&email("new@example.org")).await.unwrap().unwrap();
     assert_eq!(held.state, ClaimState::Held);
 }
@@ -483,16 +504,87 @@ async fn a_left_email_is_freed_and_no_other_claim_of_it(directory: &impl Directo
 async fn only_the_claim_that_was_read_is_held_or_passed_on(directory: &impl Directory) {
     let once = sign_up("twice", "eu-1", &Intent::random(), "twice@example.org");
     let read = claimed(&once, directory).await;
-    claim_steps::free(directory, read.claim()).await.unwrap();
-    claim_steps::free(directory, read.claim()).await.unwrap();
+    claim_steps::free(directory, &read.claims()[0]).await.unwrap();
+    claim_steps::free(directory, &read.claims()[0]).await.unwrap();
     let again = claimed(&once, directory).await;
     // Written since: whoever read the first one has to look again.
-    assert!(claim_steps::hold(directory, read.claim()).await.is_err());
-    assert!(claim_steps::pass_on(directory, read.claim(), cell("eu-2")).await.is_err());
-    assert!(claim_steps::free(directory, read.claim()).await.is_err());
-    claim_steps::pass_on(directory, again.claim(), cell("eu-2")).await.unwrap();
+    assert!(claim_steps::hold(directory, &read.claims()[0]).await.is_err());
+    assert!(claim_steps::pass_on(directory, &read.claims()[0], cell("eu-2")).await.is_err());
+    assert!(claim_steps::free(directory, &read.claims()[0]).await.is_err());
+    claim_steps::pass_on(directory, &again.claims()[0], cell("eu-2")).await.unwrap();
     let passed = directory.read_claim_serially(&email("twice@example.org")).await.unwrap().unwrap();
     assert_eq!((passed.cell, passed.state), (cell("eu-2"), ClaimState::Creating));
+}
+
+/// Each process finds the others' claims, whichever peppers it has.
+async fn under_two_peppers_an_email_is_claimed_under_both(directory: &impl Directory) {
+    let (both, intent) = (emails("both@example.org"), Intent::random());
+    let placed = claimed(&sign_up_under(&both, "both", "eu-1", &intent), directory).await;
+    assert_eq!(placed.claims().iter().map(|claim| claim.email).collect::<Vec<_>>(), both);
+    placed.opening().open(directory).await.unwrap();
+    placed.confirm(directory).await.unwrap();
+    for email in &both {
+        assert_eq!(directory.read_claim_serially(email).await.unwrap().unwrap().state, ClaimState::Held);
+        let stranger = sign_up_under(&[*email], "stranger", "eu-1", &Intent::random()).claim(directory, nobody).await;
+        assert!(matches!(stranger.unwrap(), Claimed::EmailTaken { ours } if ours.is_empty()));
+        let mine = claimed(&sign_up_under(&[*email], "another-draw", "eu-1", &intent), directory).await;
+        assert_eq!(mine.user(), &user("both"));
+    }
+    // Taken under the next one only: what was got under the first is handed back to be freed.
+    let half = emails("half@example.org");
+    claimed(&sign_up_under(&half[1..], "half", "eu-1", &Intent::random()), directory).await;
+    let late = sign_up_under(&half, "late", "eu-1", &Intent::random());
+    let Claimed::EmailTaken { ours } = late.claim(directory, nobody).await.unwrap() else { panic!("it is taken") };
+    assert_eq!(ours.iter().map(|claim| claim.email).collect::<Vec<_>>(), half[..1]);
+    claim_steps::free(directory, &ours[0]).await.unwrap();
+    assert_eq!(directory.read_claim_serially(&half[0]).await.unwrap(), None);
+}
+
+/// Who wins under the first pepper is not stopped under the second by those who lost.
+async fn of_racing_sign_ups_under_two_peppers_one_has_both(directory: &impl Directory) {
+    let both = emails("race-both@example.org");
+    let racers = (0..RACERS).map(|n| {
+        let sign_up = sign_up_under(&both, &format!("both-{n}"), "eu-1", &Intent::random());
+        async move { sign_up.claim(directory, nobody).await }
+    });
+    let answers = join_all(racers).await;
+    let won = answers.iter().filter(|answer| matches!(answer, Ok(Claimed::Here(_)))).count();
+    // Who was held up by the others until the time-out does not know.
+    let unsure = answers.iter().any(Result::is_err);
+    assert!(won == 1 || (won == 0 && unsure), "{answers:?}");
+    let losers = answers.iter().flatten().filter(|answer| !matches!(answer, Claimed::Here(_)));
+    assert!(losers.into_iter().all(|answer| matches!(answer, Claimed::EmailTaken { ours } if ours.is_empty())));
+}
+
+/// Goal: an intent whose attempts came to processes of other peppers ends with claims of one user and cell.
+async fn attempts_of_other_peppers_end_up_with_one_user_and_cell(directory: &impl Directory) {
+    let attempt = |emails: &[EmailHash], id: &str, at: &str, intent: &Intent| {
+        let sign_up = sign_up_under(emails, id, at, intent);
+        async move { sign_up.claim(directory, nobody).await.unwrap() }
+    };
+    // One knew only the next pepper, another cell has both: that cell's first claim follows the other's.
+    let (both, intent) = (emails("apart@example.org"), Intent::random());
+    assert!(matches!(attempt(&both[1..], "apart-1", "eu-1", &intent).await, Claimed::Here(_)));
+    let Claimed::Split { earlier, last } = attempt(&both, "apart-2", "eu-2", &intent).await else {
+        panic!("the two name different cells");
+    };
+    claim_steps::follow(directory, &earlier, &last).await.unwrap();
+    let Claimed::Elsewhere { cell: at, user: id } = attempt(&both, "apart-3", "eu-2", &intent).await else {
+        panic!("both are the other cell's");
+    };
+    assert_eq!((at, id), (cell("eu-1"), user("apart-1")));
+    let placed = claimed(&sign_up_under(&both, "apart-4", "eu-1", &intent), directory).await;
+    assert!(placed.claims().len() == 2 && placed.claims().iter().all(|claim| claim.user == user("apart-1")));
+
+    // Another's under the first pepper, this intent's under the next: it is told what is its own.
+    let (both, intent) = (emails("crossed@example.org"), Intent::random());
+    assert!(matches!(attempt(&both[..1], "crossed-1", "eu-1", &Intent::random()).await, Claimed::Here(_)));
+    assert!(matches!(attempt(&both[1..], "crossed-2", "eu-1", &intent).await, Claimed::Here(_)));
+    let Claimed::EmailTaken { ours } = attempt(&both, "crossed-3", "eu-1", &intent).await else {
+        panic!("the first is another's");
+    };
+    assert_eq!(ours.iter().map(|claim| &claim.user).collect::<Vec<_>>(), [&user("crossed-2")]);
+    assert!(matches!(attempt(&both, "crossed-4", "eu-2", &intent).await, Claimed::Elsewhere { .. }));
 }
 
 /// 3, 4: a write that was applied, and whose answer did not come, is unknown; a serial read decides it,

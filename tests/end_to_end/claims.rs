@@ -16,12 +16,12 @@ use tokio::time::Instant;
 /// For the reaper to come by: it looks twice, ten seconds apart, on a slow machine.
 const SETTLED_MAX: Duration = Duration::from_secs(120);
 
-fn person(email: &str, password: Option<&str>) -> SignUpBody {
+pub(crate) fn person(email: &str, password: Option<&str>) -> SignUpBody {
     SignUpBody { password: password.map(str::to_owned), ..sign_up_body(email, "free") }
 }
 
 /// Repeats under its key until the answer is known.
-async fn known(world: &World, body: &SignUpBody, key: &str) -> Result<SignedUp, ClientError> {
+pub(crate) async fn known(world: &World, body: &SignUpBody, key: &str) -> Result<SignedUp, ClientError> {
     let until = Instant::now() + Duration::from_secs(60);
     loop {
         match world.client.sign_up(body, Some(key)).await {
@@ -34,14 +34,14 @@ async fn known(world: &World, body: &SignUpBody, key: &str) -> Result<SignedUp, 
 }
 
 /// What `cellctl directory audit` finds, and whether it says so with its exit status.
-fn audit(world: &World) -> Value {
+pub(crate) fn audit(world: &World) -> Value {
     let output = world.cellctl.run(&["directory", "audit", "--json"]).unwrap();
     let audit: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(output.status.success(), audit["disagreements"] == json!([]), "{audit}");
     audit
 }
 
-fn assert_clean(audit: &Value) {
+pub(crate) fn assert_clean(audit: &Value) {
     assert_eq!((&audit["disagreements"], &audit["under_way"]), (&json!([]), &json!([])), "{audit}");
 }
 

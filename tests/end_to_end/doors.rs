@@ -1,8 +1,10 @@
 //! Credentials and verdict-to-HTTP stand once: a router and a public cell answer the same.
 
 use crate::support::{T0, World, sign_up_body};
+use cellar_client::Credential;
 use cellar_devstack::Stack;
 use cellar_directory::{OpenDirectory, catalog};
+use cellar_model::wire::{Device, LogInBody};
 use cellar_model::{ApiKey, KeyDocument, KeyKind, KeyName, Scope, Secret, UserId};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -73,6 +75,37 @@ impl Doors {
         (status, headers, body)
     }
 
+    /// Admits of one session until it has been revoked, and after. What names the session is its own in each world.
+    async fn admits(&self) -> Vec<Given> {
+        let user_id = Some(UserId::new("other").unwrap());
+        let log_in = LogInBody { email: None, password: None, user_id, device: Device::default() };
+        let session = self.world.client.log_in(&log_in).await.unwrap();
+        let token = session.session_token.as_str();
+        let admit = async |key: &str, body: Value| {
+            let url = format!("{}/v1/internal/admit", self.world.urls[0]);
+            let request = self.http.post(url).bearer_auth(&self.world.service_key).header("idempotency-key", key);
+            let (status, headers, body) = given(request.body(body.to_string())).await;
+            (status, headers, body.replace(&session.session_id, "the session"))
+        };
+        let of = |token: &str, cost: Value| json!({"session_token": token, "cost": cost, "at_us": T0});
+        let mut answers = vec![
+            admit("a", of(token, json!(5))).await,
+            admit("a", of(token, json!(5))).await,
+            admit("a", of(token, json!(6))).await,
+            admit("b", of(token, json!(993))).await,
+            admit("b", of(token, json!(1_001))).await,
+            admit("b", of("cst1.other.b.c.d", json!(1))).await,
+            admit("b", json!({"cost": 1})).await,
+            admit("b", json!({"user_id": "other", "session_token": token})).await,
+            given(self.http.post(format!("{}/v1/internal/admit", self.world.urls[0])).bearer_auth(token).body("{}"))
+                .await,
+        ];
+        let its_own = self.world.client.with_credential(Credential::new(session.session_token.clone()));
+        its_own.revoke_session(&session.session_id).await.unwrap();
+        answers.push(admit("a", of(token, json!(5))).await);
+        answers
+    }
+
     async fn post(&self, what: &str, idempotency_key: Option<&str>, body: Value) -> Given {
         let url = format!("{}/v1/internal/quota/{what}", self.world.urls[0]);
         let request = self.http.request(Method::POST, url).bearer_auth(&self.world.service_key).body(body.to_string());
@@ -117,7 +150,7 @@ async fn a_router_and_a_public_cell_give_the_same_answers_byte_for_byte() {
             {"user_id": "same", "cost": 1, "at_us": T0},
         ]});
         let key = &doors.quota_key;
-        answers.push([
+        let mut given = vec![
             consume(Some("k"), json!(5)).await,
             consume(Some("k"), json!(5)).await,
             consume(Some("k"), json!(6)).await,
@@ -134,14 +167,24 @@ async fn a_router_and_a_public_cell_give_the_same_answers_byte_for_byte() {
             doors.quota(key, None).await,
             doors.get("/v1/user/profile", key, Some("other")).await,
             doors.quota("csk_junk", Some("other")).await,
-        ]);
+        ];
+        given.extend(doors.admits().await);
+        answers.push(given);
     }
     let [cell, router] = [&answers[0], &answers[1]];
     for (n, (cell, router)) in cell.iter().zip(router).enumerate() {
         assert_eq!(cell, router, "request {n}");
     }
-    let statuses = cell.each_ref().map(|answer| answer.0);
-    assert_eq!(statuses, [200, 200, 422, 200, 429, 422, 422, 404, 422, 200, 200, 200, 404, 422, 403, 401]);
+    let statuses: Vec<u16> = cell.iter().map(|answer| answer.0).collect();
+    let (before, admits) = statuses.split_at(16);
+    assert_eq!(before, [200, 200, 422, 200, 429, 422, 422, 404, 422, 200, 200, 200, 404, 422, 403, 401]);
+    assert_eq!(admits, [200, 200, 422, 429, 422, 401, 422, 422, 403, 401]);
+    let [admitted, again, denied, over] = [&cell[16], &cell[17], &cell[19], &cell[25]];
+    assert_eq!((&admitted.1[5], again.1[5].as_deref(), &admitted.2), (&None, Some("true"), &again.2));
+    let whose = r#""user_id":"other","session_id":"the session""#;
+    assert!(admitted.2.starts_with(&format!(r#"{{"allowed":true,{whose}"#)), "{}", admitted.2);
+    assert!(denied.2.contains(&format!(r#""allowed":false,{whose}"#)), "{}", denied.2);
+    assert!(over.2.contains("/problems/invalid-session"), "{}", over.2);
     let [first, again] = [&cell[0], &cell[1]];
     assert_eq!((&first.1[5], again.1[5].as_deref(), &first.2), (&None, Some("true"), &again.2));
     assert_eq!(first.1[6].as_deref(), Some("unsafe-ack"));

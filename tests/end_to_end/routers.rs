@@ -8,7 +8,7 @@ use serde_json::Value;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-fn routers(world: &World) -> Vec<String> {
+pub(crate) fn routers(world: &World) -> Vec<String> {
     let status = world.cellctl.status().unwrap();
     let processes = status["processes"].as_array().unwrap();
     let routers = processes.iter().filter(|process| process["role"] == "router");
@@ -16,7 +16,7 @@ fn routers(world: &World) -> Vec<String> {
 }
 
 /// A router's data folder, by its configuration.
-fn folder_of(world: &World, router: &str) -> PathBuf {
+pub(crate) fn folder_of(world: &World, router: &str) -> PathBuf {
     let config = world.cellctl.stack().join("config").join(router).join("router.toml");
     let text = std::fs::read_to_string(&config).unwrap_or_else(|error| panic!("{}: {error}", config.display()));
     let folder = text.lines().find_map(|line| line.strip_prefix("data_dir = ")).unwrap();
@@ -62,7 +62,7 @@ async fn check(world: &World, url: &str, user: &UserId) -> u16 {
     request.bearer_auth(&world.service_key).json(&body).send().await.unwrap().status().as_u16()
 }
 
-async fn all_served(world: &World, users: &[UserId]) {
+pub(crate) async fn all_served(world: &World, users: &[UserId]) {
     for url in &world.urls {
         for user in users {
             assert_eq!(check(world, url, user).await, 200, "{user:?} at {url}");

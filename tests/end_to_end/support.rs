@@ -2,7 +2,7 @@
 
 use cellar_client::{Admin, Client, ClientError, Consume, Credential, Decision};
 use cellar_devstack::Cellctl;
-use cellar_model::wire::{ConsumeBody, SignUpBody};
+use cellar_model::wire::{ConsumeBody, SignUpBody, SignedUp};
 use cellar_model::{Amount, Cost, TierDocument, Unit, UserId};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -48,15 +48,7 @@ impl World {
 
     /// Signs up a user, once the cell that is asked has the tier: each reads the catalog by itself.
     pub async fn user(&self, email: &str, tier: &str) -> UserId {
-        let body = sign_up_body(email, tier);
-        let until = Instant::now() + Duration::from_secs(20);
-        loop {
-            match self.client.sign_up(&body, Some(email)).await {
-                Ok(signed_up) => return signed_up.user_id,
-                Err(error) => assert!(error.status() == Some(422) && Instant::now() < until, "{error}"),
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        sign_up(&self.client, email, tier).await.user_id
     }
 
     /// Puts a tier with one monthly bucket of `limit` tokens in force.
@@ -111,6 +103,19 @@ impl World {
             assert!(Instant::now() < until, "the ledger does not catch up");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+}
+
+/// Signs up a user through `client`, once the cell that is asked has the tier.
+pub async fn sign_up(client: &Client, email: &str, tier: &str) -> SignedUp {
+    let body = sign_up_body(email, tier);
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        match client.sign_up(&body, Some(email)).await {
+            Ok(signed_up) => return signed_up,
+            Err(error) => assert!(error.status() == Some(422) && Instant::now() < until, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 

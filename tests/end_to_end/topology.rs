@@ -56,6 +56,7 @@ async fn a_topology_is_counted_refused_and_put_in_force() {
         let mut all = cells(document);
         let mut pending = all[1].clone();
         (pending["name"], pending["state"]) = (json!("eu-9"), json!("pending"));
+        pending["weight"] = json!(0);
         all.push(pending);
         document["regions"][0]["cells"] = json!(all);
     };
@@ -67,6 +68,10 @@ async fn a_topology_is_counted_refused_and_put_in_force() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(serde_json::from_value::<Topology>(show()).is_ok());
+    let counted: Value = serde_json::from_str(&world.cellctl.ok(&["topology", "show", "--json"]).unwrap()).unwrap();
+    assert_eq!(counted["document"], show());
+    let users = |cell: &str| counted["users"][cell].as_u64().unwrap();
+    assert_eq!((users("eu-1") + users("eu-2"), users("eu-9")), (20, 0));
     let (good, said) = run(&["apply", "--yes"], 5, &drain);
     assert!(good, "{said}");
     // New users go to the cell that is open.

@@ -13,6 +13,9 @@ const RETRY_EVERY: Duration = Duration::from_secs(1);
 /// An hour, give or take a tenth, so that what was filled together does not expire together.
 const TTL_S: u64 = 3_600;
 
+/// A hash to be written: its key, its fields, the seconds it may live at most.
+pub(super) type Filled<const N: usize> = (String, [(&'static str, String); N], u64);
+
 pub(super) struct Cache {
     client: redis::Client,
     /// This process's keys begin with it: what an earlier life wrote, whose generations are
@@ -38,24 +41,49 @@ impl Cache {
 
     /// The named fields of a hash: none if any of them is missing.
     pub(super) async fn read<const N: usize>(&self, key: &str, fields: [&str; N]) -> Option<[String; N]> {
+        self.read_all(&[key], fields).await.pop().flatten()
+    }
+
+    /// The same of each hash, in order and in one round trip.
+    pub(super) async fn read_all<const N: usize>(
+        &self,
+        keys: &[impl AsRef<str>],
+        fields: [&str; N],
+    ) -> Vec<Option<[String; N]>> {
         let mut pipeline = redis::pipe();
-        pipeline.cmd("HMGET").arg(key).arg(&fields[..]);
-        let (values,): (Vec<Option<String>>,) = self.query(&pipeline).await?;
-        let values: Option<Vec<String>> = values.into_iter().collect();
-        values?.try_into().ok()
+        for key in keys {
+            pipeline.cmd("HMGET").arg(key.as_ref()).arg(&fields[..]);
+        }
+        let hashes: Option<Vec<Vec<Option<String>>>> = self.query(&pipeline).await;
+        let hashes = hashes.filter(|hashes| hashes.len() == keys.len());
+        let whole = |hash: Vec<Option<String>>| hash.into_iter().collect::<Option<Vec<_>>>()?.try_into().ok();
+        hashes.map_or_else(|| keys.iter().map(|_| None).collect(), |hashes| hashes.into_iter().map(whole).collect())
     }
 
     /// Replaces a hash. It lives about an hour, or `seconds_max` if that is less.
     pub(super) async fn write(&self, key: &str, fields: &[(&str, String)], seconds_max: u64) {
+        let mut pipeline = redis::pipe();
+        Self::replace(&mut pipeline, key, fields, seconds_max);
+        let _: Option<()> = self.query(&pipeline).await;
+    }
+
+    /// The same of several hashes, each with its seconds, in one round trip.
+    pub(super) async fn write_all<const N: usize>(&self, hashes: &[Filled<N>]) {
+        let mut pipeline = redis::pipe();
+        for (key, fields, seconds_max) in hashes {
+            Self::replace(&mut pipeline, key, fields, *seconds_max);
+        }
+        let _: Option<()> = self.query(&pipeline).await;
+    }
+
+    fn replace(pipeline: &mut Pipeline, key: &str, fields: &[(&str, String)], seconds_max: u64) {
         let jitter = rand::random_range(0..=TTL_S / 5);
         let seconds = (TTL_S * 9 / 10 + jitter).min(seconds_max);
-        let mut pipeline = redis::pipe();
         pipeline.cmd("HSET").arg(key);
         for (field, value) in fields {
             pipeline.arg(*field).arg(value);
         }
         pipeline.ignore().cmd("EXPIRE").arg(key).arg(seconds).ignore();
-        let _: Option<()> = self.query(&pipeline).await;
     }
 
     /// Frees the memory of an entry that its generation made worthless.

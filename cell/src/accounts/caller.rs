@@ -3,7 +3,7 @@
 
 use super::AccountsError;
 use axum::extract::FromRequestParts;
-use cellar_model::{KeyName, Problem, ProblemType, SessionId, UserId, header};
+use cellar_model::{KeyName, PresentedSession, Problem, ProblemType, SessionId, UserId, header};
 use http::HeaderMap;
 use http::request::Parts;
 
@@ -25,20 +25,6 @@ pub(crate) enum CallerKind {
     Session(PresentedSession),
     /// No credential: log-in by e-mail and password.
     Nobody,
-}
-
-/// What a session token told the router. Whether it is in force is for this cell to say.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct PresentedSession {
-    pub(crate) id: SessionId,
-    /// SHA-256 of the token's secret.
-    pub(crate) hash: [u8; 32],
-}
-
-impl std::fmt::Debug for PresentedSession {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.id.fmt(f)
-    }
 }
 
 impl Caller {

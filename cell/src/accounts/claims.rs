@@ -2,7 +2,8 @@
 
 use super::{Accounts, AccountsError, statements};
 use cellar_directory::{
-    CellRows, Claim, Decided, Email, EmailHash, Holding, Intent, Release, Settlement, claim_rules, claim_steps,
+    CellRows, Claim, Decided, Email, EmailHash, Holding, Intent, PepperId, Release, Settlement, claim_rules,
+    claim_steps,
 };
 use cellar_model::{CellName, UserId};
 
@@ -33,6 +34,7 @@ struct Rows {
 
 #[derive(sqlx::FromRow)]
 struct ReleaseRow {
+    pepper: String,
     value_hash: Vec<u8>,
     intent: String,
     user_id: String,
@@ -41,10 +43,11 @@ struct ReleaseRow {
 impl Accounts {
     /// Brings a claim that was read before now to its end, if it is this cell's to do so.
     pub(super) async fn settle(&self, claim: &Claim) -> Result<Settled, AccountsError> {
-        let directory = &self.0.given.directory;
+        let (directory, cell) = (&self.0.given.directory, &self.0.given.cell);
+        let live: Vec<PepperId> = self.0.given.peppers.ids().collect();
         for _ in 0..LOOKS_MAX {
-            let rows = self.rows_of(claim).await?;
-            let settlement = claim_rules::settle(claim, &self.0.given.cell, &rows);
+            let Some(rows) = self.rows_of(claim).await? else { return Ok(Settled::Left) };
+            let settlement = claim_rules::settle(claim, cell, &live, &rows);
             if matches!(settlement, Settlement::Hold | Settlement::Free) && rows.decided == Some(Decided::Committed) {
                 claim_steps::activate(directory, &claim.user, &claim.intent).await?;
             }
@@ -70,7 +73,19 @@ impl Accounts {
         Err(AccountsError::Corrupt("intent"))
     }
 
-    async fn rows_of(&self, claim: &Claim) -> Result<CellRows, AccountsError> {
+    /// Brings the claims of one intent to their end, the last pepper's first: who finds the first one freed finds
+    /// none of the others standing. Says whether one of them is held now and was not.
+    pub(super) async fn settle_all(&self, claims: &[Claim]) -> Result<bool, AccountsError> {
+        let mut held = false;
+        for claim in claims.iter().rev() {
+            held |= self.settle(claim).await? == Settled::Held;
+        }
+        Ok(held)
+    }
+
+    /// None if the claim is under a pepper that this process does not have.
+    async fn rows_of(&self, claim: &Claim) -> Result<Option<CellRows>, AccountsError> {
+        let Some(pepper) = self.0.given.peppers.of(claim.email.pepper) else { return Ok(None) };
         let rows: Rows = sqlx::query_as(statements::CLAIM_ROWS)
             .bind(claim.intent.as_str())
             .bind(claim.user.as_str())
@@ -80,7 +95,7 @@ impl Accounts {
         let holding = match (rows.ownership.as_deref(), rows.email.as_deref(), rows.email_intent.as_deref()) {
             (Some("OWNED"), Some(email), Some(intent)) => {
                 let intent = Intent::new(intent).map_err(|_| AccountsError::Corrupt("intent"))?;
-                Holding::Owned { email: self.hash_of(email)?, intent }
+                Holding::Owned { email: pepper.hash(&stored(email)?), intent }
             }
             (None | Some("ERASED" | "OWNED"), ..) => Holding::Nobody,
             (Some("FORWARD"), ..) => {
@@ -90,7 +105,7 @@ impl Accounts {
             // On the way in or out.
             (Some(_), ..) => Holding::Frozen,
         };
-        Ok(CellRows { decided, holding })
+        Ok(Some(CellRows { decided, holding }))
     }
 
     /// What became of an intent here. One that is open is refused now, for good: whoever asks needs an answer
@@ -111,10 +126,16 @@ impl Accounts {
         decided(&state)
     }
 
-    /// A stored address as the directory knows it.
-    pub(super) fn hash_of(&self, stored: &str) -> Result<EmailHash, AccountsError> {
-        let email = Email::parse(stored).map_err(|_| AccountsError::Corrupt("e-mail"))?;
-        Ok(self.0.given.pepper.hash(&email))
+    /// What became of an intent here, if it is decided.
+    pub(super) async fn decision_of(&self, intent: &Intent) -> Result<Option<Decided>, AccountsError> {
+        let state: Option<(String,)> =
+            sqlx::query_as(statements::INTENT_STATE).bind(intent.as_str()).fetch_optional(&self.0.given.pool).await?;
+        state.map(|(state,)| decided(&state)).transpose()
+    }
+
+    /// A stored address as the directory knows it, under each pepper.
+    pub(super) fn hashes_of(&self, address: &str) -> Result<Vec<EmailHash>, AccountsError> {
+        Ok(self.0.given.peppers.hashes(&stored(address)?))
     }
 
     /// Frees what this user has left.
@@ -135,7 +156,7 @@ impl Accounts {
             let release = row.read()?;
             release.run(&self.0.given.directory).await?;
             let gone: Option<(bool,)> = sqlx::query_as(statements::DELETE_RELEASE)
-                .bind(&release.email.0[..])
+                .bind(&release.email.hash[..])
                 .bind(release.intent.as_str())
                 .fetch_optional(&self.0.given.pool)
                 .await?;
@@ -149,11 +170,19 @@ impl ReleaseRow {
     fn read(self) -> Result<Release, AccountsError> {
         let corrupt = || AccountsError::Corrupt("release");
         Ok(Release {
-            email: EmailHash(self.value_hash.try_into().map_err(|_| corrupt())?),
+            email: EmailHash {
+                pepper: PepperId::from_text(&self.pepper).map_err(|_| corrupt())?,
+                hash: self.value_hash.try_into().map_err(|_| corrupt())?,
+            },
             user: UserId::new(&self.user_id).map_err(|_| corrupt())?,
             intent: Intent::new(&self.intent).map_err(|_| corrupt())?,
         })
     }
+}
+
+/// An address as it was stored.
+pub(super) fn stored(address: &str) -> Result<Email, AccountsError> {
+    Email::parse(address).map_err(|_| AccountsError::Corrupt("e-mail"))
 }
 
 pub(super) fn decided(state: &str) -> Result<Decided, AccountsError> {

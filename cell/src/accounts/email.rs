@@ -1,10 +1,11 @@
 //! The change of a user's e-mail.
 
-use super::claims::Settled;
+use super::asked::{Asked, Compared};
+use super::claims::stored;
 use super::reaper::Begun;
 use super::{Accounts, AccountsError, statements};
-use cellar_directory::{Claimed, Claims, Decided, Email, EmailChange, EmailHash, Intent, Placed};
-use cellar_model::{BodyHash, Problem, ProblemType, UserId};
+use cellar_directory::{Claim, Claimed, Claims, Decided, Email, EmailChange, Intent};
+use cellar_model::{Problem, ProblemType, UserId};
 
 /// What a user's address is to become, and with it the name, if that was given too.
 pub(super) struct NewEmail {
@@ -48,38 +49,33 @@ impl Accounts {
 
     async fn change_email_to_the_end(&self, user: UserId, new: NewEmail) -> Result<(), AccountsError> {
         let directory = &self.0.given.directory;
-        let hash = self.0.given.pepper.hash(&new.email);
         let present = self.present(&user).await?;
-        let held = present.email.as_deref().map(|email| self.hash_of(email)).transpose()?;
-        if held == Some(hash) {
-            return self.respell(&user, hash, new).await;
+        let held = present.email.as_deref().map(stored).transpose()?;
+        if held.is_some_and(|held| held.is_same_as(&new.email)) {
+            return self.respell(&user, new).await;
         }
         // Who comes back to an address left a moment ago finds it free.
         self.release_of(&user).await?;
-        let change = EmailChange {
-            user: user.clone(),
-            cell: self.0.given.cell.clone(),
-            intent: new.intent.clone(),
-            email: hash,
-        };
-        let placed = match change.claim(directory).await? {
+        let emails = self.0.given.peppers.hashes(&new.email);
+        let asked = Asked::of(&emails, &[]);
+        let (cell, intent) = (self.0.given.cell.clone(), new.intent.clone());
+        let change = EmailChange { user: user.clone(), cell, intent, emails };
+        let mut begun = Begun::new(self);
+        let placed = match change.claim(directory, |claim| begun.note(claim)).await? {
             Claimed::Here(placed) => placed,
-            Claimed::EmailTaken => return Err(ProblemType::EmailTaken.into()),
+            Claimed::EmailTaken { ours } => return self.change_taken(&ours, &new.intent, &asked).await,
             // The user has moved since: this cell's own row will say so in a moment.
-            Claimed::Elsewhere { .. } => return Err(ProblemType::TryAgain.into()),
+            Claimed::Elsewhere { .. } | Claimed::Split { .. } => return Err(ProblemType::TryAgain.into()),
         };
-        let begun = Begun::new(self, placed.claim());
-        match self.commit_email(&user, &placed, &new).await? {
+        match self.commit_email(&user, &new, &asked).await? {
             Changed::Made => EmailChange::hold(&placed, directory).await?,
             Changed::Before => {
-                self.settle(placed.claim()).await?;
+                self.settle_all(placed.claims()).await?;
             }
             Changed::Refused(problem) => {
-                return match self.settle(placed.claim()).await? {
-                    // A repeat at the same moment has committed it.
-                    Settled::Held => Err(ProblemType::TryAgain.into()),
-                    _ => Err(problem.into()),
-                };
+                // A repeat at the same moment has committed it.
+                let held = self.settle_all(placed.claims()).await?;
+                return Err(if held { ProblemType::TryAgain.into() } else { problem.into() });
             }
         }
         begun.ended();
@@ -90,14 +86,27 @@ impl Accounts {
         Ok(())
     }
 
+    /// Not all claims can be had by this intent. If it was committed by fewer of them, its answer stays what it
+    /// was; else it is refused for good, and what it claimed is freed.
+    async fn change_taken(&self, ours: &[Claim], intent: &Intent, asked: &Asked) -> Result<(), AccountsError> {
+        self.settle_all(ours).await?;
+        if ours.is_empty() || self.decision_of(intent).await? != Some(Decided::Committed) {
+            return Err(ProblemType::EmailTaken.into());
+        }
+        match self.changed_before(intent, asked).await? {
+            Changed::Refused(problem) => Err(problem.into()),
+            Changed::Made | Changed::Before => Ok(()),
+        }
+    }
+
     /// The address is the user's already, perhaps in other letters; an earlier attempt may have stopped before
     /// its claim was held.
-    async fn respell(&self, user: &UserId, hash: EmailHash, new: NewEmail) -> Result<(), AccountsError> {
+    async fn respell(&self, user: &UserId, new: NewEmail) -> Result<(), AccountsError> {
         let written: Option<(bool,)> = sqlx::query_as(statements::RESPELL)
             .bind(user.as_str())
             .bind(new.email.reveal())
             .bind(new.name.is_some())
-            .bind(new.name.flatten())
+            .bind(new.name.as_ref().and_then(Option::as_deref))
             .bind(new.expected)
             .fetch_optional(&self.0.given.pool)
             .await?;
@@ -105,17 +114,17 @@ impl Accounts {
             self.present(user).await?;
             return Err(ProblemType::PreconditionFailed.into());
         }
-        if let Some(claim) = self.0.given.directory.read_claim_serially(&hash).await? {
-            self.settle(&claim).await?;
+        for hash in self.0.given.peppers.hashes(&new.email) {
+            if let Some(claim) = self.0.given.directory.read_claim_serially(&hash).await? {
+                self.settle(&claim).await?;
+            }
         }
         Ok(())
     }
 
     /// The cell's transaction: the new e-mail and its intent, and that the old one is to be released; or none of
     /// them.
-    async fn commit_email(&self, user: &UserId, placed: &Placed, new: &NewEmail) -> Result<Changed, AccountsError> {
-        let hash = placed.claim().email;
-        let asked = BodyHash::of(&[&hash.0]);
+    async fn commit_email(&self, user: &UserId, new: &NewEmail, asked: &Asked) -> Result<Changed, AccountsError> {
         let mut transaction = self.0.given.pool.begin().await?;
         let held: Option<(i64,)> =
             sqlx::query_as(statements::HOLD_OWNED).bind(user.as_str()).fetch_optional(&mut *transaction).await?;
@@ -127,12 +136,12 @@ impl Accounts {
             .bind(new.intent.as_str())
             .bind(user.as_str())
             .bind("committed")
-            .bind(&asked.0[..])
+            .bind(asked.to_bytes())
             .fetch_optional(&mut *transaction)
             .await?;
         if first.is_none() {
             transaction.rollback().await?;
-            return self.changed_before(&new.intent, &asked).await;
+            return self.changed_before(&new.intent, asked).await;
         }
         let present: Present =
             sqlx::query_as(statements::LOCK_EMAIL).bind(user.as_str()).fetch_one(&mut *transaction).await?;
@@ -142,12 +151,16 @@ impl Accounts {
         }
         // Who was enrolled leaves none.
         if let Some((email, intent)) = present.email.zip(present.email_intent) {
-            let _: Option<(bool,)> = sqlx::query_as(statements::INSERT_RELEASE)
-                .bind(&self.hash_of(&email)?.0[..])
-                .bind(intent)
-                .bind(user.as_str())
-                .fetch_optional(&mut *transaction)
-                .await?;
+            for (place, left) in self.hashes_of(&email)?.iter().enumerate() {
+                let _: Option<(bool,)> = sqlx::query_as(statements::INSERT_RELEASE)
+                    .bind(i16::try_from(place).unwrap_or(i16::MAX))
+                    .bind(left.pepper.to_string())
+                    .bind(&left.hash[..])
+                    .bind(&intent)
+                    .bind(user.as_str())
+                    .fetch_optional(&mut *transaction)
+                    .await?;
+            }
         }
         let _: (bool,) = sqlx::query_as(statements::CHANGE_EMAIL)
             .bind(user.as_str())
@@ -161,11 +174,11 @@ impl Accounts {
         Ok(Changed::Made)
     }
 
-    async fn changed_before(&self, intent: &Intent, asked: &BodyHash) -> Result<Changed, AccountsError> {
+    async fn changed_before(&self, intent: &Intent, asked: &Asked) -> Result<Changed, AccountsError> {
         let row: IntentRow =
             sqlx::query_as(statements::INTENT_BODY).bind(intent.as_str()).fetch_one(&self.0.given.pool).await?;
         Ok(match super::claims::decided(&row.state)? {
-            Decided::Committed if row.body == asked.0 => Changed::Before,
+            Decided::Committed if asked.compare(&row.body) == Compared::Same => Changed::Before,
             Decided::Committed => Changed::Refused(Problem::new(ProblemType::KeyReused)),
             Decided::Refused => {
                 Changed::Refused(Problem::new(ProblemType::Conflict).detail("this key was refused before"))

@@ -6,12 +6,14 @@
 //! same intent and goes on. After the commit the id is served and nobody comes by any more: the row in `openings`,
 //! written by the commit, brings the reaper.
 
+use super::asked::Asked;
 use super::change::to_the_end;
 use super::sign_up::{Decision, NewUser};
 use super::{Accounts, AccountsError, statements};
+use crate::peers::Patience;
 use cellar_directory::{Intent, Opened, Opening, claim_steps};
 use cellar_model::{
-    BodyHash, Problem, ProblemType, TierName, UserId,
+    Problem, ProblemType, TierName, UserId,
     wire::{PlacedEnrolment, SignedUp},
 };
 
@@ -33,9 +35,10 @@ impl Accounts {
         to_the_end(async move {
             // A sign-up that brought the same id may have had the derived intent refused, for good, and have
             // stopped. The intent stays refused and the id does not: one more is drawn.
+            let mut patience = Patience::new();
             for intent in [intent, Intent::random()] {
                 let opening = Opening { user: placed.user_id.clone(), cell: accounts.0.given.cell.clone(), intent };
-                if let Some(tier) = accounts.enrol_by(&opening, &placed.tier).await? {
+                if let Some(tier) = accounts.enrol_by(&opening, &placed.tier, &mut patience).await? {
                     let region = accounts.0.given.region.clone();
                     return Ok(SignedUp { user_id: opening.user, tier, region });
                 }
@@ -46,24 +49,30 @@ impl Accounts {
     }
 
     /// The user's tier; none if this intent is refused.
-    async fn enrol_by(&self, opening: &Opening, tier: &TierName) -> Result<Option<TierName>, AccountsError> {
+    async fn enrol_by(
+        &self,
+        opening: &Opening,
+        tier: &TierName,
+        patience: &mut Patience,
+    ) -> Result<Option<TierName>, AccountsError> {
         let new = NewUser { email: None, name: None, password_hash: None, tier: tier.clone() };
         // The intent says it all: a key whose tier has changed since asks for the same user.
-        let asked = BodyHash::of(&[]);
-        let decision = match self.open_home(opening).await? {
-            Opened::Creating { epoch } => self.commit(opening, epoch, &new, asked).await?,
+        let asked = Asked::of_the_intent();
+        let decision = match self.open_home(opening, patience).await? {
+            Opened::Creating { epoch } => self.commit(opening, epoch, &new, &asked).await?,
             Opened::Settled { .. } | Opened::UserTaken => return Err(taken()),
             Opened::Elsewhere { cell, epoch } => return Err(AccountsError::Misdirected(Some((cell, epoch)))),
             Opened::OfAnother(_) => Decision::Refused,
         };
         let tier = match decision {
-            Decision::Made(tier) | Decision::Committed(tier) => tier,
+            Decision::Made(tier, _) | Decision::Committed(tier, _) => tier,
             Decision::OtherBody => return Err(taken()),
             Decision::Refused => return Ok(None),
         };
         // Someone may have asked before the user was here.
         self.changed(&opening.user).await;
         self.confirm_opening(&opening.user, &opening.intent).await?;
+        self.tell_forwards(&opening.user, patience).await?;
         Ok(Some(tier))
     }
 

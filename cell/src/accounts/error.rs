@@ -18,6 +18,8 @@ pub(crate) enum AccountsError {
     Directory(#[from] DirectoryError),
     #[error("the cell's Postgres could not be asked")]
     Postgres(#[from] sqlx::Error),
+    #[error("another cell was needed")]
+    Peer(#[from] crate::peers::PeerError),
     /// More passwords wait to be hashed than will be in time.
     #[error("too many passwords are waiting")]
     Busy,
@@ -47,7 +49,7 @@ impl AccountsError {
         Problem::new(ProblemType::Invalid).errors(errors).into()
     }
 
-    fn itself(&self) -> &AccountsError {
+    pub(crate) fn itself(&self) -> &AccountsError {
         match self {
             AccountsError::Shared(error) => error.itself(),
             error => error,
@@ -62,7 +64,7 @@ impl AccountsError {
             AccountsError::Problem(problem) => problem.clone(),
             AccountsError::Misdirected(_) => Problem::new(ProblemType::Misdirected),
             AccountsError::Shared(error) => error.problem(),
-            AccountsError::Busy => again(),
+            AccountsError::Busy | AccountsError::Peer(_) => again(),
             AccountsError::Corrupt(_) => Problem::new(ProblemType::Internal),
             AccountsError::Directory(error) => match error.kind() {
                 cellar_directory::ErrorKind::TryAgain { after } => again().retry_after_s(after.as_secs().max(1)),

@@ -85,7 +85,7 @@ impl Accounts {
             None => None,
         };
         // A claim may outlive the address it is for; the user's own row says which is theirs.
-        let known = known.filter(|known| self.is_address_of(known, email.as_ref()));
+        let known = known.filter(|known| is_address_of(known, email.as_ref()));
         let hash = known.as_ref().and_then(|known| known.password_hash.clone());
         let matches = self.0.passwords.verify(password, hash.clone()).await?;
         let (true, Some(user), Some(known)) = (matches, user, known) else {
@@ -97,16 +97,15 @@ impl Accounts {
         self.open_session(user, verified, device).await
     }
 
-    fn is_address_of(&self, known: &Credentials, email: Option<&Email>) -> bool {
-        let pepper = &self.0.given.pepper;
-        let stored = known.email.as_deref().and_then(|email| Email::parse(email).ok());
-        stored.zip(email).is_some_and(|(stored, email)| pepper.hash(&stored) == pepper.hash(email))
-    }
-
+    /// By the claim under one pepper or the next.
     async fn user_of(&self, email: &Email) -> Result<Option<UserId>, AccountsError> {
-        let hash = self.0.given.pepper.hash(email);
-        let claim = self.0.given.directory.read_claim(&hash).await?;
-        Ok(claim.filter(|claim| claim.state == ClaimState::Held).map(|claim| claim.user))
+        for hash in self.0.given.peppers.hashes(email) {
+            let claim = self.0.given.directory.read_claim(&hash).await?;
+            if let Some(claim) = claim.filter(|claim| claim.state == ClaimState::Held) {
+                return Ok(Some(claim.user));
+            }
+        }
+        Ok(None)
     }
 
     async fn credentials(&self, user: &UserId) -> Result<Option<Credentials>, AccountsError> {
@@ -179,6 +178,11 @@ impl Accounts {
         transaction.commit().await?;
         Ok((Micros(u64::try_from(expires_at).unwrap_or_default()), !room.is_empty()))
     }
+}
+
+fn is_address_of(known: &Credentials, email: Option<&Email>) -> bool {
+    let stored = known.email.as_deref().and_then(|email| Email::parse(email).ok());
+    stored.zip(email).is_some_and(|(stored, email)| stored.is_same_as(email))
 }
 
 fn check_device(device: &Device) -> Result<(), AccountsError> {

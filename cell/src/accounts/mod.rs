@@ -5,7 +5,9 @@
 //! cache could be told.
 
 mod activity;
+mod asked;
 mod audited;
+mod backfill;
 mod cache;
 mod caller;
 mod change;
@@ -14,7 +16,10 @@ mod email;
 mod enrol;
 mod error;
 mod etag;
+mod forwards;
+mod forwards_due;
 mod generations;
+mod intents;
 mod log_in;
 mod ownership;
 mod passwords;
@@ -34,9 +39,10 @@ pub(crate) use caller::Caller;
 pub(crate) use error::AccountsError;
 pub(crate) use routes::{public_routes, routes};
 
+use crate::peers::Peers;
 use activity::Activity;
 use cache::Cache;
-use cellar_directory::{OpenDirectory, Pepper};
+use cellar_directory::{OpenDirectory, Peppers};
 use cellar_model::{CellName, MacKeys, RegionName, TierName, UserId};
 use generations::Generations;
 use ownership::OwnedUsers;
@@ -55,10 +61,11 @@ pub(crate) struct Dependencies {
     pub(crate) pool: PgPool,
     pub(crate) cache: redis::Client,
     pub(crate) directory: OpenDirectory,
-    pub(crate) pepper: Pepper,
+    pub(crate) peppers: Peppers,
     pub(crate) mac_keys: MacKeys,
     pub(crate) cell: CellName,
     pub(crate) region: RegionName,
+    pub(crate) peers: Peers,
     /// Whether there is a tier of this name now.
     pub(crate) tier_exists: Box<dyn Fn(&TierName) -> bool + Send + Sync>,
     /// No router stands before this cell: who is not here is unknown, not misdirected.
@@ -78,7 +85,9 @@ struct Inner {
     passwords: Passwords,
     activity: Activity,
     reaped: reaper::Reaped,
+    backfilled: backfill::Backfilled,
     abandoned: reaper::Abandoned,
+    forwards_told: forwards_due::ForwardsTold,
     hits: Family<[(&'static str, &'static str); 1], Counter>,
     misses: Family<[(&'static str, &'static str); 1], Counter>,
 }
@@ -93,7 +102,9 @@ impl Accounts {
             passwords: Passwords::new(),
             activity: Activity::default(),
             reaped: reaper::Reaped::default(),
+            backfilled: backfill::Backfilled::default(),
             abandoned: reaper::Abandoned::default(),
+            forwards_told: forwards_due::ForwardsTold::default(),
             hits: Family::default(),
             misses: Family::default(),
             given,
@@ -106,16 +117,21 @@ impl Accounts {
         accounts
     }
 
-    /// Adds `cellar_cache_hits_total` and `cellar_cache_misses_total` by cache, and what the reaper did.
+    /// Adds `cellar_cache_hits_total` and `cellar_cache_misses_total` by cache, and what reaper and
+    /// backfill did.
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register("cellar_cache_hits", "Reads answered from the cache", self.0.hits.clone());
         registry.register("cellar_cache_misses", "Reads the cache could not answer", self.0.misses.clone());
         self.0.reaped.register(registry);
+        self.0.backfilled.register(registry);
+        self.0.forwards_told.register(registry);
     }
 
-    /// Settles claims, and writes noted activity behind, until cancelled; the latter once more then.
+    /// Settles claims, tells other cells of users, and writes noted activity behind, until cancelled; the last
+    /// once more then.
     pub(crate) async fn run(&self, cancel: CancellationToken) {
-        tokio::join!(self.0.activity.run(&self.0.given.pool, cancel.clone()), self.reap(cancel));
+        let activity = self.0.activity.run(&self.0.given.pool, cancel.clone());
+        tokio::join!(activity, self.reap(cancel.clone()), self.tell_all_forwards(cancel));
     }
 
     /// Nothing read about this user before now is answered with again. Call it after the commit, and

@@ -4,8 +4,9 @@ use super::generations::Generation;
 use super::{Accounts, AccountsError, statements};
 use cellar_model::{CellName, Epoch, ProblemType, UserId};
 use lru::LruCache;
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Users whose OWNED row is remembered: some 15 MB.
 const REMEMBERED_MAX: NonZeroUsize = NonZeroUsize::new(100_000).expect("not zero");
@@ -30,27 +31,48 @@ impl OwnedUsers {
 }
 
 #[derive(sqlx::FromRow)]
-struct OwnershipRow {
-    state: String,
-    epoch: i64,
-    home: String,
+pub(super) struct OwnershipRow {
+    user_id: String,
+    pub(super) state: String,
+    pub(super) epoch: i64,
+    pub(super) home: String,
 }
 
 impl Accounts {
     /// The epoch at which this cell owns the user; else what a router needs to find who does.
     pub(super) async fn owned(&self, user: &UserId) -> Result<Epoch, AccountsError> {
-        let generation = self.0.generations.current(user);
-        if let Some(epoch) = self.0.owned.get(user, generation) {
-            return Ok(epoch);
-        }
-        let row: Option<OwnershipRow> =
-            sqlx::query_as(statements::OWNERSHIP).bind(user.as_str()).fetch_optional(&self.0.given.pool).await?;
-        let epoch = self.judge(row)?;
-        self.0.owned.put(user, generation, epoch);
-        Ok(epoch)
+        self.owned_all(&[user]).await.pop().unwrap_or_else(|| Err(self.not_here()))
     }
 
-    fn judge(&self, row: Option<OwnershipRow>) -> Result<Epoch, AccountsError> {
+    /// The same of each, in order: one question to Postgres about all that are not remembered.
+    pub(super) async fn owned_all(&self, users: &[&UserId]) -> Vec<Result<Epoch, AccountsError>> {
+        let generations: Vec<Generation> = users.iter().map(|user| self.0.generations.current(user)).collect();
+        let remembered = |(user, generation): (&&UserId, &Generation)| self.0.owned.get(user, *generation);
+        let known: Vec<Option<Epoch>> = users.iter().zip(&generations).map(remembered).collect();
+        let unknown = users.iter().zip(&known).filter(|(_, known)| known.is_none());
+        let unknown: Vec<&str> = unknown.map(|(user, _)| user.as_str()).collect();
+        let rows = if unknown.is_empty() { Ok(HashMap::new()) } else { self.read_ownerships(&unknown).await };
+        let rows = rows.map_err(Arc::new);
+        let places = users.iter().zip(generations).zip(known);
+        let judged = places.map(|((user, generation), known)| {
+            if let Some(epoch) = known {
+                return Ok(epoch);
+            }
+            let rows = rows.as_ref().map_err(|error| AccountsError::Shared(error.clone()))?;
+            let epoch = self.judge(rows.get(user.as_str()))?;
+            self.0.owned.put(user, generation, epoch);
+            Ok(epoch)
+        });
+        judged.collect()
+    }
+
+    pub(super) async fn read_ownerships(&self, users: &[&str]) -> Result<HashMap<String, OwnershipRow>, AccountsError> {
+        let rows: Vec<OwnershipRow> =
+            sqlx::query_as(statements::OWNERSHIPS).bind(users).fetch_all(&self.0.given.pool).await?;
+        Ok(rows.into_iter().map(|row| (row.user_id.clone(), row)).collect())
+    }
+
+    fn judge(&self, row: Option<&OwnershipRow>) -> Result<Epoch, AccountsError> {
         let Some(row) = row else {
             return Err(self.not_here());
         };

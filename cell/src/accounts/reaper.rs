@@ -1,18 +1,19 @@
-//! Finishes what its caller did not: sign-ups and changes of e-mail that stopped half way, releases due, and homes
-//! of enrolled users.
+//! Finishes what its caller did not: sign-ups and changes of e-mail that stopped half way, releases due, homes of
+//! enrolled users, and claims that are still missing under a pepper that is being brought in.
 //!
 //! No claim dies of time. Time only says when to ask: a claim that stands unchanged at two looks, a while
 //! apart by this process's own clock, has probably been given up. What becomes of it is decided by rows, and is
 //! right however soon it is asked. A claim that names another cell is that cell's; of a cell that is gone for
 //! good the claims wait.
 
+use super::backfill::Backfill;
 use super::claims::Settled;
-use super::{Accounts, AccountsError};
-use cellar_directory::{Claim, ClaimCursor, ClaimState, Claims, EmailHash, Op, PAGE_MAX};
+use super::{Accounts, AccountsError, statements};
+use cellar_directory::{Claim, ClaimCursor, ClaimState, Claims, EmailHash, Op, PAGE_MAX, PepperId, claim_rules};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -50,26 +51,31 @@ impl Abandoned {
     }
 }
 
-/// A request that has claimed an e-mail. If it fails, or its caller goes away, the reaper hears of it.
+/// A request that claims an e-mail. If it fails, or its caller goes away, the reaper hears of what it has claimed.
 pub(super) struct Begun {
     accounts: Accounts,
-    claim: Option<Claim>,
+    claims: Vec<Claim>,
 }
 
 impl Begun {
-    pub(super) fn new(accounts: &Accounts, claim: &Claim) -> Self {
-        Self { accounts: accounts.clone(), claim: Some(claim.clone()) }
+    pub(super) fn new(accounts: &Accounts) -> Self {
+        Self { accounts: accounts.clone(), claims: Vec::new() }
+    }
+
+    /// One under each pepper, and more only if they disagree and are met again.
+    pub(super) fn note(&mut self, claim: &Claim) {
+        self.claims.push(claim.clone());
     }
 
     /// Nothing is left to do.
     pub(super) fn ended(mut self) {
-        self.claim = None;
+        self.claims.clear();
     }
 }
 
 impl Drop for Begun {
     fn drop(&mut self) {
-        if let Some(claim) = self.claim.take() {
+        for claim in self.claims.drain(..) {
             self.accounts.0.abandoned.note(claim);
         }
     }
@@ -97,7 +103,15 @@ impl Reaped {
     }
 }
 
-/// A claim of this cell seen creating.
+#[derive(sqlx::FromRow)]
+struct HeldRow {
+    user_id: String,
+    ownership: String,
+    email: Option<String>,
+    email_intent: Option<String>,
+}
+
+/// A claim of this cell seen creating, or held for who has left it.
 struct Suspect {
     email: EmailHash,
     op: Op,
@@ -107,13 +121,18 @@ struct Suspect {
 impl Accounts {
     pub(super) async fn reap(&self, cancel: CancellationToken) {
         let (mut suspects, mut next, mut failures) = (VecDeque::new(), None, 0);
+        let mut backfill = Backfill::default();
         loop {
             let round = async {
                 self.second_looks(&mut suspects).await?;
                 let released = self.release_all().await?;
                 self.0.reaped.count("released", released);
                 self.confirm_openings().await?;
-                self.first_look(&mut suspects, next.as_ref()).await
+                let page = self.first_look(&mut suspects, next.as_ref()).await?;
+                if let Err(error) = self.backfill(&mut backfill).await {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "the next pepper is brought in later");
+                }
+                Ok::<_, AccountsError>(page)
             };
             let round = tokio::select! {
                 () = cancel.cancelled() => return,
@@ -122,7 +141,7 @@ impl Accounts {
             let ended = match round {
                 Ok(page) => {
                     (next, failures) = (page, 0);
-                    next.is_none()
+                    next.is_none() && backfill.rests()
                 }
                 Err(error) => {
                     // The directory or Postgres is away, which others say louder.
@@ -149,15 +168,48 @@ impl Accounts {
         from: Option<&ClaimCursor>,
     ) -> Result<Option<ClaimCursor>, AccountsError> {
         let page = self.0.given.directory.claims(from, PAGE_MAX).await?;
+        let left = self.held_and_left(&page.claims).await?;
         let seen = Instant::now();
         let abandoned = self.0.abandoned.take();
-        for claim in page.claims.iter().chain(&abandoned).filter(|claim| self.is_unsettled(claim)) {
+        let unsettled = page.claims.iter().chain(&abandoned).filter(|claim| self.is_unsettled(claim));
+        for claim in unsettled.chain(left) {
             let known = suspects.iter().any(|suspect| suspect.email == claim.email && suspect.op == claim.op);
             if !known && suspects.len() < SUSPECTS_MAX {
                 suspects.push_back(Suspect { email: claim.email, op: claim.op.clone(), seen });
             }
         }
         Ok(page.next)
+    }
+
+    /// Of a page, the held claims whose user has another e-mail or is gone: who left it may have done so in a
+    /// process that had only the other pepper.
+    pub(super) async fn held_and_left<'c>(&self, page: &'c [Claim]) -> Result<Vec<&'c Claim>, AccountsError> {
+        let held: Vec<&Claim> =
+            page.iter().filter(|claim| claim.state == ClaimState::Held && self.is_ours(claim)).collect();
+        if held.is_empty() {
+            return Ok(Vec::new());
+        }
+        let users: Vec<&str> = held.iter().map(|claim| claim.user.as_str()).collect();
+        let rows: Vec<HeldRow> =
+            sqlx::query_as(statements::HELD_ROWS).bind(users).fetch_all(&self.0.given.pool).await?;
+        let rows: HashMap<&str, &HeldRow> = rows.iter().map(|row| (row.user_id.as_str(), row)).collect();
+        let mut left = Vec::new();
+        for claim in held {
+            let stands = match rows.get(claim.user.as_str()) {
+                Some(row) if row.ownership == "OWNED" => {
+                    let emails = row.email.as_deref().map(|email| self.hashes_of(email)).transpose()?;
+                    emails.is_some_and(|emails| emails.contains(&claim.email))
+                        && row.email_intent.as_deref() == Some(claim.intent.as_str())
+                }
+                // Under way to another cell, or there.
+                Some(row) => row.ownership != "ERASED",
+                None => false,
+            };
+            if !stands {
+                left.push(claim);
+            }
+        }
+        Ok(left)
     }
 
     /// Settles those that still stand as they stood a while ago. They were noted in the order of time.
@@ -182,6 +234,11 @@ impl Accounts {
     }
 
     fn is_unsettled(&self, claim: &Claim) -> bool {
-        claim.state != ClaimState::Held && claim.cell == self.0.given.cell
+        claim.state != ClaimState::Held && self.is_ours(claim)
+    }
+
+    fn is_ours(&self, claim: &Claim) -> bool {
+        let live: Vec<PepperId> = self.0.given.peppers.ids().collect();
+        claim_rules::is_ours(claim, &self.0.given.cell, &live)
     }
 }

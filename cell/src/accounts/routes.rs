@@ -15,10 +15,11 @@ use serde_json::{Map, Value};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-/// What routers ask. Who the caller is was written into headers before.
+/// What routers and other cells ask. Who the caller is was written into headers before.
 pub(crate) fn routes(accounts: Accounts) -> OpenApiRouter {
-    let placed = OpenApiRouter::new().routes(routes!(sign_up)).routes(routes!(enrol)).with_state(accounts.clone());
-    public_routes(accounts).merge(placed)
+    let placed = OpenApiRouter::new().routes(routes!(sign_up)).routes(routes!(enrol));
+    let between_cells = OpenApiRouter::new().routes(routes!(keep_forward)).routes(routes!(tell_intent));
+    public_routes(accounts.clone()).merge(placed.merge(between_cells).with_state(accounts))
 }
 
 /// The same without what only a router may ask.
@@ -63,6 +64,40 @@ async fn enrol(
 ) -> Result<Response, AccountsError> {
     let enrolled = accounts.enrol(placed).await?;
     Ok((StatusCode::CREATED, Json(enrolled)).into_response())
+}
+
+/// Takes down where a user lives, whom the ring places here. Asked by the user's home.
+#[utoipa::path(put, path = "/cell/v1/forwards/{user}", tag = "accounts",
+    params(("user" = String, Path, description = "The user's id")),
+    responses(
+        (status = 204, description = "Whoever asks here for the user is sent there, or to where they live since"),
+        (status = 409, description = "This cell has the user itself, or another home of the same epoch"),
+        (status = 421, description = "The cell that is told is not this one"),
+    ))]
+async fn keep_forward(
+    State(accounts): State<Accounts>,
+    Path(user): Path<String>,
+    JsonBody(news): JsonBody<wire::ForwardNews>,
+) -> Result<StatusCode, AccountsError> {
+    let user = UserId::new(&user).map_err(|_| ProblemType::Malformed)?;
+    accounts.keep_forward(user, news).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Says what became of an intent, which is refused for good if it was open. Asked by a cell whose sign-up waits for
+/// that.
+#[utoipa::path(post, path = "/cell/v1/intents/{intent}", tag = "accounts",
+    params(("intent" = String, Path, description = "As the home names it")),
+    responses(
+        (status = 200, description = "Committed or refused: neither ever changes"),
+        (status = 421, description = "The cell that is asked is not this one"),
+    ))]
+async fn tell_intent(
+    State(accounts): State<Accounts>,
+    Path(intent): Path<String>,
+    JsonBody(question): JsonBody<wire::IntentQuestion>,
+) -> Result<Json<wire::IntentAnswer>, AccountsError> {
+    Ok(Json(accounts.tell_intent(&intent, &question).await?))
 }
 
 /// Logs in: with a service key by user id, or by e-mail and password.

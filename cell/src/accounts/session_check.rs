@@ -1,9 +1,11 @@
-//! Whether a presented session is in force.
+//! Whether presented sessions are in force.
 
-use super::caller::{Caller, CallerKind, PresentedSession};
+use super::caller::{Caller, CallerKind};
 use super::generations::Generation;
 use super::{Accounts, AccountsError, CACHE_SESSION, statements};
-use cellar_model::{Problem, ProblemType, UserId};
+use cellar_model::{PresentedSession, Problem, ProblemType, UserId};
+use std::collections::HashMap;
+use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
 /// The cached fields. The hash is of 160 random bits: it opens nothing.
@@ -11,9 +13,24 @@ const FIELDS: [&str; 3] = ["generation", "user", "hash"];
 
 #[derive(sqlx::FromRow)]
 struct SessionRow {
+    /// Its place among those asked for, from 1.
+    n: i64,
     secret_hash: Vec<u8>,
     state: String,
     left_s: i64,
+}
+
+/// A session under its user, as it was presented.
+pub(crate) type Presented<'a> = (&'a UserId, &'a PresentedSession);
+
+/// One of them on its way to an answer.
+struct Looked<'a> {
+    user: &'a UserId,
+    session: &'a PresentedSession,
+    /// Read before anything else was.
+    generation: Generation,
+    key: String,
+    given: String,
 }
 
 impl Accounts {
@@ -27,60 +44,110 @@ impl Accounts {
                 self.owned(&user).await?;
             }
             CallerKind::Session(session) => {
-                self.owned(&user).await?;
-                self.check_session(&user, session).await?;
+                let mut found = self.authorize_all(&[(&user, session)]).await;
+                found.pop().unwrap_or(Err(ProblemType::Unauthorized.into()))?;
             }
             CallerKind::Nobody => return Err(ProblemType::Unauthorized.into()),
         }
         Ok(user)
     }
 
-    async fn check_session(&self, user: &UserId, session: &PresentedSession) -> Result<(), AccountsError> {
-        let generation = self.0.generations.current(user);
-        let key = self.0.cache.key("session", session.id.as_str());
-        let given = hex::encode(session.hash);
-        if let Some([then, whose, hash]) = self.0.cache.read(&key, FIELDS).await
-            && then == generation.to_text()
-        {
-            self.0.hits.get_or_create(&CACHE_SESSION).inc();
-            let same = bool::from(hash.as_bytes().ct_eq(given.as_bytes()));
-            if !same || whose != user.as_str() {
-                return Err(ProblemType::Unauthorized.into());
-            }
-        } else {
-            self.0.misses.get_or_create(&CACHE_SESSION).inc();
-            self.read_session(user, session, generation, &key, given).await?;
-        }
-        self.0.activity.note(&session.id);
-        Ok(())
+    /// Of each, in order, that its user is owned here and the session in force. However many there are: at most
+    /// one question to the cache and two to Postgres.
+    pub(crate) async fn authorize_all(&self, presented: &[Presented<'_>]) -> Vec<Result<(), AccountsError>> {
+        let users: Vec<&UserId> = presented.iter().map(|(user, _)| *user).collect();
+        let owned = self.owned_all(&users).await;
+        let here = presented.iter().zip(&owned).filter(|(_, owned)| owned.is_ok());
+        let here: Vec<Presented<'_>> = here.map(|(presented, _)| *presented).collect();
+        let mut checked = self.check_sessions(&here).await.into_iter();
+        let unauthorized = || Err(ProblemType::Unauthorized.into());
+        owned.into_iter().map(|owned| owned.and_then(|_| checked.next().unwrap_or_else(unauthorized))).collect()
     }
 
-    async fn read_session(
-        &self,
-        user: &UserId,
-        session: &PresentedSession,
-        generation: Generation,
-        key: &str,
-        given: String,
-    ) -> Result<(), AccountsError> {
-        let row: Option<SessionRow> = sqlx::query_as(statements::CHECK_SESSION)
-            .bind(session.id.as_str())
-            .bind(user.as_str())
-            .fetch_optional(&self.0.given.pool)
-            .await?;
-        let row = row.filter(|row| bool::from(row.secret_hash.ct_eq(&session.hash[..])));
+    async fn check_sessions(&self, presented: &[Presented<'_>]) -> Vec<Result<(), AccountsError>> {
+        if presented.is_empty() {
+            return Vec::new();
+        }
+        let looked = presented.iter().map(|(user, session)| Looked {
+            user,
+            session,
+            generation: self.0.generations.current(user),
+            key: self.0.cache.key("session", session.id.as_str()),
+            given: hex::encode(session.hash),
+        });
+        let looked: Vec<Looked<'_>> = looked.collect();
+        let keys: Vec<&str> = looked.iter().map(|one| one.key.as_str()).collect();
+        let cached = self.0.cache.read_all(&keys, FIELDS).await;
+        let mut found: Vec<Option<Result<(), AccountsError>>> =
+            looked.iter().zip(cached).map(|(one, cached)| one.judge_cached(cached?)).collect();
+        let missing: Vec<usize> = (0..looked.len()).filter(|n| found[*n].is_none()).collect();
+        self.0.hits.get_or_create(&CACHE_SESSION).inc_by((looked.len() - missing.len()) as u64);
+        self.0.misses.get_or_create(&CACHE_SESSION).inc_by(missing.len() as u64);
+        if !missing.is_empty() {
+            let read: Vec<&Looked<'_>> = missing.iter().map(|n| &looked[*n]).collect();
+            for (n, read) in missing.into_iter().zip(self.read_sessions(&read).await) {
+                found[n] = Some(read);
+            }
+        }
+        let in_force = looked.iter().zip(&found).filter(|(_, found)| matches!(found, Some(Ok(()))));
+        in_force.for_each(|(one, _)| self.0.activity.note(&one.session.id));
+        found.into_iter().map(|found| found.unwrap_or(Err(ProblemType::Unauthorized.into()))).collect()
+    }
+
+    /// By their rows, and into the cache with those that are in force.
+    async fn read_sessions(&self, looked: &[&Looked<'_>]) -> Vec<Result<(), AccountsError>> {
+        let ids: Vec<&str> = looked.iter().map(|one| one.session.id.as_str()).collect();
+        let users: Vec<&str> = looked.iter().map(|one| one.user.as_str()).collect();
+        let rows: Result<Vec<SessionRow>, sqlx::Error> =
+            sqlx::query_as(statements::CHECK_SESSIONS).bind(ids).bind(users).fetch_all(&self.0.given.pool).await;
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(error) => {
+                let error = Arc::new(AccountsError::from(error));
+                return looked.iter().map(|_| Err(AccountsError::Shared(error.clone()))).collect();
+            }
+        };
+        let mut rows: HashMap<usize, SessionRow> =
+            rows.into_iter().filter_map(|row| Some((usize::try_from(row.n).ok()?, row))).collect();
+        let (mut found, mut worth_keeping) = (Vec::with_capacity(looked.len()), Vec::new());
+        for (place, one) in (1..).zip(looked) {
+            let judged = one.judge(rows.remove(&place));
+            // What expires within the second is not worth keeping.
+            if let Ok(left_s @ 1..) = judged
+                && self.0.generations.current(one.user) == one.generation
+            {
+                let values = [one.generation.to_text(), one.user.as_str().to_owned(), one.given.clone()];
+                let mut values = FIELDS.into_iter().zip(values);
+                let fields = std::array::from_fn::<_, 3, _>(|_| values.next().unwrap_or_default());
+                worth_keeping.push((one.key.clone(), fields, left_s));
+            }
+            found.push(judged.map(drop));
+        }
+        if !worth_keeping.is_empty() {
+            self.0.cache.write_all(&worth_keeping).await;
+        }
+        found
+    }
+}
+
+impl Looked<'_> {
+    /// None: the entry is from before a change.
+    fn judge_cached(&self, [then, whose, hash]: [String; 3]) -> Option<Result<(), AccountsError>> {
+        if then != self.generation.to_text() {
+            return None;
+        }
+        let same = bool::from(hash.as_bytes().ct_eq(self.given.as_bytes()));
+        let its_own = same && whose == self.user.as_str();
+        Some(if its_own { Ok(()) } else { Err(ProblemType::Unauthorized.into()) })
+    }
+
+    /// Seconds until it expires.
+    fn judge(&self, row: Option<SessionRow>) -> Result<u64, AccountsError> {
+        let row = row.filter(|row| bool::from(row.secret_hash.ct_eq(&self.session.hash[..])));
         let row = row.ok_or(ProblemType::Unauthorized)?;
         if row.state != "active" {
             return Err(ProblemType::Blocked.into());
         }
-        // What expires within the second is not worth keeping.
-        let left_s = u64::try_from(row.left_s).unwrap_or_default();
-        if left_s > 0 && self.0.generations.current(user) == generation {
-            let user = user.as_str().to_owned();
-            let values = [generation.to_text(), user, given];
-            let fields: Vec<_> = FIELDS.into_iter().zip(values).collect();
-            self.0.cache.write(key, &fields, left_s).await;
-        }
-        Ok(())
+        Ok(u64::try_from(row.left_s).unwrap_or_default())
     }
 }

@@ -1,10 +1,9 @@
 //! Where a user is logged in, and logging out.
 
-use super::caller::PresentedSession;
 use super::log_in::SESSIONS_MAX;
 use super::{Accounts, AccountsError, statements};
 use cellar_model::{
-    Micros, ProblemType, SessionId, UserId,
+    Micros, PresentedSession, ProblemType, SessionId, UserId,
     wire::{SessionEntry, SessionList},
 };
 

@@ -1,12 +1,18 @@
 //! Sign-up: e-mail claimed, home opened, rows written, both confirmed. Each step may be repeated.
 
+use super::asked::{Asked, Compared};
+use super::claims::{Settled, stored};
 use super::passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN};
 use super::profile::check_name;
 use super::reaper::Begun;
 use super::{Accounts, AccountsError, statements};
-use cellar_directory::{Claimed, Decided, Email, HomeState, Intent, Opened, Opening, Placed, SignUp, claim_steps};
+use crate::peers::Patience;
+use cellar_directory::{
+    Claim, Claimed, Decided, Email, HomeState, Intent, Joined, Opened, Opening, Placed, SignUp, claim_rules,
+    claim_steps,
+};
 use cellar_model::{
-    BodyHash, Epoch, Problem, ProblemType, Secret, TierName,
+    Epoch, Problem, ProblemType, Secret, TierName, UserId,
     wire::{PlacedSignUp, SignUpBody, SignedUp},
 };
 
@@ -16,6 +22,9 @@ const FIRST: Epoch = Epoch(1);
 /// Homes taken over by one sign-up from intents that stopped before it: each is refused first, so that more
 /// than one means as many sign-ups of one user id at this very moment.
 const TAKE_OVERS_MAX: u32 = 4;
+
+/// Looks at claims of one sign-up that disagree: refused, passed on or rewritten, then met again.
+const JOINS_MAX: u32 = 4;
 
 /// What is written for a new user.
 pub(super) struct NewUser {
@@ -28,10 +37,10 @@ pub(super) struct NewUser {
 
 /// What this cell knows of an intent once its transaction is over.
 pub(super) enum Decision {
-    /// The user is here by this attempt, in this tier.
-    Made(TierName),
+    /// The user is here by this attempt.
+    Made(TierName, UserId),
     /// By an earlier attempt of the intent; the e-mail may have changed since.
-    Committed(TierName),
+    Committed(TierName, UserId),
     /// The intent committed someone, but something else was asked then.
     OtherBody,
     /// Refused, now or earlier, for good.
@@ -44,6 +53,16 @@ struct IntentRow {
     state: String,
     body: Vec<u8>,
     tier_id: Option<String>,
+    email: Option<String>,
+    email_intent: Option<String>,
+}
+
+impl IntentRow {
+    /// Whether its user has the e-mail that is asked for.
+    fn is_of(&self, new: &NewUser) -> Result<bool, AccountsError> {
+        let present = self.email.as_deref().map(stored).transpose()?;
+        Ok(present.zip(new.email.as_ref()).is_some_and(|(present, asked)| present.is_same_as(asked)))
+    }
 }
 
 impl Accounts {
@@ -51,64 +70,112 @@ impl Accounts {
     pub(crate) async fn sign_up(&self, placed: PlacedSignUp) -> Result<SignedUp, AccountsError> {
         let intent = Intent::new(&placed.intent).map_err(|_| ProblemType::Malformed)?;
         let email = self.check(&placed.body)?;
-        let hash = self.0.given.pepper.hash(&email);
-        let asked = BodyHash::of(&[
-            &hash.0,
-            placed.body.name.as_deref().unwrap_or_default().as_bytes(),
-            placed.body.tier.as_str().as_bytes(),
-        ]);
+        let emails = self.0.given.peppers.hashes(&email);
+        let rest = [placed.body.name.as_deref().unwrap_or_default(), placed.body.tier.as_str()].map(str::as_bytes);
+        let asked = Asked::of(&emails, &rest);
         // Before the claim: a full queue refuses without a trace.
         let password_hash = match placed.body.password {
             Some(password) => Some(self.0.passwords.hash(Secret::new(password)).await?),
             None => None,
         };
         let new = NewUser { email: Some(email), name: placed.body.name, password_hash, tier: placed.body.tier };
-        let sign_up = SignUp { user: placed.user_id, cell: self.0.given.cell.clone(), intent, email: hash };
-        match sign_up.claim(&self.0.given.directory).await? {
-            Claimed::Here(claimed) => {
-                let begun = Begun::new(self, claimed.claim());
-                let signed_up = self.complete(claimed, new, asked).await?;
-                begun.ended();
-                Ok(signed_up)
+        let sign_up = SignUp { user: placed.user_id, cell: self.0.given.cell.clone(), intent, emails };
+        let mut begun = Begun::new(self);
+        let signed_up = self.sign_up_claimed(&sign_up, new, asked, &mut begun).await?;
+        begun.ended();
+        Ok(signed_up)
+    }
+
+    /// Claims the e-mail under every pepper, and goes on by what the claims say.
+    async fn sign_up_claimed(
+        &self,
+        sign_up: &SignUp,
+        new: NewUser,
+        asked: Asked,
+        begun: &mut Begun,
+    ) -> Result<SignedUp, AccountsError> {
+        let directory = &self.0.given.directory;
+        for _ in 0..JOINS_MAX {
+            let (earlier, last) = match sign_up.claim(directory, |claim| begun.note(claim)).await? {
+                Claimed::Here(claimed) => return self.complete(claimed, new, asked).await,
+                Claimed::Elsewhere { cell, .. } => return Err(AccountsError::Misdirected(Some((cell, FIRST)))),
+                Claimed::EmailTaken { ours } => return self.taken(&ours, &new, &asked).await,
+                Claimed::Split { earlier, last } => (earlier, last),
+            };
+            match claim_rules::join(&earlier, &last, self.decision_of(&sign_up.intent).await?) {
+                Joined::Rewrite => claim_steps::follow(directory, &earlier, &last).await?,
+                Joined::Refuse => {
+                    self.refuse_or_tell(&sign_up.intent, &earlier.user).await?;
+                }
+                Joined::PassOn => {
+                    claim_steps::follow(directory, &earlier, &last).await?;
+                    return Err(AccountsError::Misdirected(Some((last.cell, FIRST))));
+                }
+                Joined::Decided => return self.taken(&[*earlier, *last], &new, &asked).await,
             }
-            Claimed::Elsewhere { cell, .. } => Err(AccountsError::Misdirected(Some((cell, FIRST)))),
-            Claimed::EmailTaken => Err(ProblemType::EmailTaken.into()),
+        }
+        Err(ProblemType::TryAgain.into())
+    }
+
+    /// Not all claims can be had by this intent. If it was committed by fewer of them, its answer stays what it
+    /// was; else it is refused for good, and what it claimed is freed.
+    async fn taken(&self, ours: &[Claim], new: &NewUser, asked: &Asked) -> Result<SignedUp, AccountsError> {
+        self.settle_all(ours).await?;
+        let Some(claim) = ours.iter().find(|claim| claim.cell == self.0.given.cell) else {
+            return Err(ProblemType::EmailTaken.into());
+        };
+        match self.decided(&claim.intent, None, new, asked).await? {
+            Decision::Made(tier, user_id) | Decision::Committed(tier, user_id) => {
+                self.tell_forwards(&user_id, &mut Patience::new()).await?;
+                Ok(SignedUp { user_id, tier, region: self.0.given.region.clone() })
+            }
+            Decision::OtherBody => Err(ProblemType::KeyReused.into()),
+            Decision::Refused => Err(ProblemType::EmailTaken.into()),
         }
     }
 
-    async fn complete(&self, claimed: Placed, new: NewUser, asked: BodyHash) -> Result<SignedUp, AccountsError> {
+    async fn complete(&self, claimed: Placed, new: NewUser, asked: Asked) -> Result<SignedUp, AccountsError> {
         let directory = &self.0.given.directory;
-        let opening = claimed.opening();
-        let decision = match self.open_home(&opening).await? {
-            Opened::Creating { epoch } => self.commit(&opening, epoch, &new, asked).await?,
-            Opened::Settled { .. } => self.decided(&opening, asked).await?,
+        let (opening, mut patience) = (claimed.opening(), Patience::new());
+        let decision = match self.open_home(&opening, &mut patience).await? {
+            Opened::Creating { epoch } => self.commit(&opening, epoch, &new, &asked).await?,
+            Opened::Settled { .. } => self.decided(&opening.intent, Some(&opening.user), &new, &asked).await?,
+            // Another's, unless a row here says that the user has moved: then the claims go after them.
             Opened::Elsewhere { cell, epoch } => {
-                return Err(AccountsError::Misdirected(Some((cell, epoch))));
+                let mut freed = false;
+                for claim in claimed.claims().iter().rev() {
+                    freed |= self.settle(claim).await? == Settled::Freed;
+                }
+                if !freed {
+                    return Err(AccountsError::Misdirected(Some((cell, epoch))));
+                }
+                Decision::Refused
             }
             Opened::OfAnother(_) | Opened::UserTaken => Decision::Refused,
         };
-        let user_id = opening.user;
-        let tier = match decision {
-            Decision::Made(tier) => {
+        let (tier, user_id) = match decision {
+            Decision::Made(tier, user_id) => {
                 claimed.confirm(directory).await?;
                 // Someone may have asked before the user was here.
                 self.changed(&user_id).await;
-                tier
+                self.tell_forwards(&user_id, &mut patience).await?;
+                (tier, user_id)
             }
-            Decision::Committed(tier) => {
+            Decision::Committed(tier, user_id) => {
                 claim_steps::activate(directory, &user_id, claimed.intent()).await?;
-                // Held, or freed again if the user has another e-mail by now: its claim was made by this repeat.
-                self.settle(claimed.claim()).await?;
-                tier
+                // Held, or freed again if the user has another e-mail by now: they were made by this repeat.
+                self.settle_all(claimed.claims()).await?;
+                self.tell_forwards(&user_id, &mut patience).await?;
+                (tier, user_id)
             }
             Decision::OtherBody => {
-                // The claim of the one who committed is held; one made just now for something else goes.
-                self.settle(claimed.claim()).await?;
+                // The claims of the one who committed are held; those made just now for something else go.
+                self.settle_all(claimed.claims()).await?;
                 return Err(ProblemType::KeyReused.into());
             }
             Decision::Refused => {
                 // The intent first, then the e-mail: while the intent is open, a repeat might still commit.
-                self.settle(claimed.claim()).await?;
+                self.settle_all(claimed.claims()).await?;
                 return Err(Problem::new(ProblemType::Conflict)
                     .detail("this sign-up is refused: its user id is taken, or its key was refused before")
                     .into());
@@ -118,21 +185,15 @@ impl Accounts {
         Ok(SignedUp { user_id, tier, region })
     }
 
-    /// Opens the user's home. Where another intent's stands, that one is asked as the reaper would ask it, and
-    /// refused by that unless it has committed; then its home is taken over.
-    pub(super) async fn open_home(&self, opening: &Opening) -> Result<Opened, AccountsError> {
+    /// Opens the user's home. Where another intent's stands, its cell is asked as the reaper would ask it, and
+    /// refuses that intent unless it has committed; then its home is taken over.
+    pub(super) async fn open_home(&self, opening: &Opening, patience: &mut Patience) -> Result<Opened, AccountsError> {
         let directory = &self.0.given.directory;
         let mut opened = opening.open(directory).await?;
         for _ in 0..TAKE_OVERS_MAX {
             let Opened::OfAnother(met) = &opened else { return Ok(opened) };
             let HomeState::Creating { intent } = &met.state else { return Ok(opened) };
-            if met.home != self.0.given.cell {
-                // Only that cell can say, and cells do not ask each other. Once the map sends both to one cell,
-                // a repeat gets its answer.
-                let detail = format!("a sign-up with this user_id has stopped half way at cell {}", met.home);
-                return Err(Problem::new(ProblemType::TryAgain).detail(detail).into());
-            }
-            opened = match self.refuse_or_tell(intent, &met.user).await? {
+            opened = match self.ask_intent(intent, met, patience).await? {
                 Decided::Committed => return Ok(Opened::UserTaken),
                 Decided::Refused => opening.take_over(directory, met).await?,
             };
@@ -140,13 +201,13 @@ impl Accounts {
         Err(ProblemType::TryAgain.into())
     }
 
-    /// The cell's transaction: OWNED, the user, the intent, or none of them.
+    /// The cell's transaction: OWNED, the user, the intent, and that other cells are to know, or none of them.
     pub(super) async fn commit(
         &self,
         opening: &Opening,
         epoch: Epoch,
         new: &NewUser,
-        asked: BodyHash,
+        asked: &Asked,
     ) -> Result<Decision, AccountsError> {
         let user = opening.user.as_str();
         let mut transaction = self.0.given.pool.begin().await?;
@@ -154,12 +215,12 @@ impl Accounts {
             .bind(opening.intent.as_str())
             .bind(user)
             .bind("committed")
-            .bind(&asked.0[..])
+            .bind(asked.to_bytes())
             .fetch_optional(&mut *transaction)
             .await?;
         if first.is_none() {
             transaction.rollback().await?;
-            return self.decided(opening, asked).await;
+            return self.decided(&opening.intent, Some(&opening.user), new, asked).await;
         }
         let owned: Option<(bool,)> = sqlx::query_as(statements::INSERT_OWNED)
             .bind(user)
@@ -188,25 +249,37 @@ impl Accounts {
                 .fetch_optional(&mut *transaction)
                 .await?;
         }
+        self.note_forward(&opening.user, &mut transaction).await?;
         transaction.commit().await?;
-        Ok(Decision::Made(new.tier.clone()))
+        Ok(Decision::Made(new.tier.clone(), opening.user.clone()))
     }
 
-    /// What an earlier attempt came to.
-    async fn decided(&self, opening: &Opening, asked: BodyHash) -> Result<Decision, AccountsError> {
-        let row: Option<IntentRow> = sqlx::query_as(statements::READ_INTENT)
-            .bind(opening.intent.as_str())
-            .fetch_optional(&self.0.given.pool)
-            .await?;
+    /// What an earlier attempt came to, for `user` if that is said.
+    async fn decided(
+        &self,
+        intent: &Intent,
+        user: Option<&UserId>,
+        new: &NewUser,
+        asked: &Asked,
+    ) -> Result<Decision, AccountsError> {
+        let row: Option<IntentRow> =
+            sqlx::query_as(statements::READ_INTENT).bind(intent.as_str()).fetch_optional(&self.0.given.pool).await?;
         let Some(row) = row.filter(|row| row.state == "committed") else {
             return Ok(Decision::Refused);
         };
-        let of_other_user = row.user_id != opening.user.as_str();
-        let Some(tier) = row.tier_id.filter(|_| !of_other_user && row.body == asked.0) else {
+        let same = match asked.compare(&row.body) {
+            Compared::Same => true,
+            Compared::Other => false,
+            // Asked before the pepper was another: the e-mail tells, as long as it is the one signed up with.
+            Compared::Unknown => row.email_intent.as_deref() == Some(intent.as_str()) && row.is_of(new)?,
+        };
+        let of_other_user = user.is_some_and(|user| row.user_id != user.as_str());
+        let Some(tier) = row.tier_id.filter(|_| !of_other_user && same) else {
             return Ok(Decision::OtherBody);
         };
         let tier = TierName::new(&tier).map_err(|_| AccountsError::Corrupt("tier"))?;
-        Ok(Decision::Committed(tier))
+        let user = UserId::new(&row.user_id).map_err(|_| AccountsError::Corrupt("user"))?;
+        Ok(Decision::Committed(tier, user))
     }
 
     fn check(&self, body: &SignUpBody) -> Result<Email, AccountsError> {

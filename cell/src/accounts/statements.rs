@@ -5,7 +5,7 @@
 
 #[cfg(test)]
 pub(super) const ALL: &[&str] = &[
-    OWNERSHIP,
+    OWNERSHIPS,
     HOLD_OWNED,
     PERSON,
     RENAME,
@@ -14,6 +14,8 @@ pub(super) const ALL: &[&str] = &[
     INTENT_STATE,
     INTENT_BODY,
     CLAIM_ROWS,
+    HELD_ROWS,
+    EMAILS,
     PRESENT_EMAIL,
     LOCK_EMAIL,
     CHANGE_EMAIL,
@@ -28,12 +30,22 @@ pub(super) const ALL: &[&str] = &[
     INSERT_OPENING,
     OPENINGS,
     DELETE_OPENING,
+    WRITE_FORWARD,
+    INSERT_FORWARD_DUE,
+    INSERT_FORWARDS_DUE,
+    FORWARD_DUE,
+    FORWARDS_DUE,
+    DELETE_FORWARD_DUE,
+    FORWARD_RINGS,
+    BEGIN_PASS,
+    OWNED_PAGE,
+    GO_ON_WITH_PASS,
     CREDENTIALS,
     LOCK_USER,
     MAKE_ROOM,
     INSERT_SESSION,
     LOGGED_IN,
-    CHECK_SESSION,
+    CHECK_SESSIONS,
     LIST_SESSIONS,
     LAST_LOGIN,
     REVOKE_SESSION,
@@ -44,7 +56,7 @@ pub(super) const ALL: &[&str] = &[
     WRITE_PREFERENCES,
 ];
 
-pub(super) const OWNERSHIP: &str = "select state, epoch, home from ownership where user_id = $1";
+pub(super) const OWNERSHIPS: &str = "select user_id, state, epoch, home from ownership where user_id = any($1)";
 
 pub(super) const HOLD_OWNED: &str = "select epoch from ownership where user_id = $1 and state = 'OWNED' for share";
 
@@ -71,7 +83,7 @@ pub(super) const INSERT_INTENT: &str = "\
     on conflict do nothing returning true";
 
 pub(super) const READ_INTENT: &str = "\
-    select i.user_id, i.state, i.body, u.tier_id
+    select i.user_id, i.state, i.body, u.tier_id, u.email, u.email_intent
     from intents i left join users u on u.user_id = i.user_id where i.intent = $1";
 
 pub(super) const INTENT_STATE: &str = "select state from intents where intent = $1";
@@ -85,6 +97,18 @@ pub(super) const CLAIM_ROWS: &str = "\
     left join intents i on i.intent = claim.intent
     left join ownership o on o.user_id = claim.user_id
     left join users u on u.user_id = claim.user_id";
+
+/// The present e-mails of users who have held claims here, with whose they are.
+pub(super) const HELD_ROWS: &str = "\
+    select o.user_id, o.state as ownership, u.email, u.email_intent
+    from ownership o left join users u on u.user_id = o.user_id where o.user_id = any($1)";
+
+/// A page of who is owned here and has an e-mail, in the order of the index.
+pub(super) const EMAILS: &str = "\
+    select o.user_id, u.email, u.email_intent
+    from ownership o join users u on u.user_id = o.user_id
+    where o.user_id > $1 and o.state = 'OWNED' and u.email is not null
+    order by o.user_id limit $2";
 
 pub(super) const PRESENT_EMAIL: &str = "select email, email_intent, state, version from users where user_id = $1";
 
@@ -107,15 +131,16 @@ pub(super) const RESPELL: &str = "\
     returning true";
 
 pub(super) const INSERT_RELEASE: &str = "\
-    insert into releases (value_hash, intent, user_id) values ($1, $2, $3)
+    insert into releases (place, pepper, value_hash, intent, user_id) values ($1, $2, $3, $4, $5)
     on conflict do nothing returning true";
 
-pub(super) const RELEASES: &str =
-    "select value_hash, intent, user_id from releases order by value_hash, intent limit $1";
+/// Within an e-mail the last pepper's claim first: who finds the first one gone finds none of the others.
+pub(super) const RELEASES: &str = "\
+    select pepper, value_hash, intent, user_id from releases order by user_id, intent, place desc limit $1";
 
 pub(super) const RELEASES_OF_USER: &str = "\
-    select value_hash, intent, user_id from releases where user_id = $1
-    order by value_hash, intent limit $2";
+    select pepper, value_hash, intent, user_id from releases where user_id = $1
+    order by intent, place desc limit $2";
 
 pub(super) const DELETE_RELEASE: &str = "\
     delete from releases where value_hash = $1 and intent = $2 returning true";
@@ -124,7 +149,9 @@ pub(super) const DELETE_RELEASE: &str = "\
 pub(super) const ACCOUNTS: &str = "\
     select o.user_id, o.state as ownership, o.epoch, o.home, u.email, u.email_intent, u.tier_id, u.state,
         (extract(epoch from u.created_at) * 1000000)::bigint as created_at_us,
-        array(select r.value_hash from releases r where r.user_id = o.user_id) as releases
+        array(select r.pepper || ':' || encode(r.value_hash, 'hex') from releases r where r.user_id = o.user_id)
+            as releases,
+        exists (select from forwards_due d where d.user_id = o.user_id) as forward_due
     from ownership o left join users u on u.user_id = o.user_id
     where o.user_id collate \"C\" > $1 and ($2::text is null or o.user_id = $2)
     order by o.user_id collate \"C\" limit $3";
@@ -146,6 +173,53 @@ pub(super) const OPENINGS: &str = "select user_id, intent from openings order by
 
 pub(super) const DELETE_OPENING: &str = "\
     delete from openings where user_id = $1 and intent = $2 returning true";
+
+/// In place of nothing, or of an older forward.
+pub(super) const WRITE_FORWARD: &str = "\
+    insert into ownership (user_id, state, epoch, home) values ($1, 'FORWARD', $2, $3)
+    on conflict (user_id) do update set epoch = excluded.epoch, home = excluded.home
+        where ownership.state = 'FORWARD' and ownership.epoch < excluded.epoch
+    returning true";
+
+/// A user is due if other cells are to know ($2), and if they are judged by other rings than all others were.
+pub(super) const INSERT_FORWARD_DUE: &str = "\
+    with rings as (select digest from forward_rings for share)
+    insert into forwards_due (user_id)
+    select $1::text from rings where $2::boolean or rings.digest <> $3
+    on conflict do nothing returning true";
+
+pub(super) const INSERT_FORWARDS_DUE: &str = "\
+    insert into forwards_due (user_id) select unnest($1::text[])
+    on conflict do nothing returning true";
+
+pub(super) const FORWARD_DUE: &str = "\
+    select o.epoch from forwards_due d join ownership o on o.user_id = d.user_id
+    where d.user_id = $1 and o.state = 'OWNED'";
+
+pub(super) const FORWARDS_DUE: &str = "\
+    select d.user_id, o.epoch from forwards_due d join ownership o on o.user_id = d.user_id
+    where d.user_id > $1 and o.state = 'OWNED' order by d.user_id limit $2";
+
+/// Told by rings that are not those of now, the user stays due.
+pub(super) const DELETE_FORWARD_DUE: &str = "\
+    with rings as (select digest from forward_rings where digest = $2 for share)
+    delete from forwards_due d using rings where d.user_id = $1 returning true";
+
+pub(super) const FORWARD_RINGS: &str = "select revision, digest, after from forward_rings";
+
+/// By the rings of a newer topology all users are looked at anew; the same rings under another revision ask for
+/// nothing.
+pub(super) const BEGIN_PASS: &str = "\
+    update forward_rings
+    set revision = $1, digest = $2, after = case when digest = $2 then after else '' end
+    where revision < $1 returning true";
+
+pub(super) const OWNED_PAGE: &str = "\
+    select user_id from ownership where user_id > $1 and state in ('OWNED', 'FROZEN')
+    order by user_id limit $2";
+
+pub(super) const GO_ON_WITH_PASS: &str = "\
+    update forward_rings set after = $3 where revision = $1 and after = $2 returning true";
 
 pub(super) const CREDENTIALS: &str = "select email, password_hash, session_epoch from users where user_id = $1";
 
@@ -174,11 +248,12 @@ pub(super) const INSERT_SESSION: &str = "\
 
 pub(super) const LOGGED_IN: &str = "update users set last_login_at = now() where user_id = $1 returning true";
 
-pub(super) const CHECK_SESSION: &str = "\
-    select s.secret_hash, u.state, extract(epoch from s.expires_at - now())::bigint as left_s
-    from sessions s join users u on u.user_id = s.user_id
-    where s.session_id = $1 and s.user_id = $2 and s.revoked_at is null and s.expires_at > now()
-      and s.session_epoch = u.session_epoch";
+pub(super) const CHECK_SESSIONS: &str = "\
+    select a.n, s.secret_hash, u.state, extract(epoch from s.expires_at - now())::bigint as left_s
+    from unnest($1::text[], $2::text[]) with ordinality as a (session_id, user_id, n)
+    join sessions s on s.session_id = a.session_id and s.user_id = a.user_id
+    join users u on u.user_id = s.user_id
+    where s.revoked_at is null and s.expires_at > now() and s.session_epoch = u.session_epoch";
 
 pub(super) const LIST_SESSIONS: &str = "\
     select s.session_id, s.device_info::text as device,

@@ -2,19 +2,24 @@
 
 mod claims;
 mod enrolments;
+mod forwards;
+mod peppers;
+mod sessions;
 
 use super::etag::IfMatch;
 use super::{Accounts, Dependencies, routes, statements};
+use crate::peers::Peers;
 use axum::Router;
 use axum::body::Body;
 use cellar_devstack::{Postgres, Redis};
-use cellar_directory::{Email, Homes, OpenDirectory, Pepper};
-use cellar_model::{CellName, MacKey, MacKeys, RegionName, Secret, SessionToken, UserId, header};
+use cellar_directory::{Email, EmailHash, Homes, OpenDirectory, Peppers};
+use cellar_model::{CellName, MacKey, MacKeys, RegionName, Secret, SessionToken, Topology, UserId, header};
 use futures::future::join_all;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use sqlx::{Executor, PgPool};
+use std::sync::Arc;
 use tower::ServiceExt;
 
 const KEY: [(&str, &str); 1] = [(header::CALLER, "gateway")];
@@ -26,7 +31,7 @@ struct World {
     pool: PgPool,
     redis_url: String,
     directory: OpenDirectory,
-    _servers: (Postgres, Option<Redis>),
+    _servers: Arc<(Postgres, Option<Redis>)>,
 }
 
 struct Reply {
@@ -35,12 +40,67 @@ struct Reply {
     body: Value,
 }
 
+fn accounts(
+    pool: PgPool,
+    cache: &str,
+    directory: OpenDirectory,
+    cell: &str,
+    peers: Peers,
+    peppers: Peppers,
+) -> Accounts {
+    let (region, _) = cell.split_once('-').unwrap();
+    Accounts::new(Dependencies {
+        pool,
+        cache: redis::Client::open(cache).unwrap(),
+        directory,
+        peppers,
+        mac_keys: mac_keys(),
+        cell: CellName::new(cell).unwrap(),
+        region: RegionName::new(region).unwrap(),
+        peers,
+        tier_exists: Box::new(|tier| tier.as_str() == "pro"),
+        public: false,
+    })
+}
+
+/// A world of one cell.
+fn alone() -> Peers {
+    let peers = Peers::new();
+    peers.adopt(topology(1, &[("eu", "eu-1", "open", "")])).unwrap();
+    peers
+}
+
+/// Cells by region, name, state and where they listen. The first one's region is the default one.
+fn topology(revision: u64, cells: &[(&str, &str, &str, &str)]) -> Topology {
+    let mut regions: Vec<Value> = Vec::new();
+    for (region, name, state, url) in cells {
+        if regions.last().is_none_or(|last| last["name"] != *region) {
+            regions.push(json!({"name": region, "residency": region, "routers": [], "cells": []}));
+        }
+        let cell = json!({"name": name, "state": state, "weight": 128, "shards": 4, "incarnation": 1,
+                          "endpoints": [url, url]});
+        regions.last_mut().unwrap()["cells"].as_array_mut().unwrap().push(cell);
+    }
+    serde_json::from_value(json!({
+        "revision": revision, "predecessor": revision - 1, "plan": "a test's", "witness": null,
+        "default_region": cells[0].0, "regions": regions,
+    }))
+    .unwrap()
+}
+
 fn mac_keys() -> MacKeys {
     MacKeys::new(MacKey::new('a', [1; 32]).unwrap(), None)
 }
 
-fn pepper() -> Pepper {
-    Pepper::from_text(&Secret::new("5a".repeat(32))).unwrap()
+/// The present pepper, `b'a'`, the next one, `b'b'`, or both, in this order.
+fn peppers(which: &[u8]) -> Peppers {
+    let lines: Vec<String> = which.iter().map(|pepper| hex::encode([*pepper; 32])).collect();
+    Peppers::from_text(&Secret::new(lines.join("\n"))).unwrap()
+}
+
+/// An address as the directory knows it under one pepper.
+fn hash(pepper: u8, address: &str) -> EmailHash {
+    peppers(&[pepper]).hashes(&Email::parse(address).unwrap())[0]
 }
 
 impl World {
@@ -60,26 +120,26 @@ impl World {
         let url = Secret::new(format!("{address}/homes"));
         OpenDirectory::migrate(&url, &cellar_directory::Replicas::EveryDatacenter).await.unwrap();
         let directory = OpenDirectory::connect(&url, 8).await.unwrap();
-        let mut world = Self {
-            accounts: Accounts::new(Dependencies {
-                pool: pool.clone(),
-                cache: redis::Client::open(redis_url.as_str()).unwrap(),
-                directory: directory.clone(),
-                pepper: pepper(),
-                mac_keys: mac_keys(),
-                cell: CellName::new("eu-1").unwrap(),
-                region: RegionName::new("eu").unwrap(),
-                tier_exists: Box::new(|tier| tier.as_str() == "pro"),
-                public: false,
-            }),
-            routes: Router::new(),
-            pool,
-            redis_url,
-            directory,
-            _servers: (server, redis),
-        };
-        world.routes = routes(world.accounts.clone()).split_for_parts().0;
-        world
+        let servers = Arc::new((server, redis));
+        Self::process(pool, redis_url, directory, servers, b"a")
+    }
+
+    /// Another process of the cell, with these peppers.
+    fn beside(&self, which: &[u8]) -> Self {
+        let (pool, directory) = (self.pool.clone(), self.directory.clone());
+        Self::process(pool, self.redis_url.clone(), directory, self._servers.clone(), which)
+    }
+
+    fn process(
+        pool: PgPool,
+        redis_url: String,
+        directory: OpenDirectory,
+        servers: Arc<(Postgres, Option<Redis>)>,
+        which: &[u8],
+    ) -> Self {
+        let accounts = accounts(pool.clone(), &redis_url, directory.clone(), "eu-1", alone(), peppers(which));
+        let routes = routes(accounts.clone()).split_for_parts().0;
+        Self { accounts, routes, pool, redis_url, directory, _servers: servers }
     }
 
     async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Value) -> Reply {
@@ -209,9 +269,9 @@ async fn a_sign_up_begun_at_another_cell_is_sent_there() {
         user: UserId::new("us_first").unwrap(),
         cell: CellName::new("us-1").unwrap(),
         intent: cellar_directory::Intent::new("dd01").unwrap(),
-        email: pepper().hash(&Email::parse("far@example.org").unwrap()),
+        emails: peppers(b"a").hashes(&Email::parse("far@example.org").unwrap()),
     };
-    elsewhere.claim(&world.directory).await.unwrap();
+    elsewhere.claim(&world.directory, |_| {}).await.unwrap();
     let reply = world.sign_up("eu_second", "dd01", json!({"email": "far@example.org", "tier": "pro"})).await;
     assert_eq!(reply.status, StatusCode::MISDIRECTED_REQUEST);
     assert_eq!(reply.headers[header::HOME], "us-1; epoch=1");
@@ -489,10 +549,11 @@ async fn without_the_directory_users_are_served_and_sign_ups_are_not() {
         pool: world.pool.clone(),
         cache: redis::Client::open(world.redis_url.as_str()).unwrap(),
         directory: OpenDirectory::lazy(&away, 1).unwrap(),
-        pepper: pepper(),
+        peppers: peppers(b"a"),
         mac_keys: mac_keys(),
         cell: CellName::new("eu-1").unwrap(),
         region: RegionName::new("eu").unwrap(),
+        peers: Peers::new(),
         tier_exists: Box::new(|_| true),
         public: true,
     });

@@ -28,8 +28,8 @@ pub(super) struct Manifest {
     pub(super) shards: Vec<ShardState>,
     /// The shape of the stack that the cell is part of.
     pub(super) world: World,
-    /// Tells whether two worlds are the same one, and nothing about the pepper.
-    pub(super) pepper_sha256: String,
+    /// Of the world's peppers: one of them is another world's only by chance.
+    pub(super) peppers: Vec<String>,
     pub(super) postgres: PostgresState,
     /// The folder of the base and what came after it; a full backup begins a new one.
     pub(super) base: String,
@@ -224,7 +224,7 @@ mod tests {
             incarnation: 1,
             shards: vec![ShardState { shard: 0, fence: 3, opened: 3, drained_seq: 9 }],
             world: World::single_cell(),
-            pepper_sha256: "00".into(),
+            peppers: vec!["00".into()],
             postgres: PostgresState { version: 150_000, system: "1".into(), timeline: 1, segment_bytes: 1 << 24 },
             base: "full-1".into(),
             base_began_us: Micros(1),

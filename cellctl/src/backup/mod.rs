@@ -11,11 +11,12 @@ mod take;
 use crate::stack::{Progress, size};
 use anyhow::Context;
 use cellar_devstack::ProcessEntry;
+use cellar_directory::Peppers;
+use cellar_model::Secret;
 use clap::{Args, Subcommand};
 use manifest::Manifest;
 pub(crate) use restore::{RestoreArguments, restore};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -141,10 +142,11 @@ fn summary(dir: &Path, manifest: &Manifest) -> serde_json::Value {
     })
 }
 
-/// What tells two secrets apart.
-fn secret_sum(file: &Path) -> anyhow::Result<String> {
-    let secret = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    Ok(hex::encode(Sha256::new().chain_update(b"cellar backup\0").chain_update(secret.trim_ascii()).finalize()))
+/// What tells peppers apart, and nothing about them.
+fn pepper_ids(file: &Path) -> anyhow::Result<Vec<String>> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let peppers = Peppers::from_text(&Secret::new(text)).with_context(|| format!("{}", file.display()))?;
+    Ok(peppers.ids().map(|id| id.to_string()).collect())
 }
 
 /// As the cell's own configuration has it.

@@ -1,15 +1,15 @@
 //! A cell is laid down from a backup, and says what it has not.
 
 use super::manifest::{FileSum, Manifest};
+use super::pepper_ids;
 use super::report::{self, Lost, ShardEnd};
-use super::secret_sum;
 use crate::stack::{Progress, size};
-use crate::tier::asked;
+use crate::tier::confirmed;
 use anyhow::{Context, bail, ensure};
 use cellar_devstack::{CellCopies, Keys, Recovery, Role, Stack, Until, World};
 use cellar_directory::{Documents, OpenDirectory, Written};
 use cellar_model::wire::{Restored, TakenOver};
-use cellar_model::{CellName, Incarnation, Micros, Secret, Topology};
+use cellar_model::{CellName, Incarnation, Micros, Secret};
 use clap::Args;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
@@ -73,7 +73,7 @@ pub(crate) async fn restore(folder: &Path, arguments: RestoreArguments) -> anyho
             "Restoring cell {cell} is your word that whatever served it is gone for good: nobody waits for it, and\n\
              what it still acknowledges is lost."
         );
-        if !asked("Is it gone?")? {
+        if !confirmed("Is it gone?")? {
             bail!("nothing changed");
         }
     }
@@ -207,8 +207,8 @@ fn fits(manifest: &Manifest, stack: &Stack) -> anyhow::Result<()> {
         "{folder} holds a stack: a cell that is alone is restored into a folder that holds none (--stack DIR)"
     );
     ensure!(
-        secret_sum(&state.pepper_file)? == manifest.pepper_sha256,
-        "the backup is of another world than the one in {folder}: its e-mails are hashed with another pepper"
+        pepper_ids(&state.pepper_file)?.iter().any(|id| manifest.peppers.contains(id)),
+        "the backup is of another world than the one in {folder}: its e-mails are hashed with other peppers"
     );
     let mut cells = state.processes.iter().filter(|process| process.role == Role::Cell);
     let cell = cells.find(|process| process.cell.as_deref() == Some(&manifest.cell));
@@ -271,12 +271,9 @@ async fn raise_incarnation(stack: &Stack, manifest: &Manifest) -> anyhow::Result
     let known = held.cell(&name).with_context(|| format!("the topology has no cell {name}"))?.1.incarnation.0;
     let incarnation = known.max(beat.unwrap_or(0)).max(manifest.incarnation) + 1;
     let mut new = held.clone();
-    if state.world.single {
-        // It has moved, with the listener that callers ask.
-        new.regions = serde_json::from_value::<Topology>(state.topology.clone())?.regions;
-    }
     for cell in new.regions.iter_mut().flat_map(|region| &mut region.cells).filter(|cell| cell.name == name) {
         cell.incarnation = Incarnation(incarnation);
+        cell.endpoints = state.endpoints(&manifest.cell);
     }
     (new.revision, new.predecessor, new.plan) = (held.revision.next(), held.revision, None);
     held.may_become(&new)?;

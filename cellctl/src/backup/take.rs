@@ -2,7 +2,7 @@
 
 use super::manifest::{FORMAT, FileSum, Manifest, files_below};
 use super::postgres::{Closed, Segment, Source};
-use super::{redis, secret_sum};
+use super::{pepper_ids, redis};
 use crate::stack::Progress;
 use anyhow::{Context, bail, ensure};
 use cellar_devstack::{APPEND_ONLY, ProcessEntry, RedisShape, Role, Stack, World};
@@ -79,7 +79,7 @@ async fn begin(
         incarnation: cell.incarnation,
         shards: Vec::new(),
         world: World { programs: None, ..cell.world.clone() },
-        pepper_sha256: secret_sum(&cell.stack.state().pepper_file)?,
+        peppers: pepper_ids(&cell.stack.state().pepper_file)?,
         postgres: state,
         base: base.clone(),
         base_began_us: began.at,
@@ -119,6 +119,7 @@ async fn add(
     );
     let mut manifest = held.clone();
     manifest.incarnation = cell.incarnation;
+    manifest.peppers = pepper_ids(&cell.stack.state().pepper_file)?;
     let lsn = go_on(cell, source, to, &mut manifest, from, progress).await?;
     Ok((manifest, lsn))
 }

@@ -1,10 +1,11 @@
 //! `cellctl directory audit`: the directory and the cells say the same of every user, read both ways.
 
-use crate::books;
+use super::peppers::{Pepper, peppers_of};
+use super::rows::{Rows, is_here, pepper_of};
 use crate::stack::{Progress, Target};
 use cellar_model::wire::{CellAccount, DirectoryClaim, DirectoryHome};
 use cellar_model::{CellName, UserId};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,8 +16,6 @@ const NOT_COMPARED: u8 = 2;
 /// what disagrees each time disagrees.
 const LOOKS_MAX: u32 = 3;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Rows between two lines of progress.
-const SAY_EVERY: usize = 100_000;
 
 pub(super) async fn run(folder: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let target = Target::find(folder)?;
@@ -64,6 +63,8 @@ struct Compared {
     homes: usize,
     claims: usize,
     users: usize,
+    /// What claims there are under each pepper, and who has none, by its id.
+    peppers: BTreeMap<String, Pepper>,
     /// Homes of sign-ups that stopped and were refused: their user id is anybody's, and nothing is to be done.
     unused_homes: usize,
     /// Sign-ups and changes that have not come to their end: nothing to mend unless they stay.
@@ -78,14 +79,17 @@ impl Compared {
         };
         serde_json::json!({
             "homes": self.homes, "claims": self.claims, "users": self.users,
-            "unused_homes": self.unused_homes,
+            "peppers": self.peppers, "unused_homes": self.unused_homes,
             "under_way": list(&self.under_way), "disagreements": list(&self.disagreements),
         })
     }
 
     fn say(&self) {
-        let Self { homes, claims, users, unused_homes, under_way, disagreements } = self;
+        let Self { homes, claims, users, peppers, unused_homes, under_way, disagreements } = self;
         println!("{homes} homes, {claims} claims, {users} users of cells");
+        for (id, pepper) in peppers {
+            println!("  pepper {id}: {pepper}");
+        }
         if *unused_homes > 0 {
             println!("{unused_homes} of the homes are of sign-ups that stopped: their ids can be signed up");
         }
@@ -102,74 +106,36 @@ impl Compared {
     }
 }
 
-/// Everything that is compared.
-#[derive(Default)]
-struct Rows {
-    homes: HashMap<UserId, DirectoryHome>,
-    claims: HashMap<String, DirectoryClaim>,
-    accounts: Vec<(CellName, CellAccount)>,
-}
-
 impl Rows {
-    /// Cells first: what was committed there after it was read is CREATING or newer in the directory.
-    async fn read(target: &Target, progress: &Progress) -> anyhow::Result<Self> {
-        let mut rows = Self::default();
-        for (cell, by_router) in books::cells(target).await? {
-            progress.say(&format!("reading the users of cell {cell}"));
-            let mut after = None;
-            loop {
-                let page = target.admin.accounts(by_router.then_some(&cell), after.as_ref()).await?;
-                rows.accounts.extend(page.accounts.into_iter().map(|account| (cell.clone(), account)));
-                say_now_and_then(progress, rows.accounts.len(), "users");
-                after = page.next;
-                if after.is_none() {
-                    break;
-                }
-            }
-        }
-        progress.say("reading the directory's homes");
-        let mut after = None;
-        loop {
-            let page = target.admin.homes(after.as_deref()).await?;
-            rows.homes.extend(page.homes.into_iter().map(|home| (home.user_id.clone(), home)));
-            say_now_and_then(progress, rows.homes.len(), "homes");
-            after = page.next;
-            if after.is_none() {
-                break;
-            }
-        }
-        progress.say("reading the directory's claims");
-        let mut after = None;
-        loop {
-            let page = target.admin.claims(after.as_deref()).await?;
-            rows.claims.extend(page.claims.into_iter().map(|claim| (claim.email.clone(), claim)));
-            say_now_and_then(progress, rows.claims.len(), "claims");
-            after = page.next;
-            if after.is_none() {
-                return Ok(rows);
-            }
-        }
-    }
-
     fn compare(&self) -> Compared {
         let mut compared = Compared {
             homes: self.homes.len(),
             claims: self.claims.len(),
             users: self.accounts.iter().filter(|(_, account)| is_here(account)).count(),
+            peppers: peppers_of(self),
             unused_homes: 0,
             under_way: BTreeSet::new(),
             disagreements: BTreeSet::new(),
         };
         let mut here: HashMap<&UserId, (&CellName, &CellAccount)> = HashMap::new();
+        let mut forwards: HashMap<(&UserId, &CellName), &CellAccount> = HashMap::new();
         for (cell, account) in &self.accounts {
             let user = &account.user_id;
-            if !is_here(account) {
-                self.compare_forward(account, &mut compared);
+            if account.ownership == "FORWARD" {
+                forwards.insert((user, cell), account);
+            } else if !is_here(account) {
+                // On the way in, or erased.
             } else if let Some((other, _)) = here.insert(user, (cell, account)) {
                 compared.disagree(user, format!("is owned by two cells, {other} and {cell}"));
             } else {
                 self.compare_account(cell, account, &mut compared);
             }
+        }
+        for account in forwards.values() {
+            self.compare_forward(account, &here, &mut compared);
+        }
+        for (cell, account) in here.values() {
+            self.compare_ring_cells(cell, account, &forwards, &mut compared);
         }
         let creating = self.claims.values().filter(|claim| claim.state == "creating");
         let creating: HashSet<&UserId> = creating.map(|claim| &claim.user_id).collect();
@@ -183,7 +149,7 @@ impl Rows {
         }
         let due: HashSet<(&UserId, &str)> = self.accounts.iter().flat_map(|(_, account)| dues(account)).collect();
         for claim in self.claims.values() {
-            compare_claim(claim, here.get(&claim.user_id).copied(), &due, &mut compared);
+            self.compare_claim(claim, here.get(&claim.user_id).copied(), &due, &mut compared);
         }
         compared
     }
@@ -202,25 +168,89 @@ impl Rows {
             ),
             None => compared.disagree(user, format!("is owned by {cell} and unknown to the directory")),
         }
-        let Some(email) = &account.email else { return };
-        match self.claims.get(email) {
-            Some(claim) if claim.user_id == *user && Some(&claim.intent) == account.email_intent.as_ref() => {}
-            Some(_) => compared.disagree(user, "has an e-mail that another claims".to_owned()),
-            None => compared.disagree(user, "has an e-mail that nobody claims".to_owned()),
+        // Under one pepper at least. Who lacks a claim under the next one is counted, and given it.
+        let claims: Vec<&DirectoryClaim> = account.emails.iter().filter_map(|email| self.claims.get(email)).collect();
+        let own =
+            |claim: &DirectoryClaim| claim.user_id == *user && Some(&claim.intent) == account.email_intent.as_ref();
+        if account.emails.is_empty() || claims.iter().any(|claim| own(claim)) {
+            return;
+        }
+        let who = if claims.is_empty() { "nobody" } else { "another" };
+        compared.disagree(user, format!("has an e-mail that {who} claims"));
+    }
+
+    /// Where a cell sends on to, the directory does not know better by an older decision, and the user is there
+    /// unless they have moved since.
+    fn compare_forward(
+        &self,
+        account: &CellAccount,
+        here: &HashMap<&UserId, (&CellName, &CellAccount)>,
+        compared: &mut Compared,
+    ) {
+        let (user, at, epoch) = (&account.user_id, &account.home, account.epoch);
+        let sent = format!("is sent on to {at} at epoch {}", epoch.0);
+        match self.homes.get(user) {
+            Some(home) if home.epoch > epoch || home.state == "erased" => {}
+            Some(home) if home.epoch < epoch || home.cell != *at => {
+                compared.disagree(user, format!("{sent}, and the directory names {} at {}", home.cell, home.epoch.0));
+            }
+            _ if here.get(user).is_none_or(|(cell, _)| *cell != at) => {
+                compared.disagree(user, format!("{sent}, which does not have them"));
+            }
+            _ => {}
         }
     }
 
-    /// Where a cell sends on to, the directory does not know better by an older decision.
-    fn compare_forward(&self, account: &CellAccount, compared: &mut Compared) {
-        let Some(home) = self.homes.get(&account.user_id).filter(|_| account.ownership == "FORWARD") else { return };
-        if home.epoch < account.epoch || (home.epoch == account.epoch && home.cell != account.home) {
-            compared.disagree(
-                &account.user_id,
-                format!(
-                    "is sent on to {} at epoch {}, and the directory names {} at {}",
-                    account.home, account.epoch.0, home.cell, home.epoch.0
-                ),
-            );
+    /// The cells that the rings name for a user who lives elsewhere send on to there.
+    fn compare_ring_cells(
+        &self,
+        cell: &CellName,
+        account: &CellAccount,
+        forwards: &HashMap<(&UserId, &CellName), &CellAccount>,
+        compared: &mut Compared,
+    ) {
+        let Some(rings) = &self.rings else { return };
+        let user = &account.user_id;
+        for ring_cell in rings.forwards(user, cell) {
+            let forward = forwards.get(&(user, ring_cell));
+            if forward.is_some_and(|forward| forward.home == *cell && forward.epoch == account.epoch) {
+                continue;
+            }
+            let what = format!("lives at {cell}, and {ring_cell} does not send on to there");
+            if account.forward_due || self.behind.contains(cell) {
+                compared.under_way.insert((user.clone(), what));
+            } else {
+                compared.disagree(user, what);
+            }
+        }
+    }
+
+    /// A held claim is for its user's present e-mail. Under a pepper that the user's cell does not have nobody can
+    /// say; such claims are counted by their pepper.
+    fn compare_claim(
+        &self,
+        claim: &DirectoryClaim,
+        here: Option<(&CellName, &CellAccount)>,
+        due: &HashSet<(&UserId, &str)>,
+        compared: &mut Compared,
+    ) {
+        let pepper = pepper_of(&claim.email);
+        let known = |cell: &CellName| self.peppers.get(cell).is_some_and(|ids| ids.iter().any(|id| id == pepper));
+        if here.is_some_and(|(cell, _)| !known(cell)) {
+            return;
+        }
+        let short: String = claim.email.chars().skip(pepper.len() + 1).take(8).collect();
+        let present = here.is_some_and(|(cell, account)| {
+            account.emails.contains(&claim.email)
+                && account.email_intent.as_ref() == Some(&claim.intent)
+                && *cell == claim.cell
+        });
+        if claim.state == "creating" {
+            compared.under_way.insert((claim.user_id.clone(), format!("claims e-mail {short}… at {}", claim.cell)));
+        } else if claim.state == "releasing" || due.contains(&(&claim.user_id, claim.email.as_str())) {
+            compared.under_way.insert((claim.user_id.clone(), format!("leaves e-mail {short}…")));
+        } else if !present {
+            compared.disagree(&claim.user_id, format!("holds e-mail {short}… and does not have it"));
         }
     }
 }
@@ -229,11 +259,6 @@ impl Compared {
     fn disagree(&mut self, user: &UserId, what: String) {
         self.disagreements.insert((user.clone(), what));
     }
-}
-
-/// Whether the cell serves this user, or would if a move did not hold them.
-fn is_here(account: &CellAccount) -> bool {
-    matches!(account.ownership.as_str(), "OWNED" | "FROZEN")
 }
 
 fn dues(account: &CellAccount) -> impl Iterator<Item = (&UserId, &str)> {
@@ -256,119 +281,5 @@ fn compare_home(home: &DirectoryHome, here: Option<(&CellName, &CellAccount)>, c
     }
 }
 
-/// A held claim is for its user's present e-mail.
-fn compare_claim(
-    claim: &DirectoryClaim,
-    here: Option<(&CellName, &CellAccount)>,
-    due: &HashSet<(&UserId, &str)>,
-    compared: &mut Compared,
-) {
-    let short = claim.email.get(..8).unwrap_or_default();
-    let present = here.is_some_and(|(cell, account)| {
-        account.email.as_ref() == Some(&claim.email)
-            && account.email_intent.as_ref() == Some(&claim.intent)
-            && *cell == claim.cell
-    });
-    if claim.state == "creating" {
-        compared.under_way.insert((claim.user_id.clone(), format!("claims e-mail {short}… at {}", claim.cell)));
-    } else if claim.state == "releasing" || due.contains(&(&claim.user_id, claim.email.as_str())) {
-        compared.under_way.insert((claim.user_id.clone(), format!("leaves e-mail {short}…")));
-    } else if !present {
-        compared.disagree(&claim.user_id, format!("holds e-mail {short}… and does not have it"));
-    }
-}
-
-fn say_now_and_then(progress: &Progress, rows: usize, what: &str) {
-    // Pages have up to 1,000 rows.
-    if rows % SAY_EVERY < 1_000 && rows >= SAY_EVERY {
-        progress.say(&format!("{rows} {what} read"));
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use cellar_model::Epoch;
-
-    fn user(id: &str) -> UserId {
-        UserId::new(id).unwrap()
-    }
-
-    fn cell(name: &str) -> CellName {
-        CellName::new(name).unwrap()
-    }
-
-    fn home(id: &str, at: &str, epoch: u64, state: &str) -> DirectoryHome {
-        DirectoryHome { user_id: user(id), cell: cell(at), epoch: Epoch(epoch), state: state.into() }
-    }
-
-    fn claim(email: &str, id: &str, intent: &str, state: &str) -> DirectoryClaim {
-        DirectoryClaim {
-            email: email.into(),
-            user_id: user(id),
-            cell: cell("eu-1"),
-            intent: intent.into(),
-            state: state.into(),
-        }
-    }
-
-    fn owned(id: &str, epoch: u64, email: &str, intent: &str) -> CellAccount {
-        CellAccount {
-            user_id: user(id),
-            ownership: "OWNED".into(),
-            epoch: Epoch(epoch),
-            home: cell("eu-1"),
-            email: Some(email.into()),
-            email_intent: Some(intent.into()),
-            releases: Vec::new(),
-            tier: None,
-            state: None,
-            created_at: None,
-        }
-    }
-
-    fn rows(homes: &[DirectoryHome], claims: &[DirectoryClaim], accounts: &[(&str, CellAccount)]) -> Rows {
-        Rows {
-            homes: homes.iter().map(|home| (home.user_id.clone(), home.clone())).collect(),
-            claims: claims.iter().map(|claim| (claim.email.clone(), claim.clone())).collect(),
-            accounts: accounts.iter().map(|(at, account)| (cell(at), account.clone())).collect(),
-        }
-    }
-
-    #[test]
-    fn what_agrees_is_silent_and_what_is_under_way_is_no_disagreement() {
-        let mut leaving = owned("ada", 1, "e1", "a1");
-        leaving.releases.push("e0".into());
-        let homes =
-            [home("ada", "eu-1", 1, "active"), home("bob", "eu-1", 1, "creating"), home("cy", "eu-1", 1, "creating")];
-        let claims =
-            [claim("e1", "ada", "a1", "held"), claim("e0", "ada", "a0", "held"), claim("e2", "bob", "b1", "creating")];
-        let compared = rows(&homes, &claims, &[("eu-1", leaving)]).compare();
-        assert_eq!(compared.disagreements, BTreeSet::new());
-        assert_eq!((compared.under_way.len(), compared.unused_homes), (3, 1));
-    }
-
-    #[test]
-    fn each_way_to_disagree_is_named() {
-        let ada = || owned("ada", 1, "e1", "a1");
-        let at_home = || vec![home("ada", "eu-1", 1, "active")];
-        let held = || vec![claim("e1", "ada", "a1", "held")];
-        let forward = CellAccount { ownership: "FORWARD".into(), epoch: Epoch(2), home: cell("eu-2"), ..ada() };
-        let cases = [
-            (rows(&[], &held(), &[("eu-1", ada())]), "unknown to the directory"),
-            (rows(&[home("ada", "eu-2", 2, "active")], &held(), &[("eu-1", ada())]), "the directory names eu-2 at 2"),
-            (rows(&at_home(), &held(), &[("eu-1", ada()), ("eu-2", ada())]), "owned by two cells"),
-            (rows(&at_home(), &[], &[]), "owned by no cell"),
-            (rows(&[home("ada", "eu-1", 1, "erased")], &held(), &[("eu-1", ada())]), "is erased"),
-            (rows(&at_home(), &[], &[("eu-1", ada())]), "nobody claims"),
-            (rows(&at_home(), &[claim("e1", "bob", "b1", "held")], &[("eu-1", ada())]), "another claims"),
-            (rows(&at_home(), &[claim("e1", "ada", "a0", "held")], &[("eu-1", ada())]), "does not have it"),
-            (rows(&at_home(), &held(), &[("eu-1", ada()), ("eu-2", forward)]), "is sent on to eu-2"),
-        ];
-        for (rows, words) in cases {
-            let compared = rows.compare();
-            let said = compared.disagreements.iter().any(|(_, what)| what.contains(words));
-            assert!(said, "{words}: {:?}", compared.disagreements);
-        }
-    }
-}
+mod tests;

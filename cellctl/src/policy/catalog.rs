@@ -27,7 +27,12 @@ pub(super) async fn list(folder: &Path, name: Option<&PolicyName>, json: bool) -
     }
     for policy in &policies {
         let used = used_by(policy, &policies, &tiers).join(", ");
-        println!("{:<24} {:<10} {:<19}…  {used}", policy.name.as_str(), policy.version, &policy.digest[..19.min(policy.digest.len())]);
+        println!(
+            "{:<24} {:<10} {:<19}…  {used}",
+            policy.name.as_str(),
+            policy.version,
+            &policy.digest[..19.min(policy.digest.len())]
+        );
     }
     Ok(())
 }

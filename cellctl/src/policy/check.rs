@@ -35,7 +35,10 @@ pub(super) fn run(arguments: &CheckArguments) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string_pretty(&checked)?);
         return Ok(());
     }
-    println!("{} {}   counts {}, state schema {}", description.name, description.version, description.unit, description.state_schema);
+    println!(
+        "{} {}   counts {}, state schema {}",
+        description.name, description.version, description.unit, description.state_schema
+    );
     println!("{}   {} KiB, loaded in {load_ms:.0} ms", policy.digest(), artifact.len().div_ceil(1024));
     let members = description.settings_schema.get("properties").and_then(serde_json::Value::as_object);
     for (name, form) in members.into_iter().flatten() {

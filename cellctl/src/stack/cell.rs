@@ -93,7 +93,7 @@ async fn up(stack: Option<&Path>, folder: &Path, arguments: CellUpArguments) -> 
         _ => folder,
     };
     let held = held_world(folder).filter(|world| world.single && !world.ephemeral).unwrap_or_else(World::single_cell);
-    let world = World { ephemeral, ..how.shape(held) };
+    let world = World { ephemeral, ..how.shape.applied_to(held) };
     run_session(Session { folder, world, how: &how, seed, watch }).await
 }
 

@@ -6,6 +6,7 @@ mod demo;
 mod progress;
 mod target;
 
+pub(crate) use bootstrap::bootstrap;
 pub(crate) use cell::{CellCommand, cell, size};
 pub(crate) use demo::{RunArguments, run};
 pub(crate) use progress::Progress;
@@ -45,6 +46,16 @@ pub(crate) struct HowArguments {
     /// Return once everything is ready, and leave it running
     #[arg(long)]
     pub(crate) detach: bool,
+    #[command(flatten)]
+    pub(crate) shape: ShapeArguments,
+    /// Print the status document when up
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How programs and stores are, wherever they are.
+#[derive(Args, Clone)]
+pub(crate) struct ShapeArguments {
     /// Whose time policies decide by: the machine's (unless the stack in the folder has another), or the
     /// callers' (at_us)
     #[arg(long, value_enum)]
@@ -61,9 +72,6 @@ pub(crate) struct HowArguments {
     /// node a region; or the URL of a CQL cluster that is there, scylla://host:port
     #[arg(long, value_parser = directory::shape, value_name = "STORE")]
     pub(crate) directory: Option<DirectoryShape>,
-    /// Print the status document when up
-    #[arg(long)]
-    pub(crate) json: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -85,9 +93,9 @@ pub(crate) enum RedisArgument {
     Cluster,
 }
 
-impl HowArguments {
+impl ShapeArguments {
     /// `world` with what is said here; what is not stays as it is.
-    fn shape(&self, world: World) -> World {
+    pub(crate) fn applied_to(&self, world: World) -> World {
         let clock = match self.clock {
             Some(ClockArgument::Wall) => Clock::Wall,
             Some(ClockArgument::Virtual) => Clock::Virtual,
@@ -111,14 +119,14 @@ impl HowArguments {
 
 pub(crate) async fn up(folder: &Path, arguments: UpArguments) -> anyhow::Result<()> {
     let held = held_world(folder).filter(|world| !world.single).unwrap_or_else(|| World::of(2, 2));
-    let (regions, cells) = (arguments.regions.unwrap_or(held.regions), arguments.cells.unwrap_or(held.cells));
     let instances = arguments.instances.unwrap_or(held.instances);
-    let world = arguments.how.shape(World { regions, cells, instances, ..held });
+    let world = World { instances, ..held.with_grid(arguments.regions, arguments.cells) };
+    let world = arguments.how.shape.applied_to(world);
     run_session(Session { folder, world, how: &arguments.how, seed: None, watch: None }).await
 }
 
 /// What the stack in `folder` consists of, if there is one.
-fn held_world(folder: &Path) -> Option<World> {
+pub(crate) fn held_world(folder: &Path) -> Option<World> {
     Stack::open(folder).ok().map(|stack| stack.state().world.clone())
 }
 
@@ -188,7 +196,7 @@ async fn watch(stack: &mut Stack, signals: &Signals) {
 
 async fn bring_up(folder: &Path, world: &World, tether: Tether, seed: Option<&Seed>) -> anyhow::Result<Stack> {
     let progress = Progress::new();
-    let mut stack = Stack::up(folder, world, tether, bootstrap::bootstrap, |step| progress.say(step)).await?;
+    let mut stack = Stack::up(folder, world, tether, bootstrap, |step| progress.say(step)).await?;
     if let Some(seed) = seed
         && let Err(error) = seed.plant(folder, &progress).await
     {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::cell::RefCell;
 
 /// Cases a property is tested with, at most: a minute of them for a policy of a microsecond.
-pub const CASES_MAX: u32 = 100_000;
+pub(crate) const CASES_MAX: u32 = 100_000;
 /// Settings that a policy refuses before the schema is taken for useless: they are drawn member by member.
 const REFUSED_MAX: u32 = 20_000;
 const SHRINKS_MAX: u32 = 4_096;
@@ -63,8 +63,7 @@ pub fn certify(subject: &dyn Subject, digest: Option<String>, plan: &Plan) -> Re
     let settings = settings(&about.settings_schema, &plan.settings);
     let findings = Property::ALL.map(|property| {
         let waived = about.waives.iter().any(|name| name == property.name());
-        let verdict =
-            if waived { Ok(Verdict::Waived) } else { test(subject, property, settings.clone(), plan) };
+        let verdict = if waived { Ok(Verdict::Waived) } else { test(subject, property, settings.clone(), plan) };
         verdict.map(|verdict| Finding {
             property: property.name().to_owned(),
             sentence: property.sentence().to_owned(),

@@ -19,4 +19,4 @@ pub use certify::{CertifyError, Plan, certify};
 pub use promise::Promise;
 pub use properties::Property;
 pub use report::{Finding, Report, Verdict};
-pub use subject::{About, Component, Instance, Subject};
+pub use subject::{About, Component, ComponentError, Instance, Subject};

@@ -31,8 +31,8 @@ impl Promise {
                 rate(limit, period_s, number(burst).unwrap_or(limit), taken)
             }
             Promise::CalendarMonth { limit } => {
-                let limit = number(limit)
-                    .ok_or_else(|| format!("the promise points at {limit}, which the settings lack"))?;
+                let limit =
+                    number(limit).ok_or_else(|| format!("the promise points at {limit}, which the settings lack"))?;
                 months(limit, taken)
             }
         }

@@ -86,16 +86,26 @@ impl Property {
     /// What it says, in a sentence.
     pub fn sentence(self) -> &'static str {
         match self {
-            Property::Answers => "Every call is answered, within its fuel, by an outcome that can be true; a denial or a question changes nothing.",
-            Property::Deterministic => "The same question gets the same answer and burns the same fuel, whoever was asked what before.",
+            Property::Answers => {
+                "Every call is answered, within its fuel, by an outcome that can be true; a denial or a question changes nothing."
+            }
+            Property::Deterministic => {
+                "The same question gets the same answer, whoever was asked what before, and the same questions in the same order burn the same fuel."
+            }
             Property::ExactRemaining => "What is said to remain would be admitted, and one more would not.",
-            Property::NeverOverAdmits => "No instant admits more than remained, and no window more than the policy promises.",
+            Property::NeverOverAdmits => {
+                "No instant admits more than remained, and no window more than the policy promises."
+            }
             Property::MonotoneInTime => "Waiting never leaves less.",
             Property::MonotoneInSpend => "Who has spent less never has less left.",
             Property::MonotoneInLimit => "A higher limit admits whatever a lower one did.",
-            Property::HonestRetryAfter => "A denied call is admitted when it was promised, and not a microsecond earlier; where no wait is named, none helps.",
+            Property::HonestRetryAfter => {
+                "A denied call is admitted when it was promised, and not a microsecond earlier; where no wait is named, none helps."
+            }
             Property::HonestResetAfter => "Everything is back when it was promised, and not earlier.",
-            Property::SettleConserves => "A settled reservation stands no better than if only the settled amount had been taken, and one that used all of it as if it had been consumed; also across a period's end.",
+            Property::SettleConserves => {
+                "A settled reservation stands no better than if only the settled amount had been taken, and one that used all of it as if it had been consumed; also across a period's end."
+            }
             Property::CarriesSpend => "Other settings neither forget nor invent what was spent.",
             Property::Migrates => "migrate reads its own states, and they mean the same.",
         }

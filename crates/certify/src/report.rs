@@ -8,8 +8,12 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "verdict")]
 pub enum Verdict {
-    Holds { cases: u32 },
-    Broken { counterexample: String },
+    Holds {
+        cases: u32,
+    },
+    Broken {
+        counterexample: String,
+    },
     /// The policy says that it is not meant to hold.
     Waived,
 }
@@ -71,6 +75,10 @@ impl fmt::Display for Report {
         if self.promises.is_empty() {
             writeln!(f, "  it promises nothing over time: only instants were held against its limit")?;
         }
-        write!(f, "  {} cases a property, seed {}; at most {} units of fuel a call", self.cases, self.seed, self.fuel_most)
+        write!(
+            f,
+            "  {} cases a property, seed {}; at most {} units of fuel a call",
+            self.cases, self.seed, self.fuel_most
+        )
     }
 }

@@ -1,7 +1,9 @@
 //! What is certified: a component on the host, or in tests a policy compiled natively.
 
 use crate::promise::Promise;
-use cellar_policy_host::{ConfigureError, Fault, GateError, Host, HostError, HostLimits, Outcome, Policy, Request, Stores};
+use cellar_policy_host::{
+    ConfigureError, Fault, GateError, Host, HostError, HostLimits, Outcome, Policy, Request, Stores,
+};
 use serde::Deserialize;
 use serde_json::Value;
 use std::cell::Cell;

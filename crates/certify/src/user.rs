@@ -108,7 +108,8 @@ impl User {
         }
         for call in &self.calls[left_out..] {
             let Outcome { admitted, limit, remaining, retry_after_us, reset_after_us, .. } = &call.outcome;
-            let verdict = if *admitted { "admitted".to_owned() } else { format!("denied, retry after {retry_after_us} us") };
+            let verdict =
+                if *admitted { "admitted".to_owned() } else { format!("denied, retry after {retry_after_us} us") };
             let _ = writeln!(
                 text,
                 "  {}: {verdict}; {remaining} of {limit} left, all back in {reset_after_us} us",
@@ -136,7 +137,9 @@ fn shown(request: &Request<'_>) -> String {
     match request.operation {
         Operation::Consume => format!("{at}  consume {cost}"),
         Operation::Reserve => format!("{at}  reserve {cost}"),
-        Operation::Settle => format!("{at}  settle {cost} of {} held since {}", request.held, moment(request.held_at_us)),
+        Operation::Settle => {
+            format!("{at}  settle {cost} of {} held since {}", request.held, moment(request.held_at_us))
+        }
         Operation::Peek => format!("{at}  peek"),
     }
 }

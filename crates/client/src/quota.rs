@@ -3,8 +3,8 @@
 use crate::error::ClientError;
 use crate::transport::{Client, refusal};
 use cellar_model::wire::{
-    ConsumeAnswer, ConsumeBody, DeniedBody, GrantBody, OverrideBody, QuotaBody, RefundBody, ReserveBody, SettleBody,
-    UsageBody,
+    AdmitBody, ConsumeAnswer, ConsumeBody, DeniedBody, GrantBody, OverrideBody, QuotaBody, RefundBody, ReserveBody,
+    SettleBody, UsageBody,
 };
 use cellar_model::{UserId, header};
 use reqwest::{Method, StatusCode};
@@ -34,6 +34,12 @@ impl Client {
     pub async fn consume(&self, check: &Consume) -> Result<Decision, ClientError> {
         let key = check.idempotency_key.as_deref();
         self.decide(Method::POST, "/v1/internal/quota/consume", &check.body, key).await
+    }
+
+    /// Who is this, and may they spend this now: the session and a check, in one call. A session that is not in
+    /// force comes as a 401.
+    pub async fn admit(&self, body: &AdmitBody, key: Option<&str>) -> Result<Decision, ClientError> {
+        self.decide(Method::POST, "/v1/internal/admit", body, key).await
     }
 
     pub async fn reserve(&self, body: &ReserveBody, key: Option<&str>) -> Result<Decision, ClientError> {

@@ -19,9 +19,10 @@ pub struct Folders {
 const ROOT_DATA: &str = "/var/lib/cellar";
 
 /// What a stack keeps in the folder it is named by. Deleting takes these and nothing else: somebody
-/// may have named a folder that holds other things.
+/// may have named a folder that holds other things. The state goes last: while it is there, there is a stack
+/// to delete.
 const OURS: [&str; 9] =
-    ["state.json", "state.new", "config", "secrets", SNAPSHOTS, "data", "lost.json", "lost-charges.jsonl", LOCK];
+    ["state.new", "config", "secrets", SNAPSHOTS, "data", "lost.json", "lost-charges.jsonl", LOCK, "state.json"];
 const SNAPSHOTS: &str = "snapshots";
 const LOCK: &str = "lock";
 /// A start or an end of a whole stack takes seconds; who waits longer is told.
@@ -125,7 +126,8 @@ impl Folders {
     /// Deletes what a stack is made of, but for the lock, which the caller holds.
     pub(crate) fn clear(&self) -> Result<(), StackError> {
         let ours = OURS.iter().filter(|name| **name != LOCK).map(|name| self.stack.join(name));
-        for path in ours.chain([self.data.clone(), beside(&self.data, "new"), beside(&self.data, "old")]) {
+        let data = [self.data.clone(), beside(&self.data, "new"), beside(&self.data, "old")];
+        for path in data.into_iter().chain(ours) {
             remove(&path)?;
         }
         Ok(())

@@ -7,20 +7,16 @@ use crate::postgres::Database;
 use crate::process::{Gently, Launch};
 use crate::quota::QuotaServer;
 use crate::ready::Ready;
-use crate::state::{ProcessEntry, RegionEntry, Role};
-use crate::world::{DirectoryShape, REGIONS, World};
+use crate::state::{ProcessEntry, RegionEntry, Role, StackState};
+use crate::world::{CellShape, DirectoryShape, World};
 use crate::{cassandra, ports, postgres, quota, redis};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
-/// Virtual nodes of a cell on its region's ring.
-const WEIGHT: u32 = 128;
-
-/// Every process with its ports, and the topology that says where they are.
+/// Every process with its ports.
 pub(crate) struct Plan {
     pub(crate) processes: Vec<ProcessEntry>,
     pub(crate) regions: Vec<RegionEntry>,
-    pub(crate) topology: serde_json::Value,
     pub(crate) directory_url: String,
     pub(crate) directory_replicas: BTreeMap<String, u8>,
     pub(crate) pepper_file: PathBuf,
@@ -39,34 +35,86 @@ struct Planner<'a> {
 
 pub(crate) fn plan(world: &World, folders: &Folders) -> Result<Plan, StackError> {
     world.validate()?;
-    let secrets = folders.stack.join("secrets");
-    let (pepper_file, mac_key_file) = (secrets.join("pepper"), secrets.join("mac-key"));
-    for file in [&pepper_file, &mac_key_file] {
+    let mut planner = Planner::new(world, folders);
+    for file in [&planner.pepper_file, &planner.mac_key_file] {
         write_secret(file, &hex::encode(rand::random::<[u8; 32]>()))?;
     }
-    let mut planner =
-        Planner { world, folders, processes: Vec::new(), directory_urls: BTreeMap::new(), pepper_file, mac_key_file };
-    let names: Vec<&str> = if world.single { vec!["local"] } else { REGIONS[..world.regions].to_vec() };
+    let names: Vec<&str> = world.regions.iter().map(|region| region.name.as_str()).collect();
     let directory_replicas = planner.directory(&names)?;
-    let (mut regions, mut topology) = (Vec::new(), Vec::new());
-    for region in names {
-        let (entry, document) = planner.region(region)?;
-        regions.push(entry);
-        topology.push(document);
+    let mut regions = Vec::new();
+    for region in &world.regions {
+        let mut door = (String::new(), String::new());
+        for cell in &region.cells {
+            door = planner.cell(&region.name, cell)?;
+        }
+        if !world.single {
+            door = planner.router(&region.name)?;
+        }
+        regions.push(RegionEntry { name: region.name.clone(), router_url: door.0, admin_url: door.1 });
     }
-    // Routers last: they are ready once there is something to route to.
-    planner.processes.sort_by_key(|process| process.role == Role::Router);
-    let default_region = regions[0].name.clone();
-    let topology = serde_json::json!({
-        "revision": 1, "predecessor": 0, "plan": null, "witness": null,
-        "default_region": default_region, "regions": topology,
-    });
-    let directory_url = planner.directory_urls.get(&default_region).cloned().unwrap_or_default();
+    let directory_url = planner.directory_urls.get(names[0]).cloned().unwrap_or_default();
     let Planner { processes, pepper_file, .. } = planner;
-    Ok(Plan { processes, regions, topology, directory_url, directory_replicas, pepper_file })
+    let processes = in_order(processes)?;
+    Ok(Plan { processes, regions, directory_url, directory_replicas, pepper_file })
 }
 
-impl Planner<'_> {
+/// What `world` has and `held` has not: all processes of both, and the regions that are new.
+pub(crate) fn plan_more(
+    world: &World,
+    held: &StackState,
+    folders: &Folders,
+) -> Result<(Vec<ProcessEntry>, Vec<RegionEntry>), StackError> {
+    world.validate()?;
+    ports::keep(held.processes.iter().flat_map(|process| process.ports.iter().copied()));
+    let mut planner = Planner::new(world, folders);
+    planner.processes.clone_from(&held.processes);
+    let mut new = Vec::new();
+    for region in &world.regions {
+        planner.directory_urls.insert(region.name.clone(), directory_url(held, &region.name)?);
+        for cell in region.cells.iter().filter(|cell| !held.has_cell(&cell.name)) {
+            planner.cell(&region.name, cell)?;
+        }
+        if !held.regions.iter().any(|entry| entry.name == region.name) {
+            let (router_url, admin_url) = planner.router(&region.name)?;
+            new.push(RegionEntry { name: region.name.clone(), router_url, admin_url });
+        }
+    }
+    Ok((in_order(planner.processes)?, new))
+}
+
+/// Where programs of `region` find the directory of a stack that is there.
+fn directory_url(held: &StackState, region: &str) -> Result<String, StackError> {
+    if held.world.directory != DirectoryShape::Cassandra {
+        return Ok(held.directory_url.clone());
+    }
+    let of_region = |process: &&ProcessEntry| process.is_cassandra() && process.region.as_deref() == Some(region);
+    let node = held.processes.iter().find(of_region);
+    let cause = format!("region {region} has no node of Cassandra, and none can join: start another stack");
+    node.map(|node| node.url.clone()).ok_or(StackError::Step { step: "planning the world", cause })
+}
+
+/// Routers last: they are ready once there is something to route to. Names, which are also those of folders,
+/// are everybody's own.
+fn in_order(mut processes: Vec<ProcessEntry>) -> Result<Vec<ProcessEntry>, StackError> {
+    processes.sort_by_key(|process| process.role == Role::Router);
+    let cells: HashSet<&str> = processes.iter().filter_map(|process| process.cell.as_deref()).collect();
+    let mut names = HashSet::new();
+    let twice = processes.iter().find(|process| {
+        let name = process.name.as_str();
+        cells.contains(name) || !names.insert(name)
+    });
+    let Some(twice) = twice else { return Ok(processes) };
+    let cause = format!("two of it would be named {}: give regions and cells other names", twice.name);
+    Err(StackError::Step { step: "planning the world", cause })
+}
+
+impl<'a> Planner<'a> {
+    fn new(world: &'a World, folders: &'a Folders) -> Self {
+        let secrets = folders.stack.join("secrets");
+        let (pepper_file, mac_key_file) = (secrets.join("pepper"), secrets.join("mac-key"));
+        Self { world, folders, processes: Vec::new(), directory_urls: BTreeMap::new(), pepper_file, mac_key_file }
+    }
+
     /// The directory's servers, before whatever asks it. Returns the copies of a row in each datacenter,
     /// where that is ours to say.
     fn directory(&mut self, regions: &[&str]) -> Result<BTreeMap<String, u8>, StackError> {
@@ -115,29 +163,9 @@ impl Planner<'_> {
         self.directory_urls.get(region).cloned().unwrap_or_default()
     }
 
-    fn region(&mut self, region: &str) -> Result<(RegionEntry, serde_json::Value), StackError> {
-        let mut cells = Vec::new();
-        let mut door = (String::new(), String::new());
-        for n in 1..=self.world.cells {
-            let cell = format!("{region}-{n}");
-            let endpoints = self.cell(region, &cell)?;
-            let flat: Vec<&String> = endpoints.iter().flat_map(|(url, admin_url)| [url, admin_url]).collect();
-            cells.push(serde_json::json!({
-                "name": cell, "state": "open", "weight": WEIGHT, "shards": self.world.shards(), "incarnation": 1,
-                "endpoints": flat,
-            }));
-            door = endpoints.into_iter().next().unwrap_or_default();
-        }
-        if !self.world.single {
-            door = self.router(region)?;
-        }
-        let entry = RegionEntry { name: region.to_owned(), router_url: door.0.clone(), admin_url: door.1 };
-        let routers = if self.world.single { Vec::new() } else { vec![door.0] };
-        Ok((entry, serde_json::json!({ "name": region, "residency": region, "routers": routers, "cells": cells })))
-    }
-
-    /// Its processes' data and admin URLs.
-    fn cell(&mut self, region: &str, cell: &str) -> Result<Vec<(String, String)>, StackError> {
+    /// The data and the admin URL of the first of its processes.
+    fn cell(&mut self, region: &str, shape: &CellShape) -> Result<(String, String), StackError> {
+        let (cell, shards) = (shape.name.as_str(), self.world.shards_of(shape));
         let folders = self.folders;
         let data = |name: &str| folders.data.join(format!("{cell}-{name}"));
         let of_cell = (Some(region), Some(cell));
@@ -155,7 +183,7 @@ impl Planner<'_> {
             let port = self.processes.last().map_or(0, |postgres| postgres.ports[0]);
             self.directory_urls.insert(region.to_owned(), postgres::url(port, Database::Directory));
         }
-        let mut endpoints = Vec::with_capacity(self.world.instances);
+        let mut door = None;
         for n in 0..self.world.instances {
             let (name, several) = (format!("{cell}-{n}"), self.world.instances > 1);
             let (port, admin_port) = (ports::free()?, ports::free()?);
@@ -173,12 +201,13 @@ impl Planner<'_> {
                 redis_cache_url: format!("redis://127.0.0.1:{cache_port}/"),
                 pepper_file: &self.pepper_file,
                 mac_key_file: &self.mac_key_file,
-                shards: self.world.shards(),
+                shards,
             };
             let file = config.write()?;
-            endpoints.push(self.program(name, Role::Cell, of_cell, "cellar-cell", &file, port, admin_port)?);
+            let urls = self.program(name, Role::Cell, of_cell, "cellar-cell", &file, port, admin_port)?;
+            door.get_or_insert(urls);
         }
-        Ok(endpoints)
+        Ok(door.unwrap_or_default())
     }
 
     fn router(&mut self, region: &str) -> Result<(String, String), StackError> {

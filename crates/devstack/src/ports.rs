@@ -40,6 +40,15 @@ pub(crate) fn free() -> Result<u16, StackError> {
     Err(StackError::Step { step: "finding a free port", cause: format!("none of {PORTS:?} is free") })
 }
 
+/// Never hands out these, of servers that may not run at the moment.
+pub(crate) fn keep(ports: impl IntoIterator<Item = u16>) {
+    let mut given = given();
+    let given = given.get_or_insert_default();
+    for port in ports {
+        given.entry(port).or_insert(None);
+    }
+}
+
 /// Lets go of a port for the server that is about to take it, and says whether it is free then.
 ///
 /// It may take a moment: a process that another thread is starting holds a copy of all our sockets

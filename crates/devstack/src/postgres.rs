@@ -1,6 +1,6 @@
 //! Postgres: clusters of our own, never the packaged one.
 
-use crate::folders::{is_root, set_mode, shared_folder, temporary_folder};
+use crate::folders::{is_root, remove, set_mode, shared_folder, temporary_folder};
 use crate::process::{Gently, Identity, Launch, Tether, on_path};
 use crate::ready::Ready;
 use crate::{StackError, ports};
@@ -155,6 +155,8 @@ pub(crate) fn prepare(folder: &Path, databases: &[Database]) -> Result<(), Stack
     std::fs::create_dir_all(folder).map_err(StackError::folder(folder))?;
     set_mode(folder, 0o755)?;
     let beside = folder.join("cluster.new");
+    // Of one that was cut short, into which `cp` would put another.
+    remove(&beside)?;
     copy_folder(&template(databases)?, &beside)?;
     std::fs::rename(&beside, &cluster).map_err(StackError::folder(cluster))
 }

@@ -227,6 +227,22 @@ impl Launch {
         Err(failed(String::from_utf8_lossy(&said).trim().to_owned()))
     }
 
+    /// A process that was started by this and is written down nowhere: one with the same command line, or one
+    /// that works in the folder that its log is in (Redis shows another command line than it was given).
+    pub(crate) fn left_behind(&self) -> Option<Identity> {
+        let words = [self.program.as_os_str().as_encoded_bytes()].into_iter();
+        let words = words.chain(self.arguments.iter().map(String::as_bytes));
+        let command_line: Vec<u8> = words.flat_map(|word| [word, b"\0"]).flatten().copied().collect();
+        let folder = self.log.parent()?;
+        let pids = std::fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let is_it = std::fs::read(entry.path().join("cmdline")).is_ok_and(|line| line == command_line)
+                || std::fs::read_link(entry.path().join("cwd")).is_ok_and(|at| at == folder);
+            is_it.then_some(pid)
+        });
+        pids.filter_map(Identity::of).next()
+    }
+
     /// The last lines of its log.
     pub fn log_tail(&self) -> String {
         tail(&self.log, 2_000).unwrap_or_default()
@@ -275,6 +291,17 @@ mod tests {
             log: folder.join("log"),
             stop: Gently::Term,
         }
+    }
+
+    #[tokio::test]
+    async fn one_that_nobody_wrote_down_is_found_by_its_command_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let launch = Launch { arguments: vec!["1000.25".into()], ..sleeper(folder.path()) };
+        assert_eq!(launch.left_behind(), None);
+        let life = launch.start("sleep", Tether::Free).unwrap();
+        assert_eq!(launch.left_behind(), Some(life));
+        life.kill9().await;
+        assert_eq!(launch.left_behind(), None);
     }
 
     #[tokio::test]

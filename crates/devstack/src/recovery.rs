@@ -169,11 +169,9 @@ impl Recovery {
         self.stack.save()?;
         let Stack { folders, state, .. } = &mut self.stack;
         let of_cell = |process: &ProcessEntry| process.cell.as_deref() == Some(&self.cell);
-        let stores = state.numbers(|process| of_cell(process) && process.role.is_store());
-        let cells = state.numbers(|process| of_cell(process) && process.role == Role::Cell);
         let mut starting = Starting { folder: &folders.stack, state, tether: Tether::Free };
-        starting.together(&stores).await?;
-        starting.together(&cells).await?;
+        starting.stores(&mut |_| (), of_cell).await?;
+        starting.cells(&mut |_| (), of_cell).await?;
         self.stack.state.complete = true;
         self.stack.announce()?;
         Stack::open(&self.stack.folders.stack)

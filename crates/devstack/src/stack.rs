@@ -40,7 +40,7 @@ impl fmt::Debug for Keys {
 pub struct Stack {
     pub(crate) folders: Folders,
     pub(crate) state: StackState,
-    tether: Tether,
+    pub(crate) tether: Tether,
     /// Who ran when one last looked; empty for one that has only been opened.
     seen: HashSet<String>,
 }
@@ -234,15 +234,20 @@ impl Stack {
         Ok(lock)
     }
 
-    async fn stop_all(&mut self) {
-        let order: [fn(Role) -> bool; 3] = [|role| role == Role::Router, |role| role == Role::Cell, Role::is_store];
+    async fn stop_all(&self) {
+        self.stop_in_order(|_| true).await;
+    }
+
+    /// Routers, cells, then what they store in.
+    pub(crate) async fn stop_in_order(&self, wanted: impl Fn(&ProcessEntry) -> bool) {
+        let order: [fn(Role) -> bool; 3] = [Role::is_router, Role::is_cell, Role::is_store];
         for these in order {
-            let numbers = self.state.numbers(|process| these(process.role));
+            let numbers = self.state.numbers(|process| these(process.role) && wanted(process));
             self.stop_together(&numbers).await;
         }
     }
 
-    async fn stop_together(&self, numbers: &[usize]) {
+    pub(crate) async fn stop_together(&self, numbers: &[usize]) {
         let processes = numbers.iter().map(|n| self.state.processes[*n].clone());
         let stopping: Vec<_> = processes.map(|process| tokio::spawn(async move { stop(&process).await })).collect();
         for stopped in stopping {
@@ -263,7 +268,6 @@ pub(crate) fn fresh(world: &World, folders: &Folders, say: &mut impl FnMut(&str)
         world: world.clone(),
         processes: plan.processes,
         regions: plan.regions,
-        topology: plan.topology,
         directory_url: plan.directory_url,
         directory_replicas: plan.directory_replicas,
         pepper_file: plan.pepper_file,

@@ -31,18 +31,7 @@ impl Starting<'_> {
             say(&packages::what_is_fetched());
             all("fetching Cassandra", vec![tokio::task::spawn_blocking(packages::fetch)]).await?;
         }
-        let stores = self.state.numbers(|process| process.role.is_store());
-        say(&format!("starting {}", counted(stores.len(), "server")));
-        let is_sentinel = |n: &usize| self.state.processes[*n].role == Role::Sentinel;
-        let (sentinels, stores): (Vec<usize>, Vec<usize>) = stores.into_iter().partition(is_sentinel);
-        self.together(&stores).await?;
-        for servers in self.quotas() {
-            quota::settle(self.state.world.redis, &servers).await?;
-        }
-        self.together(&sentinels).await?;
-        for servers in self.quotas() {
-            quota::watched(&servers).await?;
-        }
+        self.stores(say, |_| true).await?;
         if !self.state.is_filled() {
             say("filling the directory");
             let held = self.state.service_key.clone().zip(self.state.operator_key.clone());
@@ -50,7 +39,7 @@ impl Starting<'_> {
                 directory_url: self.state.directory_url.clone(),
                 directory_replicas: self.state.directory_replicas.clone(),
                 pepper_file: self.state.pepper_file.clone(),
-                topology: self.state.topology.clone(),
+                topology: self.state.first_topology(),
                 keys: held.map(|(service_key, operator_key)| Keys { service_key, operator_key }),
             });
             let keys = keys.await?;
@@ -59,29 +48,85 @@ impl Starting<'_> {
             self.state.filled = true;
             self.state.write(self.folder)?;
         }
-        let cells = self.state.numbers(|process| process.role == Role::Cell);
+        self.cells(say, |_| true).await?;
+        self.routers(say, |_| true).await?;
+        self.state.complete = true;
+        self.state.write(self.folder)
+    }
+
+    /// Starts what does not run of the wanted servers that others store in.
+    pub(crate) async fn stores(
+        &mut self,
+        say: &mut impl FnMut(&str),
+        wanted: impl Fn(&ProcessEntry) -> bool,
+    ) -> Result<(), StackError> {
+        let stores = self.idle(|process| process.role.is_store() && wanted(process));
+        if stores.is_empty() {
+            return Ok(());
+        }
+        say(&format!("starting {}", counted(stores.len(), "server")));
+        let quotas = self.quotas(&stores);
+        let is_sentinel = |n: &usize| self.state.processes[*n].role == Role::Sentinel;
+        let (sentinels, stores): (Vec<usize>, Vec<usize>) = stores.into_iter().partition(is_sentinel);
+        self.together(&stores).await?;
+        for servers in &quotas {
+            quota::settle(self.state.world.redis, servers).await?;
+        }
+        self.together(&sentinels).await?;
+        for servers in &quotas {
+            quota::watched(servers).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts the wanted processes of cells that do not run.
+    pub(crate) async fn cells(
+        &mut self,
+        say: &mut impl FnMut(&str),
+        wanted: impl Fn(&ProcessEntry) -> bool,
+    ) -> Result<(), StackError> {
+        let cells = self.idle(|process| process.role == Role::Cell && wanted(process));
+        if cells.is_empty() {
+            return Ok(());
+        }
         say(&format!("starting {}", counted(cells.len(), "cell")));
         // One of each cell's processes speaks for all of them.
         let mut migrated = HashSet::new();
         let firsts = cells.iter().copied().filter(|n| migrated.insert(self.state.processes[*n].cell.clone()));
         let firsts: Vec<usize> = firsts.collect();
         self.migrate(&firsts).await?;
-        self.together(&cells).await?;
-        let routers = self.state.numbers(|process| process.role == Role::Router);
-        if !routers.is_empty() {
-            say(&format!("starting {}", counted(routers.len(), "router")));
-            self.together(&routers).await?;
-        }
-        self.state.complete = true;
-        self.state.write(self.folder)
+        self.together(&cells).await
     }
 
-    /// Each cell's quota servers.
-    fn quotas(&self) -> Vec<Vec<(Role, Vec<u16>)>> {
-        let mut cells: BTreeMap<&str, Vec<(Role, Vec<u16>)>> = BTreeMap::new();
+    /// Starts the wanted routers that do not run.
+    pub(crate) async fn routers(
+        &mut self,
+        say: &mut impl FnMut(&str),
+        wanted: impl Fn(&ProcessEntry) -> bool,
+    ) -> Result<(), StackError> {
+        let routers = self.idle(|process| process.role == Role::Router && wanted(process));
+        if routers.is_empty() {
+            return Ok(());
+        }
+        say(&format!("starting {}", counted(routers.len(), "router")));
+        self.together(&routers).await
+    }
+
+    /// Those of the wanted that do not run.
+    fn idle(&self, wanted: impl Fn(&ProcessEntry) -> bool) -> Vec<usize> {
+        self.state.numbers(|process| !process.is_running() && wanted(process))
+    }
+
+    /// The quota servers of each cell that has one among `starting`.
+    fn quotas(&self, starting: &[usize]) -> Vec<Vec<(Role, Vec<u16>)>> {
+        let processes = &self.state.processes;
+        let of_quota = starting.iter().map(|n| &processes[*n]).filter(|process| process.role.is_quota());
+        let mut cells: BTreeMap<&str, Vec<(Role, Vec<u16>)>> =
+            of_quota.map(|process| (process.cell.as_deref().unwrap_or_default(), Vec::new())).collect();
         for process in self.state.processes.iter().filter(|process| process.role.is_quota()) {
-            let servers = cells.entry(process.cell.as_deref().unwrap_or_default()).or_default();
-            servers.push((process.role, process.ports.clone()));
+            if let Some(servers) = cells.get_mut(process.cell.as_deref().unwrap_or_default()) {
+                servers.push((process.role, process.ports.clone()));
+            }
         }
         cells.into_values().collect()
     }
@@ -165,6 +210,13 @@ async fn take_ports(process: &ProcessEntry) -> Result<(), StackError> {
         _ => Ipv4Addr::LOCALHOST,
     };
     for port in &process.ports {
+        if ports::release(address, *port).await {
+            continue;
+        }
+        // Of a command that was killed before it could write down whom it had started.
+        if let Some(left) = process.launch.left_behind() {
+            left.stop(process.launch.stop).await;
+        }
         if !ports::release(address, *port).await {
             return Err(StackError::PortTaken { name: process.name.clone(), port: *port });
         }

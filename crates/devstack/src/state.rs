@@ -5,7 +5,7 @@ use crate::folders::write_private;
 use crate::postgres::Database;
 use crate::process::{Identity, Launch};
 use crate::ready::Ready;
-use crate::world::World;
+use crate::world::{CellShape, RegionShape, World};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -35,6 +35,14 @@ impl Role {
             Role::Cell => "cell",
             Role::Router => "router",
         }
+    }
+
+    pub(crate) fn is_router(self) -> bool {
+        self == Role::Router
+    }
+
+    pub(crate) fn is_cell(self) -> bool {
+        self == Role::Cell
     }
 
     pub(crate) fn is_store(self) -> bool {
@@ -97,7 +105,6 @@ pub struct StackState {
     /// In the order they start.
     pub processes: Vec<ProcessEntry>,
     pub regions: Vec<RegionEntry>,
-    pub topology: serde_json::Value,
     pub directory_url: String,
     /// Copies of a row in each datacenter, of a directory that is told of them.
     #[serde(default)]
@@ -118,6 +125,8 @@ pub struct StackState {
 }
 
 const FILE: &str = "state.json";
+/// Virtual nodes of a cell on its region's ring.
+const WEIGHT: u32 = 128;
 
 fn yes() -> bool {
     true
@@ -146,7 +155,7 @@ impl StackState {
     }
 
     /// Whether the directory has what a stack begins with.
-    pub(crate) fn is_filled(&self) -> bool {
+    pub fn is_filled(&self) -> bool {
         self.filled && self.service_key.is_some()
     }
 
@@ -170,6 +179,59 @@ impl StackState {
     pub(crate) fn running_names(&self) -> HashSet<String> {
         let running = self.processes.iter().filter(|process| process.is_running());
         running.map(|process| process.name.clone()).collect()
+    }
+
+    /// Up, or on its way there: what runs of it is not what a killed command left behind.
+    pub fn is_held(&self) -> bool {
+        self.held_by().is_some()
+    }
+
+    /// Whether those run who are asked about the topology: the directory, and every router that was ever started.
+    pub fn can_be_asked(&self) -> bool {
+        let asked = |process: &&ProcessEntry| match process.role {
+            Role::Directory => true,
+            Role::Router => process.life.is_some(),
+            _ => false,
+        };
+        self.processes.iter().filter(asked).all(ProcessEntry::is_running)
+    }
+
+    pub(crate) fn has_cell(&self, cell: &str) -> bool {
+        self.processes.iter().any(|process| process.cell.as_deref() == Some(cell))
+    }
+
+    /// Where routers reach the processes of a cell: the data and the admin listener of each in turn.
+    pub fn endpoints(&self, cell: &str) -> Vec<String> {
+        let of_cell = |process: &&ProcessEntry| process.role == Role::Cell && process.cell.as_deref() == Some(cell);
+        let processes = self.processes.iter().filter(of_cell);
+        processes.flat_map(|process| [process.url.clone()].into_iter().chain(process.admin_url.clone())).collect()
+    }
+
+    /// Where callers reach a region, if it has a router.
+    pub fn routers(&self, region: &str) -> Vec<String> {
+        let routers = self.regions.iter().filter(|entry| entry.name == region && !self.world.single);
+        routers.map(|entry| entry.router_url.clone()).collect()
+    }
+
+    /// The first topology of this world: every cell open, with the same weight.
+    pub(crate) fn first_topology(&self) -> serde_json::Value {
+        let cell = |shape: &CellShape| {
+            serde_json::json!({
+                "name": shape.name, "state": "open", "weight": WEIGHT, "shards": self.world.shards_of(shape),
+                "incarnation": 1, "endpoints": self.endpoints(&shape.name),
+            })
+        };
+        let region = |shape: &RegionShape| {
+            serde_json::json!({
+                "name": shape.name, "residency": shape.name, "routers": self.routers(&shape.name),
+                "cells": shape.cells.iter().map(cell).collect::<Vec<_>>(),
+            })
+        };
+        serde_json::json!({
+            "revision": 1, "predecessor": 0, "plan": null, "witness": null,
+            "default_region": self.regions.first().map(|region| &region.name),
+            "regions": self.world.regions.iter().map(region).collect::<Vec<_>>(),
+        })
     }
 
     /// The document of `cellctl status --json`.

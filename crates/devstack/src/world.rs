@@ -4,8 +4,8 @@ use crate::StackError;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// In this order; a world has as many as it asks for.
-pub(crate) const REGIONS: [&str; 8] = ["eu", "us", "ap", "sa", "af", "me", "oc", "in"];
+/// Of worlds that say only how many, in this order; and no more than so many of others.
+const REGIONS: [&str; 8] = ["eu", "us", "ap", "sa", "af", "me", "oc", "in"];
 /// More cells on one machine are no world but a load test.
 const CELLS_MAX: usize = 16;
 /// More of them than a cell has shards would have nothing to do.
@@ -58,12 +58,24 @@ pub enum DirectoryShape {
     Elsewhere(String),
 }
 
+/// A region, and the cells it has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RegionShape {
+    pub name: String,
+    pub cells: Vec<CellShape>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CellShape {
+    pub name: String,
+    /// Fixed when the cell is made. None: as many as its processes need.
+    pub shards: Option<u16>,
+}
+
 /// What to start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct World {
-    pub regions: usize,
-    /// Of each region.
-    pub cells: usize,
+    pub regions: Vec<RegionShape>,
     /// Processes of each cell.
     #[serde(default = "one")]
     pub instances: usize,
@@ -83,10 +95,15 @@ pub struct World {
 }
 
 impl World {
+    /// So many regions of so many cells each.
     pub fn of(regions: usize, cells: usize) -> Self {
+        let name = |n: usize| REGIONS.get(n).map_or_else(|| format!("region-{n}"), |name| (*name).to_owned());
+        Self::of_regions((0..regions).map(|n| region(&name(n), cells)).collect())
+    }
+
+    pub fn of_regions(regions: Vec<RegionShape>) -> Self {
         Self {
             regions,
-            cells,
             instances: 1,
             single: false,
             clock: Clock::default(),
@@ -100,15 +117,15 @@ impl World {
 
     /// One cell that callers reach without a router.
     pub fn single_cell() -> Self {
-        Self { single: true, ..Self::of(1, 1) }
+        Self { single: true, ..Self::of_regions(vec![region("local", 1)]) }
     }
 
     pub fn validate(&self) -> Result<(), StackError> {
         let step = "planning the world";
-        if !(1..=REGIONS.len()).contains(&self.regions) {
+        if !(1..=REGIONS.len()).contains(&self.regions.len()) {
             return Err(StackError::Step { step, cause: format!("1 to {} regions", REGIONS.len()) });
         }
-        if self.cells == 0 || self.cells * self.regions > CELLS_MAX {
+        if self.regions.iter().any(|region| region.cells.is_empty()) || self.cells().count() > CELLS_MAX {
             return Err(StackError::Step { step, cause: format!("1 to {CELLS_MAX} cells in all") });
         }
         if !(1..=INSTANCES_MAX).contains(&self.instances) {
@@ -120,8 +137,31 @@ impl World {
         Ok(())
     }
 
-    pub(crate) fn shards(&self) -> u16 {
-        if self.instances > 1 { SHARDS_SHARED } else { SHARDS }
+    /// Every cell with its region.
+    pub fn cells(&self) -> impl Iterator<Item = (&RegionShape, &CellShape)> {
+        self.regions.iter().flat_map(|region| region.cells.iter().map(move |cell| (region, cell)))
+    }
+
+    pub(crate) fn cell(&self, name: &str) -> Option<(&RegionShape, &CellShape)> {
+        self.cells().find(|(_, cell)| cell.name == name)
+    }
+
+    pub(crate) fn region(&self, name: &str) -> Option<&RegionShape> {
+        self.regions.iter().find(|region| region.name == name)
+    }
+
+    /// The same, as a grid of other numbers where they are said.
+    pub fn with_grid(self, regions: Option<usize>, cells: Option<usize>) -> Self {
+        if regions.is_none() && cells.is_none() {
+            return self;
+        }
+        let most = self.regions.iter().map(|region| region.cells.len()).max().unwrap_or_default();
+        let grid = Self::of(regions.unwrap_or(self.regions.len()), cells.unwrap_or(most));
+        Self { regions: grid.regions, ..self }
+    }
+
+    pub fn shards_of(&self, cell: &CellShape) -> u16 {
+        cell.shards.unwrap_or(if self.instances > 1 { SHARDS_SHARED } else { SHARDS })
     }
 
     pub(crate) fn program(&self, name: &str) -> Result<PathBuf, StackError> {
@@ -131,8 +171,14 @@ impl World {
     }
 
     pub(crate) fn describe(&self) -> String {
-        let shape =
-            if self.single { "one cell".into() } else { format!("{} regions × {} cells", self.regions, self.cells) };
+        let (regions, first) = (self.regions.len(), self.regions.first().map_or(0, |region| region.cells.len()));
+        let shape = if self.single {
+            "one cell".into()
+        } else if self.regions.iter().all(|region| region.cells.len() == first) {
+            format!("{regions} regions × {first} cells")
+        } else {
+            format!("{regions} regions, {} cells", self.cells().count())
+        };
         let shape = if self.instances > 1 { format!("{shape} × {} processes", self.instances) } else { shape };
         let directory = match self.directory {
             DirectoryShape::Postgres => "postgres",
@@ -144,6 +190,11 @@ impl World {
         let lasting = if self.ephemeral { ", ephemeral" } else { "" };
         format!("{shape}, {of_cells}, directory {directory}{lasting}").to_lowercase()
     }
+}
+
+fn region(name: &str, cells: usize) -> RegionShape {
+    let cell = |n| CellShape { name: format!("{name}-{n}"), shards: None };
+    RegionShape { name: name.to_owned(), cells: (1..=cells).map(cell).collect() }
 }
 
 fn one() -> usize {

@@ -1,7 +1,7 @@
 //! What comes next for a claim, given the rows that were read. Pure functions: sign-up, the change of an
 //! e-mail and the reaper call them, and so does the model of claims (`tests/models/claims`).
 
-use crate::{Claim, ClaimState, EmailHash, HomeState, Intent, UserHome};
+use crate::{Claim, ClaimState, EmailHash, HomeState, Intent, PepperId, UserHome};
 use cellar_model::{CellName, Epoch, UserId};
 
 /// Whose a claim is that stood where one's own was to be.
@@ -20,6 +20,34 @@ pub fn meet(met: &Claim, intent: &Intent, cell: &CellName) -> Met {
         return Met::Taken;
     }
     if met.cell == *cell { Met::Mine } else { Met::Elsewhere }
+}
+
+/// What follows for an intent whose claims of one e-mail, under two peppers, do not name the same user and cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Joined {
+    /// The earlier one is rewritten to name the later one's user, and both are this cell's to commit.
+    Rewrite,
+    /// This cell refuses the intent for good, and looks again.
+    Refuse,
+    /// The earlier one is passed on to the later one's user and cell, which is asked.
+    PassOn,
+    /// This cell has decided the intent, and its rows say all there is to say.
+    Decided,
+}
+
+/// `earlier` names this cell, `last` stands under the last pepper and names another cell, or another user here.
+///
+/// The last decides, for it is the one that every process asks for once the pepper before it has gone. But a
+/// process that has only the earlier pepper commits by that one alone: so a claim is taken from a cell only by
+/// that cell, after it can commit it no more. Within a cell nothing is to be refused: as long as the intent is
+/// open here, two claims of it can name two users only if the last was written by a process that asks for no other.
+pub fn join(earlier: &Claim, last: &Claim, decided: Option<Decided>) -> Joined {
+    match (decided, earlier.cell == last.cell) {
+        (Some(Decided::Committed), _) | (Some(Decided::Refused), true) => Joined::Decided,
+        (Some(Decided::Refused), false) => Joined::PassOn,
+        (None, true) => Joined::Rewrite,
+        (None, false) => Joined::Refuse,
+    }
 }
 
 /// What a user's row says to the sign-up that wants to create the user.
@@ -82,7 +110,7 @@ pub enum Holding {
 /// What is to be done with a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settlement {
-    /// Another cell's, or held already.
+    /// Another cell's, under a pepper that is not known here, or held as it should be.
     Leave,
     /// A move is under way.
     Later,
@@ -99,10 +127,24 @@ pub enum Settlement {
     Free,
 }
 
-/// Settles a claim that `cell` has found.
-pub fn settle(claim: &Claim, cell: &CellName, rows: &CellRows) -> Settlement {
-    if claim.cell != *cell || claim.state == ClaimState::Held {
+/// Whether a process of `cell` with the peppers `live` may settle this claim: without a claim's pepper nobody
+/// can say whose e-mail it is for.
+pub fn is_ours(claim: &Claim, cell: &CellName, live: &[PepperId]) -> bool {
+    claim.cell == *cell && live.contains(&claim.email.pepper)
+}
+
+/// Settles a claim that a process of `cell` with the peppers `live` has found.
+///
+/// One that is held is freed if its user has another e-mail by now, or is gone: who left this one may have done
+/// so in a process that had only the other pepper.
+pub fn settle(claim: &Claim, cell: &CellName, live: &[PepperId], rows: &CellRows) -> Settlement {
+    if !is_ours(claim, cell, live) {
         return Settlement::Leave;
+    }
+    if claim.state == ClaimState::Held {
+        let known = matches!(rows.holding, Holding::Owned { .. } | Holding::Nobody);
+        let left = known && rows.decided == Some(Decided::Committed) && !is_present(claim, &rows.holding);
+        return if left { Settlement::Free } else { Settlement::Leave };
     }
     match &rows.holding {
         Holding::Frozen => return Settlement::Later,
@@ -178,7 +220,7 @@ mod tests {
 
     fn claim(state: ClaimState) -> Claim {
         Claim {
-            email: EmailHash([1; 32]),
+            email: email(1),
             user: UserId::new("ada").unwrap(),
             cell: cell("eu-1"),
             intent: Intent::new("a1").unwrap(),
@@ -187,8 +229,14 @@ mod tests {
         }
     }
 
-    fn owned(email: u8, intent: &str) -> Holding {
-        Holding::Owned { email: EmailHash([email; 32]), intent: Intent::new(intent).unwrap() }
+    const LIVE: PepperId = PepperId([1; 4]);
+
+    fn email(n: u8) -> EmailHash {
+        EmailHash { pepper: LIVE, hash: [n; 32] }
+    }
+
+    fn owned(address: u8, intent: &str) -> Holding {
+        Holding::Owned { email: email(address), intent: Intent::new(intent).unwrap() }
     }
 
     #[test]
@@ -208,11 +256,36 @@ mod tests {
             (Some(Committed), Holding::Nobody, Settlement::Free),
             (Some(Committed), Holding::Frozen, Settlement::Later),
         ];
+        let (here, there, live) = (cell("eu-1"), cell("eu-2"), [LIVE]);
         for (decided, holding, settlement) in cases {
             let rows = CellRows { decided, holding };
-            assert_eq!(settle(&claim(ClaimState::Creating), &cell("eu-1"), &rows), settlement, "{rows:?}");
-            assert_eq!(settle(&claim(ClaimState::Creating), &cell("eu-2"), &rows), Settlement::Leave);
-            assert_eq!(settle(&claim(ClaimState::Held), &cell("eu-1"), &rows), Settlement::Leave);
+            let creating = claim(ClaimState::Creating);
+            assert_eq!(settle(&creating, &here, &live, &rows), settlement, "{rows:?}");
+            assert_eq!(settle(&creating, &there, &live, &rows), Settlement::Leave);
+            assert_eq!(settle(&creating, &here, &[PepperId([2; 4])], &rows), Settlement::Leave);
+            // One that is held goes only if it was committed here, and left.
+            let left = rows.decided == Some(Committed) && settlement == Settlement::Free;
+            let freed = if left { Settlement::Free } else { Settlement::Leave };
+            assert_eq!(settle(&claim(ClaimState::Held), &here, &live, &rows), freed, "{rows:?}");
+        }
+    }
+
+    #[test]
+    fn claims_that_disagree_are_joined_by_the_cell_that_the_earlier_one_names() {
+        use Decided::{Committed, Refused};
+        let earlier = claim(ClaimState::Creating);
+        let other_user = Claim { user: UserId::new("bob").unwrap(), ..earlier.clone() };
+        let other_cell = Claim { cell: cell("eu-2"), ..other_user.clone() };
+        let cases = [
+            (&other_user, None, Joined::Rewrite),
+            (&other_user, Some(Refused), Joined::Decided),
+            (&other_user, Some(Committed), Joined::Decided),
+            (&other_cell, None, Joined::Refuse),
+            (&other_cell, Some(Refused), Joined::PassOn),
+            (&other_cell, Some(Committed), Joined::Decided),
+        ];
+        for (last, decided, joined) in cases {
+            assert_eq!(join(&earlier, last, decided), joined, "{last:?} {decided:?}");
         }
     }
 

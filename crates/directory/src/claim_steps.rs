@@ -1,7 +1,7 @@
 //! The steps on a claim, each a conditional write to its end: answered, or decided by a serial read.
 
 use crate::claim_rules::{self, After, Met, Release};
-use crate::{Claim, ClaimState, Claims, Directory, DirectoryError, HomeState, Homes, Intent, Op, Written};
+use crate::{Claim, ClaimState, Claims, Directory, DirectoryError, EmailHash, HomeState, Homes, Intent, Op, Written};
 use cellar_model::{CellName, UserId};
 
 /// Attempts at one step. Each but the first follows an unanswered write, or a row that changed
@@ -11,50 +11,136 @@ pub(crate) const ATTEMPTS_MAX: u32 = 4;
 /// Whose the e-mail is.
 #[derive(Debug)]
 pub enum Claimed {
-    /// This intent's, and this cell is to commit it.
+    /// This intent's under every pepper, and this cell is to commit it.
     Here(Placed),
     /// This intent's, by an earlier attempt at another cell: go there, with this user.
     Elsewhere { cell: CellName, user: UserId },
-    /// Another's.
-    EmailTaken,
+    /// This intent's under both peppers, by attempts that did not know of each other. `claim_rules::join` says
+    /// what follows; then the e-mail is claimed again.
+    Split { earlier: Box<Claim>, last: Box<Claim> },
+    /// Another's under one pepper; `ours` are this intent's claims here under others. They are settled, so that
+    /// the intent is refused before they are freed, or found to be committed.
+    EmailTaken { ours: Vec<Claim> },
 }
 
-/// An intent whose e-mail is claimed. User and cell are the claim's, not a later draw's.
+/// An intent whose e-mail is claimed. User and cell are the claims', not a later draw's.
 #[derive(Clone, Debug)]
 pub struct Placed {
-    pub(crate) claim: Claim,
+    /// Under each pepper, in the order of the file. **Invariant:** one or more, which name one user, cell and
+    /// intent.
+    claims: Vec<Claim>,
 }
 
-/// Writes `claim`, or finds the one that an earlier attempt made.
-pub(crate) async fn claim(directory: &impl Claims, claim: Claim) -> Result<Claimed, DirectoryError> {
+/// Who is to have an e-mail by which intent, at which cell.
+pub(crate) struct Wanted<'w> {
+    pub(crate) user: &'w UserId,
+    pub(crate) cell: &'w CellName,
+    pub(crate) intent: &'w Intent,
+}
+
+impl Wanted<'_> {
+    /// Claims the e-mail under one pepper after the other, or finds the claims that earlier attempts made.
+    /// `begun` hears of each that is this intent's here, as soon as it is.
+    pub(crate) async fn claim(
+        &self,
+        emails: &[EmailHash],
+        directory: &impl Claims,
+        begun: &mut (impl FnMut(&Claim) + Send),
+    ) -> Result<Claimed, DirectoryError> {
+        let mut claims: Vec<Claim> = Vec::new();
+        for (at, email) in emails.iter().enumerate() {
+            let user = claims.first().map_or(self.user, |first| &first.user);
+            let claim = Claim::creating(*email, user, self.cell, self.intent);
+            let (met, standing) = claim_one(directory, claim).await?;
+            match met {
+                Met::Mine => begun(&standing),
+                Met::Elsewhere => {}
+                Met::Taken if claims.is_empty() => return self.taken_first(&emails[at + 1..], directory, begun).await,
+                Met::Taken => return Ok(Claimed::EmailTaken { ours: claims }),
+            }
+            match claims.first() {
+                Some(earlier) if met == Met::Elsewhere || earlier.user != standing.user => {
+                    return Ok(Claimed::Split { earlier: Box::new(earlier.clone()), last: Box::new(standing) });
+                }
+                None if met == Met::Elsewhere => {
+                    return Ok(Claimed::Elsewhere { cell: standing.cell, user: standing.user });
+                }
+                _ => claims.push(standing),
+            }
+        }
+        Ok(Claimed::Here(Placed { claims }))
+    }
+
+    /// The first pepper's claim is another's. A process that does not ask for it may have committed this intent
+    /// all the same.
+    async fn taken_first(
+        &self,
+        others: &[EmailHash],
+        directory: &impl Claims,
+        begun: &mut (impl FnMut(&Claim) + Send),
+    ) -> Result<Claimed, DirectoryError> {
+        let mut ours = Vec::new();
+        for email in others {
+            let Some(met) = directory.read_claim_serially(email).await? else { continue };
+            match claim_rules::meet(&met, self.intent, self.cell) {
+                Met::Mine => {
+                    begun(&met);
+                    ours.push(met);
+                }
+                Met::Elsewhere => return Ok(Claimed::Elsewhere { cell: met.cell, user: met.user }),
+                Met::Taken => {}
+            }
+        }
+        Ok(Claimed::EmailTaken { ours })
+    }
+}
+
+/// Writes `claim`, or finds the one that stands there.
+async fn claim_one(directory: &impl Claims, claim: Claim) -> Result<(Met, Claim), DirectoryError> {
     for _ in 0..ATTEMPTS_MAX {
         let met = match directory.create_claim(&claim).await? {
-            Written::Applied => return Ok(Claimed::Here(Placed { claim })),
+            Written::Applied => return Ok((Met::Mine, claim)),
             Written::Refused(met) => met,
             Written::Unknown(_) => directory.read_claim_serially(&claim.email).await?,
         };
-        let Some(met) = met else { continue };
-        return Ok(match claim_rules::meet(&met, &claim.intent, &claim.cell) {
-            Met::Mine => Claimed::Here(Placed { claim: met }),
-            Met::Elsewhere => Claimed::Elsewhere { cell: met.cell, user: met.user },
-            Met::Taken => Claimed::EmailTaken,
-        });
+        if let Some(met) = met {
+            return Ok((claim_rules::meet(&met, &claim.intent, &claim.cell), met));
+        }
     }
     Err(undecided("claim"))
 }
 
+/// Claims an e-mail once more, under a pepper that is being brought in, for the user who has it.
+pub async fn claim_again(
+    directory: &impl Claims,
+    email: EmailHash,
+    user: &UserId,
+    cell: &CellName,
+    intent: &Intent,
+) -> Result<(Met, Claim), DirectoryError> {
+    claim_one(directory, Claim::creating(email, user, cell, intent)).await
+}
+
 impl Placed {
     pub fn user(&self) -> &UserId {
-        &self.claim.user
+        &self.claims[0].user
     }
 
     pub fn intent(&self) -> &Intent {
-        &self.claim.intent
+        &self.claims[0].intent
     }
 
-    /// As it was when it was read: before any row of the cell that it is judged by.
-    pub fn claim(&self) -> &Claim {
-        &self.claim
+    /// As they were when they were read: before any row of the cell that they are judged by.
+    pub fn claims(&self) -> &[Claim] {
+        &self.claims
+    }
+
+    /// All of them become held.
+    pub(crate) async fn hold(&self, directory: &impl Claims) -> Result<(), DirectoryError> {
+        for claim in &self.claims {
+            hold(directory, claim).await?;
+        }
+        Ok(())
     }
 }
 
@@ -86,6 +172,12 @@ pub async fn hold(directory: &impl Claims, read: &Claim) -> Result<(), Directory
 pub async fn pass_on(directory: &impl Claims, read: &Claim, cell: CellName) -> Result<(), DirectoryError> {
     let passed = Claim { cell, op: Op::random(), ..read.clone() };
     change(directory, read, &passed).await
+}
+
+/// The claim that was read names the user and the cell of another one by its intent, unless it has changed since.
+pub async fn follow(directory: &impl Claims, read: &Claim, other: &Claim) -> Result<(), DirectoryError> {
+    let next = Claim { user: other.user.clone(), cell: other.cell.clone(), op: Op::random(), ..read.clone() };
+    change(directory, read, &next).await
 }
 
 async fn change(directory: &impl Claims, read: &Claim, next: &Claim) -> Result<(), DirectoryError> {

@@ -1,8 +1,5 @@
-//! E-mail addresses: one spelling for uniqueness, and a keyed hash in place of the address.
+//! E-mail addresses: one spelling for uniqueness.
 
-use cellar_model::Secret;
-use hmac::{Hmac, KeyInit, Mac};
-use sha2::Sha256;
 use std::fmt;
 
 /// The longest address, in bytes: what SMTP can carry in a path.
@@ -61,6 +58,15 @@ impl Email {
     pub fn reveal(&self) -> &str {
         &self.given
     }
+
+    /// Whether both are one address, however they are spelled.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.normal == other.normal
+    }
+
+    pub(crate) fn normal(&self) -> &str {
+        &self.normal
+    }
 }
 
 impl fmt::Debug for Email {
@@ -69,64 +75,20 @@ impl fmt::Debug for Email {
     }
 }
 
-/// The key of the hash. Whoever has the directory's rows but not this cannot test an address.
-#[derive(Clone)]
-pub struct Pepper([u8; 32]);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a pepper is 64 hex digits")]
-pub struct PepperError;
-
-impl Pepper {
-    /// Reads the text of a pepper file: 64 hex digits.
-    pub fn from_text(text: &Secret) -> Result<Self, PepperError> {
-        let mut key = [0; 32];
-        hex::decode_to_slice(text.reveal().trim(), &mut key).map_err(|_| PepperError)?;
-        Ok(Self(key))
-    }
-
-    pub fn hash(&self, email: &Email) -> EmailHash {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).expect("HMAC takes a key of any length");
-        mac.update(email.normal.as_bytes());
-        EmailHash(mac.finalize().into_bytes().into())
-    }
-}
-
-impl fmt::Debug for Pepper {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Pepper(..)")
-    }
-}
-
-/// HMAC-SHA-256 (pepper, normal form).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct EmailHash(pub [u8; 32]);
-
-/// The first bytes: enough to join log lines.
-impl fmt::Debug for EmailHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "email:{}…", hex::encode(&self.0[..4]))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn pepper(byte: &str) -> Pepper {
-        Pepper::from_text(&Secret::new(byte.repeat(32))).unwrap()
-    }
-
-    fn hash(text: &str) -> EmailHash {
-        pepper("ab").hash(&Email::parse(text).unwrap())
+    fn same(one: &str, other: &str) -> bool {
+        Email::parse(one).unwrap().is_same_as(&Email::parse(other).unwrap())
     }
 
     #[test]
-    fn spellings_of_one_address_have_one_hash() {
-        assert_eq!(hash(" Ada@Example.ORG\n"), hash("ada@example.org"));
-        assert_eq!(hash("ÉLAN@exämple.org"), hash("élan@EXÄMPLE.org"));
-        assert_ne!(hash("a.da@example.org"), hash("ada@example.org"));
-        assert_ne!(hash("ada+x@example.org"), hash("ada@example.org"));
+    fn spellings_of_one_address_are_the_same() {
+        assert!(same(" Ada@Example.ORG\n", "ada@example.org"));
+        assert!(same("ÉLAN@exämple.org", "élan@EXÄMPLE.org"));
+        assert!(!same("a.da@example.org", "ada@example.org"));
+        assert!(!same("ada+x@example.org", "ada@example.org"));
     }
 
     #[test]
@@ -160,15 +122,8 @@ mod tests {
     }
 
     #[test]
-    fn another_pepper_gives_another_hash() {
+    fn debug_shows_no_address() {
         let email = Email::parse("ada@example.org").unwrap();
-        assert_ne!(pepper("ab").hash(&email), pepper("ac").hash(&email));
-        assert_eq!(Pepper::from_text(&Secret::new("ab".into())).unwrap_err(), PepperError);
-    }
-
-    #[test]
-    fn debug_shows_neither_address_nor_pepper() {
-        let email = Email::parse("ada@example.org").unwrap();
-        assert_eq!(format!("{email:?} {:?}", pepper("ab")), "Email(..) Pepper(..)");
+        assert_eq!(format!("{email:?}"), "Email(..)");
     }
 }

@@ -4,7 +4,7 @@
 //! Between the transaction and the release both addresses are the user's: one too many for a moment, never
 //! one too few, and never somebody else's.
 
-use crate::claim_steps::{self, Claimed, Placed};
+use crate::claim_steps::{Claimed, Placed, Wanted};
 use crate::{Claim, Claims, DirectoryError, EmailHash, Intent};
 use cellar_model::{CellName, UserId};
 
@@ -16,17 +16,23 @@ pub struct EmailChange {
     pub cell: CellName,
     /// Of this user's changes only: a sign-up's never equals it.
     pub intent: Intent,
-    pub email: EmailHash,
+    /// Under each pepper, in the order of its file.
+    pub emails: Vec<EmailHash>,
 }
 
 impl EmailChange {
-    /// Claims the new e-mail, or finds the claim that an earlier attempt made.
-    pub async fn claim(&self, directory: &impl Claims) -> Result<Claimed, DirectoryError> {
-        claim_steps::claim(directory, Claim::creating(self.email, &self.user, &self.cell, &self.intent)).await
+    /// Claims the new e-mail, or finds the claims that an earlier attempt made; `begun` hears of them.
+    pub async fn claim(
+        &self,
+        directory: &impl Claims,
+        mut begun: impl FnMut(&Claim) + Send,
+    ) -> Result<Claimed, DirectoryError> {
+        let wanted = Wanted { user: &self.user, cell: &self.cell, intent: &self.intent };
+        wanted.claim(&self.emails, directory, &mut begun).await
     }
 
     /// After the cell's transaction. The home has been ACTIVE all along, or is made so with the release.
     pub async fn hold(placed: &Placed, directory: &impl Claims) -> Result<(), DirectoryError> {
-        claim_steps::hold(directory, &placed.claim).await
+        placed.hold(directory).await
     }
 }

@@ -23,7 +23,7 @@ pub fn home(row: UserHome) -> DirectoryHome {
 pub async fn claims(directory: &impl Claims, after: Option<String>) -> Result<ClaimsPage, DirectoryError> {
     let page = directory.claims(after.map(ClaimCursor).as_ref(), PAGE_MAX).await?;
     let claims = page.claims.into_iter().map(|claim| DirectoryClaim {
-        email: hex::encode(claim.email.0),
+        email: claim.email.to_text(),
         user_id: claim.user,
         cell: claim.cell,
         intent: claim.intent.into(),

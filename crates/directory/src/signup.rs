@@ -4,7 +4,7 @@
 //! Every step may be repeated by the same intent, by another process, at any time. A step that was
 //! not answered is followed by a serial read, and repeated only while that shows nothing else.
 
-use crate::claim_steps::{self, Claimed, Placed};
+use crate::claim_steps::{self, Claimed, Placed, Wanted};
 use crate::{Claim, Claims, Directory, DirectoryError, EmailHash, Intent, Opening};
 use cellar_model::{CellName, UserId};
 
@@ -16,26 +16,33 @@ pub struct SignUp {
     /// The cell that runs this.
     pub cell: CellName,
     pub intent: Intent,
-    pub email: EmailHash,
+    /// Under each pepper, in the order of its file.
+    pub emails: Vec<EmailHash>,
 }
 
 impl SignUp {
-    /// Claims the e-mail, or finds the claim that an earlier attempt made.
-    pub async fn claim(&self, directory: &impl Claims) -> Result<Claimed, DirectoryError> {
-        claim_steps::claim(directory, Claim::creating(self.email, &self.user, &self.cell, &self.intent)).await
+    /// Claims the e-mail, or finds the claims that earlier attempts made. `begun` hears of each that this cell is
+    /// to commit, as soon as it stands.
+    pub async fn claim(
+        &self,
+        directory: &impl Claims,
+        mut begun: impl FnMut(&Claim) + Send,
+    ) -> Result<Claimed, DirectoryError> {
+        let wanted = Wanted { user: &self.user, cell: &self.cell, intent: &self.intent };
+        wanted.claim(&self.emails, directory, &mut begun).await
     }
 }
 
 impl Placed {
-    /// The home that is to be opened for the claim's user.
+    /// The home that is to be opened for the claims' user.
     pub fn opening(&self) -> Opening {
-        let Claim { user, cell, intent, .. } = self.claim.clone();
+        let Claim { user, cell, intent, .. } = self.claims()[0].clone();
         Opening { user, cell, intent }
     }
 
-    /// After the cell's transaction: the home becomes ACTIVE, the claim held.
+    /// After the cell's transaction: the home becomes ACTIVE, the claims held.
     pub async fn confirm(self, directory: &impl Directory) -> Result<(), DirectoryError> {
-        claim_steps::activate(directory, &self.claim.user, &self.claim.intent).await?;
-        claim_steps::hold(directory, &self.claim).await
+        claim_steps::activate(directory, self.user(), self.intent()).await?;
+        self.hold(directory).await
     }
 }

@@ -194,6 +194,8 @@ pub enum Refusal {
     TryAgain {
         reason: TryAgain,
     },
+    /// The session that came with the check is not in force: nothing was decided.
+    InvalidSession,
 }
 
 /// Why an answer is unknown or was not attempted; the metric's label.

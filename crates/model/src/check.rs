@@ -1,6 +1,6 @@
 //! One question to the quota engine, as it travels from router to cell.
 
-use crate::{Amount, ChargeId, Cost, DeadlineMs, IdempotencyKey, Micros, SlotName, UserId};
+use crate::{Amount, ChargeId, Cost, DeadlineMs, IdempotencyKey, Micros, PresentedSession, SlotName, UserId};
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
@@ -24,6 +24,9 @@ pub struct Check {
     pub at: Option<Micros>,
     /// What is left of the caller's patience. It ends his wait, never a commit under way.
     pub deadline: DeadlineMs,
+    /// Of an admit: the cell decides nothing for the user while this session is not in force. Boxed, as
+    /// most checks have none.
+    pub session: Option<Box<PresentedSession>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

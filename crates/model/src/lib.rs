@@ -35,7 +35,7 @@ pub use problem::{Problem, ProblemType, SettingProblem};
 pub use ring::{Ring, RingError};
 pub use rings::Rings;
 pub use secret::Secret;
-pub use session::{MacKey, MacKeys, SessionId, SessionSecret, SessionToken, TokenError};
+pub use session::{MacKey, MacKeys, PresentedSession, SessionId, SessionSecret, SessionToken, TokenError};
 pub use tier::{
     ARTIFACT_BYTES_MAX, Ack, OnExpiry, OnFault, OnUnavailable, POLICIES_MAX, Pin, PolicyMode, PolicyRef, RevisedTier,
     Shed, TierDocument, TierError, TierPolicy,

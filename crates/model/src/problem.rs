@@ -43,6 +43,8 @@ problem_types! {
     /// Not JSON, not UTF-8, a header that cannot be read.
     Malformed = "malformed", 400, "The request could not be read";
     Unauthorized = "unauthorized", 401, "A valid credential is needed";
+    /// Of an admit: what came is no token of this service, or its session has been revoked or has expired.
+    InvalidSession = "invalid-session", 401, "The session is not in force";
     /// The key's scopes do not cover this.
     Forbidden = "forbidden", 403, "This credential may not do that";
     Blocked = "blocked", 403, "The account is blocked";

@@ -80,6 +80,20 @@ impl fmt::Debug for SessionSecret {
     }
 }
 
+/// What a session token whose MAC is right says. Whether it is in force is for its user's cell to say.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PresentedSession {
+    pub id: SessionId,
+    /// SHA-256 of the token's secret.
+    pub hash: [u8; 32],
+}
+
+impl fmt::Debug for PresentedSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.id.fmt(f)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a session token of this service")]
 pub struct TokenError;
@@ -104,6 +118,11 @@ impl SessionToken {
         let body = format!("{PREFIX}.{}.{}.{}", self.user.as_str(), self.session.as_str(), self.secret.0);
         let mac = keys.current.mac(&body);
         format!("{body}.{}{mac}", keys.current.id)
+    }
+
+    /// What the user's cell has to know of it.
+    pub fn presented(&self) -> PresentedSession {
+        PresentedSession { id: self.session.clone(), hash: self.secret.hash() }
     }
 
     /// Parses, and checks the MAC in constant time: junk never reaches a cell.

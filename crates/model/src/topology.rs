@@ -41,7 +41,7 @@ pub struct CellEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CellState {
-    /// Not on the ring yet.
+    /// Not on the ring yet. Takes new users, by the ring as it will be once this cell is on it.
     Pending,
     Open,
     /// On the ring, takes no new users.
@@ -72,7 +72,10 @@ pub enum TopologyError {
     WeightMoved(CellName),
     #[error("default_region, where foreign ids are placed, changes without a plan")]
     DefaultRegionMoved,
-    #[error("cell {0} leaves the topology while it is open or full: let it drain first")]
+    #[error(
+        "cell {0} leaves the topology while it is open, full or pending: let it drain first, or, if it is pending, \
+         give it the weight 0"
+    )]
     LeavesInUse(CellName),
 }
 
@@ -141,16 +144,25 @@ impl Topology {
             return Err(TopologyError::Forked { held: self.revision, predecessor: new.predecessor });
         }
         self.keeps_what_is_fixed(new)?;
-        let next = new.predecessor == self.revision;
-        if !next || new.plan.is_some() {
-            return if next { self.keeps_cells_in_use(new) } else { Ok(()) };
+        if new.predecessor != self.revision {
+            return Ok(());
         }
-        self.moves_no_weight(new)
+        self.keeps_cells_in_use(new)?;
+        if new.plan.is_some() { Ok(()) } else { self.moves_no_weight(new) }
+    }
+
+    /// Cells that are on the ring of `new`, and have been pending.
+    pub fn joining(&self, new: &Topology) -> Vec<CellName> {
+        let pending = |state| state == CellState::Pending;
+        let joins = |cell: &&CellEntry| {
+            pending(cell.state) && new.cell(&cell.name).is_some_and(|(_, after)| !pending(after.state))
+        };
+        self.cells().map(|(_, cell)| cell).filter(joins).map(|cell| cell.name.clone()).collect()
     }
 
     /// Users and ledgers lie by shard, and what a later life of a cell did is not undone by an earlier one.
     fn keeps_what_is_fixed(&self, new: &Topology) -> Result<(), TopologyError> {
-        for (region, cell) in self.cells().filter(|(_, cell)| cell.state != CellState::Pending) {
+        for (region, cell) in self.cells() {
             let Some((home, after)) = new.cell(&cell.name) else { continue };
             let wrong = if home.name != region.name {
                 "a cell stays in its region"
@@ -168,7 +180,12 @@ impl Topology {
 
     /// No plan makes users homeless: while a cell takes users or keeps them, it is there.
     fn keeps_cells_in_use(&self, new: &Topology) -> Result<(), TopologyError> {
-        let in_use = |cell: &CellEntry| matches!(cell.state, CellState::Open | CellState::Full);
+        let in_use = |cell: &CellEntry| match cell.state {
+            CellState::Open | CellState::Full => true,
+            // With no weight it is on no ring, and takes nobody.
+            CellState::Pending => cell.weight > 0,
+            CellState::Draining => false,
+        };
         let gone = self.cells().map(|(_, cell)| cell).find(|cell| in_use(cell) && new.cell(&cell.name).is_none());
         gone.map_or(Ok(()), |cell| Err(TopologyError::LeavesInUse(cell.name.clone())))
     }
@@ -203,6 +220,13 @@ impl RegionEntry {
     pub fn ring(&self) -> Result<Ring, crate::RingError> {
         let on_ring = self.cells.iter().filter(|cell| cell.state != CellState::Pending);
         Ring::new(&on_ring.map(|cell| (cell.name.clone(), cell.weight)).collect::<Vec<_>>())
+    }
+
+    /// The ring as it will be once every cell is on it; none if none is to join.
+    pub fn pending_ring(&self) -> Option<Ring> {
+        let joins = |cell: &CellEntry| cell.state == CellState::Pending && cell.weight > 0;
+        let cells = self.cells.iter().map(|cell| (cell.name.clone(), cell.weight));
+        self.cells.iter().any(joins).then(|| Ring::new(&cells.collect::<Vec<_>>()).ok())?
     }
 }
 
@@ -298,6 +322,29 @@ mod tests {
         assert!(matches!(gone, Err(TopologyError::LeavesInUse(_))));
     }
 
+    /// Goal: a cell that may have users by now is not lost sight of before it is on a ring.
+    #[test]
+    fn a_pending_cell_keeps_what_is_fixed_and_leaves_once_it_takes_nobody() {
+        let with =
+            |held: &Topology, change: &dyn Fn(&mut CellEntry)| next(held, |new| change(&mut new.regions[0].cells[0]));
+        let mut held = document();
+        held.regions[0].cells[0].state = CellState::Pending;
+        assert!(matches!(held.may_become(&with(&held, &|cell| cell.shards = 8)), Err(TopologyError::Cell(..))));
+        let gone = |held: &Topology| next(held, |new| drop(new.regions[0].cells.remove(0)));
+        assert!(matches!(held.may_become(&gone(&held)), Err(TopologyError::LeavesInUse(_))));
+        let weightless = with(&held, &|cell| cell.weight = 0);
+        assert_eq!(held.may_become(&weightless), Ok(()));
+        assert!(weightless.regions[0].pending_ring().is_none());
+        assert_eq!(weightless.may_become(&gone(&weightless)), Ok(()));
+
+        // To join the ring takes a plan.
+        let mut joined = with(&held, &|cell| cell.state = CellState::Open);
+        assert_eq!(held.joining(&joined), [held.regions[0].cells[0].name.clone()]);
+        assert!(matches!(held.may_become(&joined), Err(TopologyError::WeightMoved(_))));
+        joined.plan = Some("eu-1 joins".into());
+        assert_eq!(held.may_become(&joined), Ok(()));
+    }
+
     #[test]
     fn new_endpoints_under_a_higher_incarnation_move_no_weight() {
         let held = document();
@@ -353,7 +400,7 @@ mod tests {
             proptest::prop_assert!(new.revision >= held.revision && new.predecessor.0 + 1 >= held.revision.0);
             for (_, cell) in held.cells() {
                 if let Some((_, after)) = new.cell(&cell.name) {
-                    proptest::prop_assert!(after.shards == cell.shards || cell.state == CellState::Pending);
+                    proptest::prop_assert_eq!(after.shards, cell.shards);
                 }
             }
             if new.plan.is_some() || new.predecessor > held.revision {

@@ -68,6 +68,11 @@ impl TopologyCount {
         self.cells.values().flat_map(|cell| cell.moving_to.values()).sum()
     }
 
+    /// Those whom the ring would place in `cell` and places elsewhere now.
+    pub fn moving_to(&self, cell: &CellName) -> u64 {
+        self.cells.values().filter_map(|from| from.moving_to.get(cell)).sum()
+    }
+
     pub fn orphaned(&self) -> u64 {
         self.cells.values().map(|cell| cell.orphaned).sum()
     }
@@ -101,6 +106,6 @@ mod tests {
         users.iter().for_each(|user| change.see(user, home));
         let count = change.finish();
         assert_eq!((count.moving(), count.orphaned()), (of_gone, 0));
-        assert_eq!(count.cells[home].moving_to[&gone], of_gone);
+        assert_eq!((count.cells[home].moving_to[&gone], count.moving_to(&gone)), (of_gone, of_gone));
     }
 }

@@ -1,7 +1,8 @@
 //! The JSON bodies of the HTTP contract, for those who serve it and those who call it.
 
 use crate::{
-    Amount, Answer, Attribute, CellName, Cost, Denial, Effect, Epoch, Fence, RegionName, SlotName, TierName, UserId,
+    Amount, Answer, Attribute, CellName, Cost, Denial, Effect, Epoch, Fence, RegionName, SessionId, SlotName, TierName,
+    UserId,
 };
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
@@ -37,6 +38,21 @@ impl ConsumeBody {
     pub fn attributes(&self) -> Vec<Attribute> {
         attributes(&self.attributes)
     }
+}
+
+/// `POST /v1/internal/admit`: the user is the session's. No `Debug`: the token opens an account.
+#[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdmitBody {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_token: Option<String>,
+    /// As of a consume.
+    #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "cost_as_map")]
+    pub cost: Option<Cost>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<SmolStr, SmolStr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_us: Option<u64>,
 }
 
 /// `POST /v1/internal/quota/reserve`
@@ -132,6 +148,11 @@ pub const BATCH_CHECKS_MAX: usize = 1_000;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ConsumeAnswer {
     pub allowed: bool,
+    /// Of an admit: whose session it is, and which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<UserId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_id: Option<SessionId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub charge_id: Option<String>,
     pub version: u64,
@@ -211,6 +232,8 @@ impl ConsumeAnswer {
         };
         Self {
             allowed,
+            user_id: None,
+            session_id: None,
             charge_id: answer.charge.map(|charge| charge.to_string()),
             version: answer.version.0,
             tier: answer.tier.clone(),
@@ -219,6 +242,11 @@ impl ConsumeAnswer {
             expires_at,
             overshoot,
         }
+    }
+
+    /// As an admit's, by the session it came with.
+    pub fn of_session(self, user: &UserId, session: &SessionId) -> Self {
+        Self { user_id: Some(user.clone()), session_id: Some(session.clone()), ..self }
     }
 }
 
@@ -286,6 +314,30 @@ pub struct PlacedEnrolment {
     /// From the key's name and the id, in hex: the same at every router.
     pub intent: String,
     pub tier: TierName,
+}
+
+/// What a user's home tells the cells that the ring names for him. `PUT /cell/v1/forwards/{user}`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ForwardNews {
+    /// Who is told: an endpoint may have become another cell's.
+    pub cell: CellName,
+    pub home: CellName,
+    pub epoch: Epoch,
+}
+
+/// What a cell asks of another whose sign-up stands in its way. `POST /cell/v1/intents/{intent}`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct IntentQuestion {
+    /// Who is asked: the answer of any other cell would be worth nothing.
+    pub cell: CellName,
+    pub user_id: UserId,
+}
+
+/// What has become of the intent, for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IntentAnswer {
+    /// It made its user; else it is refused.
+    pub committed: bool,
 }
 
 /// `POST /v1/sessions`
@@ -571,7 +623,7 @@ pub struct HomesPage {
 /// A claim in the directory: `GET /admin/v1/directory/claims`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DirectoryClaim {
-    /// The e-mail's keyed hash.
+    /// The pepper's id, a colon, and the e-mail's hash under that pepper.
     pub email: String,
     pub user_id: UserId,
     pub cell: CellName,
@@ -594,11 +646,15 @@ pub struct CellAccount {
     pub ownership: String,
     pub epoch: Epoch,
     pub home: CellName,
-    /// The present e-mail's keyed hash, and the intent by which the user came to it.
-    pub email: Option<String>,
+    /// The present e-mail's hash under each pepper of the process that answers, as claims name it; none of who
+    /// has no e-mail.
+    pub emails: Vec<String>,
+    /// By which the user came to it.
     pub email_intent: Option<String>,
     /// E-mails left, whose claims are still to be freed.
     pub releases: Vec<String>,
+    /// A cell that the ring names is still to be told that the user lives here.
+    pub forward_due: bool,
     pub tier: Option<String>,
     pub state: Option<String>,
     pub created_at: Option<String>,
@@ -607,5 +663,9 @@ pub struct CellAccount {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AccountsPage {
     pub accounts: Vec<CellAccount>,
+    /// The ids of the peppers that the process which answers has, in the order of its file.
+    pub peppers: Vec<String>,
     pub next: Option<UserId>,
+    /// The rings by which every user here has been looked at: `Rings::digest`.
+    pub rings: Option<String>,
 }

@@ -153,6 +153,7 @@ mod tests {
             key: None,
             at: None,
             deadline: DeadlineMs::QUOTA,
+            session: None,
         };
         put_key(&mut check);
         check.key.unwrap()

@@ -21,6 +21,7 @@ mod quota;
 pub mod telemetry;
 #[cfg(test)]
 mod tests;
+mod topology;
 mod verdict;
 
 pub use admin::admin_routes;
@@ -34,4 +35,5 @@ pub use metrics::HttpMetrics;
 pub use plaintext::Plaintext;
 pub use problem::HttpProblem;
 pub use quota::{Decider, QuotaApi, idempotency_key, server_timing};
+pub use topology::TopologyKeeper;
 pub use verdict::{quota_response, verdict_response};

@@ -1,13 +1,13 @@
-//! Listening: hyper with our limits, the one hot route straight through, the rest to axum.
+//! Listening: hyper with our limits, the hot routes straight through, the rest to axum.
 
 use crate::body::read_body;
 use crate::limits;
 use crate::problem::HttpProblem;
-use crate::quota::{Decider, QuotaApi};
+use crate::quota::{Decider, Hot, QuotaApi};
 use axum::body::Body;
 use axum::response::IntoResponse;
 use cellar_model::{Problem, ProblemType};
-use http::{Method, Request, Response};
+use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,8 +20,6 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
-
-const CONSUME: &str = "/v1/internal/quota/consume";
 
 /// A listening socket, or one line that says why not.
 pub async fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
@@ -59,7 +57,7 @@ pub fn stop_on_signals() -> io::Result<CancellationToken> {
     Ok(stop)
 }
 
-/// Serves until `stop`, then lets requests under way finish. With `hot`, consume goes to it without
+/// Serves until `stop`, then lets requests under way finish. With `hot`, its hot routes go to it without
 /// passing through `rest`.
 pub async fn serve<D: Decider>(
     listener: TcpListener,
@@ -134,13 +132,12 @@ async fn connection<D: Decider>(stream: tokio::net::TcpStream, app: Arc<App<D>>,
 
 impl<D: Decider> App<D> {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        if let Some(hot) = &self.hot
-            && request.method() == Method::POST
-            && request.uri().path() == CONSUME
+        if let Some(api) = &self.hot
+            && let Some(hot) = Hot::at(request.method(), request.uri().path())
         {
             let (parts, body) = request.into_parts();
             return match read_body(body).await {
-                Ok(body) => hot.consume(&parts.headers, body).await.map(Body::new),
+                Ok(body) => api.hot(hot, &parts.headers, body).await.map(Body::new),
                 Err(problem) => HttpProblem(problem).into_response(),
             };
         }

@@ -31,8 +31,9 @@ struct ReasonLabel {
 }
 
 /// Routes are named here, not by path: a path is the caller's, and labels must be bounded.
-const ROUTES: [&str; 14] = [
+const ROUTES: [&str; 15] = [
     "consume",
+    "admit",
     "batch",
     "reserve",
     "settle",

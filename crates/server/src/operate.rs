@@ -1,9 +1,19 @@
-//! The routes of reserve, settle, refund, grant and override.
+//! The routes of admit, reserve, settle, refund, grant and override.
 
 use crate::operations;
-use crate::quota::Routed;
+use crate::quota::{Hot, Routed};
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
+
+/// Who is this, and may they spend this now: a session and a check in one call
+#[utoipa::path(post, path = "/v1/internal/admit", tag = "quota",
+    responses((status = 200, description = "The session is in force, and the check admitted and charged"),
+              (status = 401, description = "invalid-session: no token of this service, revoked or expired; nothing charged"),
+              (status = 403, description = "The account is blocked"), (status = 429, description = "Denied, nothing charged"),
+              (status = 422, description = "The check makes no sense"), (status = 503, description = "Unknown: repeat with the same Idempotency-Key")))]
+pub(crate) async fn admit(State(api): State<Routed>, request: Request) -> Response {
+    api.hot(Hot::Admit, request).await
+}
 
 /// Charge now what a request may use, and settle later what it did use
 #[utoipa::path(post, path = "/v1/internal/quota/reserve", tag = "quota",

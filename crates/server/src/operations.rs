@@ -1,12 +1,14 @@
-//! The bodies of reserve, settle, refund, grant and override, made checks of.
+//! The bodies of admit, reserve, settle, refund, grant and override, made checks of.
 
 use crate::body::parse_json;
 use crate::quota::{check_attributes, invalid, policy_time};
-use cellar_model::wire::{GrantBody, OverrideBody, RefundBody, ReserveBody, SettleBody, attributes};
+use cellar_model::wire::{AdmitBody, GrantBody, OverrideBody, RefundBody, ReserveBody, SettleBody, attributes};
 use cellar_model::{
-    BodyHash, ChargeId, Check, Cost, DeadlineMs, GrantTerms, IdempotencyKey, KeyId, KeyName, Micros,
-    OVERRIDE_BYTES_MAX, Operation, OverrideTerms, Problem, RESERVATION_S_DEFAULT, RESERVATION_S_MAX, UserId,
+    BodyHash, ChargeId, Check, Cost, DeadlineMs, GrantTerms, IdempotencyKey, KeyId, KeyName, MacKeys, Micros,
+    OVERRIDE_BYTES_MAX, Operation, OverrideTerms, Problem, ProblemType, RESERVATION_S_DEFAULT, RESERVATION_S_MAX,
+    SessionToken, UserId,
 };
+use serde::Serialize;
 
 /// What a request says outside its body.
 pub(crate) struct Asked<'a> {
@@ -15,8 +17,34 @@ pub(crate) struct Asked<'a> {
     pub(crate) deadline: DeadlineMs,
 }
 
+impl Asked<'_> {
+    /// The caller's key, if he has sent one, with what was asked and not how it was spelled: a repeat may
+    /// order its members otherwise.
+    pub(crate) fn key_of(&self, operation: &str, user: &UserId, said: &impl Serialize) -> Option<IdempotencyKey> {
+        let key = self.key?;
+        // Plain data into memory: this cannot fail.
+        let said = postcard::to_allocvec(said).unwrap_or_default();
+        Some(IdempotencyKey { id: KeyId::new(self.caller, user, operation, key), body: BodyHash::of(&[&said]) })
+    }
+}
+
 /// Makes a check of a body.
 pub(crate) type Read = Box<dyn FnOnce(&[u8], &Asked<'_>) -> Result<Check, Problem> + Send>;
+
+/// A consume of the session's user. The MAC is checked here, so that junk never reaches a cell.
+pub(crate) fn admit(mac: &MacKeys, body: &[u8], asked: &Asked<'_>) -> Result<Check, Problem> {
+    let body: AdmitBody = parse_json(body)?;
+    let token = body.session_token.ok_or_else(|| invalid("/session_token", "names the session, and is missing"))?;
+    let attributes = attributes(&body.attributes);
+    check_attributes(&attributes, "")?;
+    let at = policy_time(body.at_us, "")?;
+    let token = SessionToken::verify(&token, mac).map_err(|_| Problem::new(ProblemType::InvalidSession))?;
+    let cost = body.cost.unwrap_or_else(Cost::one_request);
+    let key = asked.key_of("admit", &token.user, &(&token.session, &cost, &attributes, at));
+    let session = Some(Box::new(token.presented()));
+    let (operation, deadline) = (Operation::Consume, asked.deadline);
+    Ok(Check { user: token.user, operation, cost, attributes, key, at, deadline, session })
+}
 
 pub(crate) fn reserve(body: &[u8], asked: &Asked<'_>) -> Result<Check, Problem> {
     let body: ReserveBody = parse_json(body)?;
@@ -34,6 +62,7 @@ pub(crate) fn reserve(body: &[u8], asked: &Asked<'_>) -> Result<Check, Problem> 
         key: None,
         at: policy_time(body.at_us, "")?,
         deadline: asked.deadline,
+        session: None,
     };
     Ok(keyed(check, "reserve", asked))
 }
@@ -52,6 +81,7 @@ pub(crate) fn settle(body: &[u8], asked: &Asked<'_>) -> Result<Check, Problem> {
         key: None,
         at: policy_time(body.at_us, "")?,
         deadline: asked.deadline,
+        session: None,
     })
 }
 
@@ -86,17 +116,13 @@ pub(crate) fn override_slot(id: &str, body: &[u8], asked: &Asked<'_>) -> Result<
 /// Of what costs nothing.
 fn plain(user: UserId, operation: Operation, at: Option<Micros>, asked: &Asked<'_>) -> Check {
     let cost = Cost::one_request();
-    Check { user, operation, cost, attributes: Vec::new(), key: None, at, deadline: asked.deadline }
+    Check { user, operation, cost, attributes: Vec::new(), key: None, at, deadline: asked.deadline, session: None }
 }
 
-/// Under the caller's key, if he has sent one: what was asked, not how it was spelled.
+/// Under the caller's key, if he has sent one.
 fn keyed(mut check: Check, operation: &str, asked: &Asked<'_>) -> Check {
-    check.key = asked.key.map(|key| {
-        let said = (&check.operation, &check.cost, &check.attributes, check.at);
-        // Plain data into memory: this cannot fail.
-        let said = postcard::to_allocvec(&said).unwrap_or_default();
-        IdempotencyKey { id: KeyId::new(asked.caller, &check.user, operation, key), body: BodyHash::of(&[&said]) }
-    });
+    let said = (&check.operation, &check.cost, &check.attributes, check.at);
+    check.key = asked.key_of(operation, &check.user, &said);
     check
 }
 

@@ -5,19 +5,19 @@ use crate::caller::Enrolment;
 use crate::keys::Keys;
 use crate::metrics::HttpMetrics;
 use crate::operate;
-use crate::operations;
+use crate::operations::{self, Asked};
 use crate::problem::HttpProblem;
-use crate::verdict::{batch_item, verdict_response};
+use crate::verdict::{SessionOf, batch_item, response_of};
 use crate::{front, telemetry};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use cellar_model::wire::{BATCH_CHECKS_MAX, BatchBody, ConsumeBody};
 use cellar_model::{
-    ATTRIBUTES_MAX, BodyHash, Check, Cost, DeadlineMs, IDEMPOTENCY_KEY_MAX, IdempotencyKey, KeyId, KeyName, Micros,
-    Operation, Problem, ProblemType, Refusal, Scope, SettingProblem, TryAgain, UserId, Verdict, header as ours,
+    ATTRIBUTES_MAX, Check, Cost, DeadlineMs, IDEMPOTENCY_KEY_MAX, Micros, Operation, Problem, ProblemType, Refusal,
+    Scope, SettingProblem, TryAgain, Verdict, header as ours,
 };
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body_util::Full;
 use std::future::Future;
 use std::pin::Pin;
@@ -51,7 +51,25 @@ struct Question {
     enrol: Option<Enrolment>,
 }
 
-/// The routes under `/v1/internal/quota/`, and a user's override.
+/// What an application asks for each of its own requests. These go past the framework.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hot {
+    Consume,
+    Admit,
+}
+
+impl Hot {
+    pub(crate) fn at(method: &Method, path: &str) -> Option<Self> {
+        match path {
+            _ if method != Method::POST => None,
+            "/v1/internal/quota/consume" => Some(Hot::Consume),
+            "/v1/internal/admit" => Some(Hot::Admit),
+            _ => None,
+        }
+    }
+}
+
+/// The routes under `/v1/internal/quota/`, admit, and a user's override.
 #[derive(Clone)]
 pub struct QuotaApi<D> {
     decider: D,
@@ -69,6 +87,7 @@ impl<D: Decider> QuotaApi<D> {
         OpenApiRouter::new()
             .routes(routes!(consume))
             .routes(routes!(batch))
+            .routes(routes!(operate::admit))
             .routes(routes!(operate::reserve))
             .routes(routes!(operate::settle))
             .routes(routes!(operate::refund))
@@ -77,9 +96,18 @@ impl<D: Decider> QuotaApi<D> {
             .with_state(api)
     }
 
-    /// The hot route, without a framework around it: its callers hand over headers and body.
-    pub async fn consume(&self, headers: &HeaderMap, body: Bytes) -> http::Response<Full<Bytes>> {
-        self.decide_one("consume", headers, self.question(headers, &body)).await
+    /// The hot routes, without a framework around them: their callers hand over headers and body.
+    pub(crate) async fn hot(&self, hot: Hot, headers: &HeaderMap, body: Bytes) -> http::Response<Full<Bytes>> {
+        match hot {
+            Hot::Consume => {
+                let read = |body: &[u8], asked: &Asked<'_>| consumed(headers, body, asked);
+                self.decide_one("consume", headers, self.operation(headers, &body, read)).await
+            }
+            Hot::Admit => {
+                let read = |body: &[u8], asked: &Asked<'_>| operations::admit(self.keys.mac(), body, asked);
+                self.decide_one("admit", headers, self.operation(headers, &body, read)).await
+            }
+        }
     }
 
     async fn decide_one(
@@ -91,9 +119,10 @@ impl<D: Decider> QuotaApi<D> {
         let began = Instant::now();
         let mut response = match question {
             Ok(question) => {
+                let of = SessionOf::check(&question.check);
                 let verdict = self.decide_known(question).instrument(telemetry::request_span(headers)).await;
                 self.metrics.verdict(&verdict);
-                verdict_response(&verdict)
+                response_of(&verdict, of.as_ref())
             }
             Err(problem) => HttpProblem(problem).into_http(),
         };
@@ -101,22 +130,6 @@ impl<D: Decider> QuotaApi<D> {
         self.metrics.request(route, response.status().as_u16(), elapsed);
         server_timing(response.headers_mut(), elapsed);
         response
-    }
-
-    fn question(&self, headers: &HeaderMap, body: &[u8]) -> Result<Question, Problem> {
-        let caller = self.keys.authenticate(headers)?;
-        caller.require(Scope::Quota)?;
-        let key = idempotency_key(headers)?;
-        let deadline = front::deadline(headers, DeadlineMs::QUOTA)?;
-        let mut body: ConsumeBody = parse_json(body)?;
-        if body.user_id.is_none() {
-            body.user_id = front::named_user(headers)?;
-        }
-        if body.idempotency_key.is_some() {
-            return Err(invalid("/idempotency_key", "stands in the header Idempotency-Key, but for batch items"));
-        }
-        let check = check(body, "", key.as_deref(), &caller.name(), deadline)?;
-        Ok(Question { check, enrol: caller.enrolment() })
     }
 
     /// A verdict that is not "not yet": what closes a charge may be asked before the ledger has it.
@@ -152,13 +165,13 @@ impl<D: Decider> QuotaApi<D> {
         &self,
         headers: &HeaderMap,
         body: &[u8],
-        read: impl FnOnce(&[u8], &operations::Asked<'_>) -> Result<Check, Problem>,
+        read: impl FnOnce(&[u8], &Asked<'_>) -> Result<Check, Problem>,
     ) -> Result<Question, Problem> {
         let caller = self.keys.authenticate(headers)?;
         caller.require(Scope::Quota)?;
         let key = idempotency_key(headers)?;
         let deadline = front::deadline(headers, DeadlineMs::QUOTA)?;
-        let check = read(body, &operations::Asked { caller: &caller.name(), key: key.as_deref(), deadline })?;
+        let check = read(body, &Asked { caller: &caller.name(), key: key.as_deref(), deadline })?;
         Ok(Question { check, enrol: caller.enrolment() })
     }
 
@@ -172,6 +185,7 @@ impl<D: Decider> QuotaApi<D> {
             return Err(invalid("/checks", &format!("at most {BATCH_CHECKS_MAX} checks")));
         }
         let (mut checks, mut errors) = (Vec::with_capacity(body.checks.len()), Vec::new());
+        let name = caller.name();
         for (n, mut item) in body.checks.into_iter().enumerate() {
             let at = format!("/checks/{n}");
             let own = item.idempotency_key.take();
@@ -179,7 +193,7 @@ impl<D: Decider> QuotaApi<D> {
                 errors.push(SettingProblem::new(&format!("{at}/idempotency_key"), &key_rule()));
             }
             let key = own.or_else(|| key.as_ref().map(|key| format!("{key}/{n}")));
-            match check(item, &at, key.as_deref(), &caller.name(), deadline) {
+            match check(item, &at, &Asked { caller: &name, key: key.as_deref(), deadline }) {
                 Ok(check) => checks.push(check),
                 Err(problem) => errors.extend(problem.errors),
             }
@@ -194,9 +208,9 @@ impl<D: Decider> QuotaApi<D> {
 }
 
 /// The routes as the framework sees them: its route macro takes no type parameters, so the decider is
-/// hidden here. The hot route does not pass by this way.
+/// hidden here. The hot routes do not pass by this way.
 pub(crate) trait QuotaRoutes: Send + Sync {
-    fn consume(&self, request: Request) -> Answering<'_>;
+    fn hot(&self, hot: Hot, request: Request) -> Answering<'_>;
     fn batch(&self, request: Request) -> Answering<'_>;
     /// Any of the others: a body that `read` makes a check of.
     fn operate<'a>(&'a self, route: &'static str, request: Request, read: operations::Read) -> Answering<'a>;
@@ -206,11 +220,11 @@ pub(crate) type Routed = Arc<dyn QuotaRoutes>;
 pub(crate) type Answering<'a> = Pin<Box<dyn Future<Output = Response> + Send + 'a>>;
 
 impl<D: Decider> QuotaRoutes for QuotaApi<D> {
-    fn consume(&self, request: Request) -> Answering<'_> {
+    fn hot(&self, hot: Hot, request: Request) -> Answering<'_> {
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             match read_body(body).await {
-                Ok(body) => QuotaApi::consume(self, &parts.headers, body).await.map(axum::body::Body::new),
+                Ok(body) => QuotaApi::hot(self, hot, &parts.headers, body).await.map(axum::body::Body::new),
                 Err(problem) => HttpProblem(problem).into_response(),
             }
         })
@@ -250,7 +264,7 @@ impl<D: Decider> QuotaRoutes for QuotaApi<D> {
     responses((status = 200, description = "Admitted and charged"), (status = 429, description = "Denied, nothing charged"),
               (status = 422, description = "The check makes no sense"), (status = 503, description = "Unknown: repeat with the same Idempotency-Key")))]
 async fn consume(State(api): State<Routed>, request: Request) -> Response {
-    api.consume(request).await
+    api.hot(Hot::Consume, request).await
 }
 
 /// Decide up to 1,000 checks, each by itself, in order
@@ -268,15 +282,21 @@ pub(crate) fn invalid(pointer: &str, message: &str) -> Problem {
     Problem::new(ProblemType::Invalid).errors(vec![SettingProblem::new(pointer, message)])
 }
 
+/// The body of a single check, whose user and key may stand in headers.
+fn consumed(headers: &HeaderMap, body: &[u8], asked: &Asked<'_>) -> Result<Check, Problem> {
+    let mut body: ConsumeBody = parse_json(body)?;
+    if body.user_id.is_none() {
+        body.user_id = front::named_user(headers)?;
+    }
+    if body.idempotency_key.is_some() {
+        return Err(invalid("/idempotency_key", "stands in the header Idempotency-Key, but for batch items"));
+    }
+    check(body, "", asked)
+}
+
 /// What a body asks, its members checked; `at` is where the body stands in the request. Every problem
 /// names its member: a batch collects them.
-fn check(
-    body: ConsumeBody,
-    at: &str,
-    key: Option<&str>,
-    caller: &KeyName,
-    deadline: DeadlineMs,
-) -> Result<Check, Problem> {
+fn check(body: ConsumeBody, at: &str, asked: &Asked<'_>) -> Result<Check, Problem> {
     let attributes = body.attributes();
     let Some(user) = body.user_id else {
         return Err(invalid(&format!("{at}/user_id"), "names the user, and is missing"));
@@ -284,8 +304,9 @@ fn check(
     check_attributes(&attributes, at)?;
     let policy_time = policy_time(body.at_us, at)?;
     let cost = body.cost.unwrap_or_else(Cost::one_request);
-    let key = key.map(|key| keyed(key, caller, &user, &cost, &attributes, policy_time));
-    Ok(Check { user, operation: Operation::Consume, cost, attributes, key, at: policy_time, deadline })
+    let key = asked.key_of("consume", &user, &(&cost, &attributes, policy_time));
+    let (operation, deadline) = (Operation::Consume, asked.deadline);
+    Ok(Check { user, operation, cost, attributes, key, at: policy_time, deadline, session: None })
 }
 
 pub(crate) fn check_attributes(attributes: &[cellar_model::Attribute], at: &str) -> Result<(), Problem> {
@@ -305,19 +326,6 @@ pub(crate) fn policy_time(at_us: Option<u64>, at: &str) -> Result<Option<Micros>
         Some(us) if us > Micros::MAX.0 => Err(invalid(&format!("{at}/at_us"), "is beyond the calendar")),
         us => Ok(us.map(Micros)),
     }
-}
-
-fn keyed(
-    key: &str,
-    caller: &KeyName,
-    user: &UserId,
-    cost: &Cost,
-    attributes: &[cellar_model::Attribute],
-    at: Option<Micros>,
-) -> IdempotencyKey {
-    // What was asked, not how it was spelled: a repeat may order its members otherwise.
-    let asked = postcard::to_allocvec(&(cost, attributes, at)).unwrap_or_default();
-    IdempotencyKey { id: KeyId::new(caller, user, "consume", key), body: BodyHash::of(&[&asked]) }
 }
 
 fn is_key(key: &str) -> bool {
@@ -388,10 +396,11 @@ mod tests {
 
     #[test]
     fn the_body_of_a_key_is_what_was_asked_not_how_it_was_spelled() {
-        let caller = KeyName::new("app").unwrap();
+        let caller = cellar_model::KeyName::new("app").unwrap();
+        let asked = Asked { caller: &caller, key: Some("k"), deadline: DeadlineMs::QUOTA };
         let make = |json: &str| {
             let body: ConsumeBody = parse_json(json.as_bytes()).unwrap();
-            check(body, "", Some("k"), &caller, DeadlineMs::QUOTA).unwrap().key.unwrap()
+            check(body, "", &asked).unwrap().key.unwrap()
         };
         assert_eq!(make(r#"{"user_id":"u","cost":{"tokens":5,"requests":1}}"#), make(r#"{"cost":5,"user_id":"u"}"#));
         assert_ne!(make(r#"{"user_id":"u","cost":5}"#).body, make(r#"{"user_id":"u","cost":6}"#).body);

@@ -3,8 +3,8 @@
 use crate::{Decider, HttpMetrics, Keys, Plaintext, QuotaApi, admin_routes, bind, limits, serve, serve_plain};
 use bytes::Bytes;
 use cellar_model::{
-    Answer, ApiKey, Check, Effect, KeyDocument, KeyKind, KeyName, MacKey, MacKeys, Micros, Revision, Scope, SlotAnswer,
-    SlotName, TierName, TryAgain, Unit, UserId, Verdict, Version,
+    Answer, ApiKey, Check, Effect, KeyDocument, KeyKind, KeyName, MacKey, MacKeys, Micros, Revision, Scope, SessionId,
+    SessionSecret, SessionToken, SlotAnswer, SlotName, TierName, TryAgain, Unit, UserId, Verdict, Version,
 };
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
@@ -18,6 +18,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 const CONSUME: &str = "/v1/internal/quota/consume";
+const ADMIT: &str = "/v1/internal/admit";
 const BATCH: &str = "/v1/internal/quota/batch";
 
 /// Admits all but `nobody`, remembers what it was asked, and waits for its gate.
@@ -204,6 +205,53 @@ async fn what_was_asked_reaches_the_decider() {
     assert_eq!((check.at, check.deadline.get()), (Some(Micros(9)), 120));
     assert!(check.key.is_some());
     assert_eq!(check.attributes[0].value, "large");
+}
+
+#[tokio::test]
+async fn an_admit_asks_for_the_sessions_user_and_what_is_no_token_reaches_nobody() {
+    for hot in [true, false] {
+        let server = Server::start(hot).await;
+        let token = |user: &str, key: u8| {
+            let secret = SessionSecret::generate(&mut rand::rng());
+            let token = SessionToken { user: UserId::new(user).unwrap(), session: SessionId::mint(7), secret };
+            (token.clone(), token.sign(&MacKeys::new(MacKey::new('a', [key; 32]).unwrap(), None)))
+        };
+        let (token_of_ada, text) = token("ada", 1);
+        let body = |token: &str| format!(r#"{{"session_token":"{token}","cost":7}}"#);
+        for (junk, status) in [
+            (body("cst1.a.b.c.d"), "401"),
+            (body(&token("ada", 2).1), "401"),
+            (r#"{"cost":7}"#.to_owned(), "422"),
+            (format!(r#"{{"session_token":"{text}","user_id":"eve"}}"#), "422"),
+        ] {
+            let (said, problem) = server.post(ADMIT, junk.clone()).await;
+            assert_eq!(said.as_str(), status, "{problem}");
+            assert_eq!(said == 401, problem.contains("/problems/invalid-session"), "{problem}");
+            assert!(!problem.contains(&text), "{problem}");
+        }
+        assert_eq!(server.stub.asked.lock().unwrap().len(), 0);
+
+        let ask = async |key: &str| {
+            let mut request = server.request(Method::POST, ADMIT, body(&text));
+            request.headers_mut().insert("idempotency-key", key.parse().unwrap());
+            // Whom the header names is of no account.
+            request.headers_mut().insert("cellar-user", "eve".parse().unwrap());
+            let (status, headers, body) = server.send(request).await;
+            assert_eq!(
+                (status.as_u16(), headers["ratelimit"].to_str().unwrap()),
+                (200, r#""monthly";r=993;t=5;a=993;w=5"#)
+            );
+            let said = format!(r#"{{"allowed":true,"user_id":"ada","session_id":"{}","#, token_of_ada.session.as_str());
+            assert!(body.starts_with(&said), "{body}");
+            server.stub.asked.lock().unwrap().pop().unwrap()
+        };
+        let check = ask("k").await;
+        assert_eq!(check.user.as_str(), "ada");
+        assert_eq!(check.session.as_deref(), Some(&token_of_ada.presented()));
+        assert_eq!(check.cost.of_unit(&Unit::tokens()).get(), 7);
+        assert_eq!(ask("k").await.key, check.key);
+        assert_ne!(ask("other").await.key, check.key);
+    }
 }
 
 #[tokio::test]

@@ -4,7 +4,8 @@ use crate::problem::{HttpProblem, problem_response};
 use bytes::Bytes;
 use cellar_model::wire::{ConsumeAnswer, DeniedBody, QuotaBody, home_header};
 use cellar_model::{
-    Answer, Degraded, Denial, Problem, ProblemType, Refusal, SettingProblem, UserId, Verdict, header as ours,
+    Answer, Check, Degraded, Denial, Problem, ProblemType, Refusal, SessionId, SettingProblem, UserId, Verdict,
+    header as ours,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use http_body_util::Full;
@@ -13,11 +14,36 @@ use std::fmt::Write as _;
 /// A wait above this is not worth a client's automatic retry.
 const SHOULD_RETRY_MAX_S: u64 = 60;
 
+/// Whom an admit was about, which its answer says.
+pub(crate) struct SessionOf {
+    user: UserId,
+    session: SessionId,
+}
+
+impl SessionOf {
+    pub(crate) fn check(check: &Check) -> Option<Self> {
+        let session = check.session.as_ref()?.id.clone();
+        Some(Self { user: check.user.clone(), session })
+    }
+
+    fn put(of: Option<&Self>, answer: ConsumeAnswer) -> ConsumeAnswer {
+        match of {
+            Some(of) => answer.of_session(&of.user, &of.session),
+            None => answer,
+        }
+    }
+}
+
 /// The answer to a consume.
 pub fn verdict_response(verdict: &Verdict) -> http::Response<Full<Bytes>> {
+    response_of(verdict, None)
+}
+
+/// The answer to a consume, or to an admit.
+pub(crate) fn response_of(verdict: &Verdict, of: Option<&SessionOf>) -> http::Response<Full<Bytes>> {
     match verdict {
         Verdict::Admitted { answer, replayed, degraded } => {
-            let mut response = json(&ConsumeAnswer::new(true, answer));
+            let mut response = json(&SessionOf::put(of, ConsumeAnswer::new(true, answer)));
             rate_limit_fields(response.headers_mut(), answer);
             degraded_fields(response.headers_mut(), *degraded);
             if *replayed {
@@ -25,9 +51,9 @@ pub fn verdict_response(verdict: &Verdict) -> http::Response<Full<Bytes>> {
             }
             response
         }
-        Verdict::Denied { denial, degraded } => denied(denial, *degraded),
+        Verdict::Denied { denial, degraded } => denied(denial, *degraded, of),
         Verdict::Seen { answer, degraded } => {
-            let mut response = json(&ConsumeAnswer::new(true, answer));
+            let mut response = json(&SessionOf::put(of, ConsumeAnswer::new(true, answer)));
             rate_limit_fields(response.headers_mut(), answer);
             degraded_fields(response.headers_mut(), *degraded);
             response
@@ -93,8 +119,10 @@ fn json(body: &impl serde::Serialize) -> http::Response<Full<Bytes>> {
     response
 }
 
-fn denied(denial: &Denial, degraded: Option<Degraded>) -> http::Response<Full<Bytes>> {
-    let body = serde_json::to_string(&DeniedBody::new(denial)).unwrap_or_default();
+fn denied(denial: &Denial, degraded: Option<Degraded>, of: Option<&SessionOf>) -> http::Response<Full<Bytes>> {
+    let body = DeniedBody::new(denial);
+    let body = DeniedBody { answer: SessionOf::put(of, body.answer), ..body };
+    let body = serde_json::to_string(&body).unwrap_or_default();
     let mut response = problem_response(ProblemType::QuotaExceeded, body);
     let headers = response.headers_mut();
     rate_limit_fields(headers, &denial.answer);
@@ -157,6 +185,7 @@ fn refusal_problem(refusal: &Refusal) -> Problem {
         }
         Refusal::Invalid(errors) => Problem::new(ProblemType::Invalid).errors(errors.clone()),
         Refusal::TryAgain { reason } => Problem::new(ProblemType::TryAgain).detail(reason.label()),
+        Refusal::InvalidSession => Problem::new(ProblemType::InvalidSession),
     }
 }
 

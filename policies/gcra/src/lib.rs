@@ -25,8 +25,7 @@ impl Policy for Gcra {
     const STATE_SCHEMA: u32 = 1;
     const NOTES: &'static [&'static str] = &["the cost is above the burst: no waiting helps"];
 
-    const PROMISES: &'static [Promise] =
-        &[Promise::Rate { limit: "/limit", period_s: "/period_s", burst: "/burst" }];
+    const PROMISES: &'static [Promise] = &[Promise::Rate { limit: "/limit", period_s: "/period_s", burst: "/burst" }];
 
     type Settings = Settings;
     type Parameters = Parameters;

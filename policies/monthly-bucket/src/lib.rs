@@ -7,7 +7,9 @@ mod month;
 
 pub use month::Month;
 
-use cellar_policy_sdk::{AMOUNT_MAX, Operation, Outcome, Policy, Problem, Promise, Request, export_policy, fixed_struct};
+use cellar_policy_sdk::{
+    AMOUNT_MAX, Operation, Outcome, Policy, Problem, Promise, Request, export_policy, fixed_struct,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 

@@ -16,7 +16,7 @@ mod settings;
 pub use export::bindings;
 pub use fixed::Fixed;
 pub use outcome::Outcome;
-pub use promise::Promise;
 pub use policy::{Policy, configure, decide, describe, migrate};
+pub use promise::Promise;
 pub use request::{AMOUNT_MAX, Attribute, Operation, Request, TIME_MAX_US};
 pub use settings::Problem;

@@ -6,7 +6,7 @@ use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use cellar_directory::{Documents, HomeCursor, HomePage, HomeState, Homes, PAGE_MAX, Written};
-use cellar_model::{CellName, Problem, ProblemType, Topology, TopologyChange, TopologyCount};
+use cellar_model::{CellName, Problem, ProblemType, Topology, TopologyChange, TopologyCount, TopologyError};
 use cellar_server::{HttpProblem, JsonBody};
 use http::{StatusCode, header};
 
@@ -65,26 +65,46 @@ fn stale(held: &Topology) -> Problem {
     ))
 }
 
-/// A cell that leaves has no users. (It takes no new ones: only a draining or pending cell may leave.)
+/// A cell that leaves has no users: it is draining, or pending without weight, and takes no new ones. A pending cell
+/// joins the ring once everybody whom the ring will place there lives there.
 async fn nobody_is_left_behind(state: &AdminState, held: &Topology, new: &Topology) -> Result<(), HttpProblem> {
     let leaves = |cell: &CellName| new.cell(cell).is_none();
-    if !held.cells().any(|(_, cell)| leaves(&cell.name)) {
+    let joining = held.joining(new);
+    if joining.is_empty() && !held.cells().any(|(_, cell)| leaves(&cell.name)) {
         return Ok(());
     }
+    let invalid = |error: TopologyError| Problem::new(ProblemType::Invalid).detail(error.to_string());
+    let mut change = TopologyChange::new(held, new.clone()).map_err(invalid)?;
     let mut from = None;
     loop {
         let HomePage { homes, next } = state.directory.homes(from.as_ref(), PAGE_MAX).await.map_err(failed)?;
-        let left = homes.iter().find(|home| home.state != HomeState::Erased && leaves(&home.home));
-        if let Some(home) = left {
-            let detail = format!("cell {} still has users: move them before it leaves the topology", home.home);
-            return Err(Problem::new(ProblemType::Conflict).detail(detail).into());
+        for home in homes.iter().filter(|home| home.state != HomeState::Erased) {
+            if leaves(&home.home) {
+                let detail = format!("cell {} still has users: move them before it leaves the topology", home.home);
+                return Err(Problem::new(ProblemType::Conflict).detail(detail).into());
+            }
+            // A sign-up that stopped half way is nobody yet, and may never be.
+            if !matches!(home.state, HomeState::Creating { .. }) {
+                change.see(&home.user, &home.home);
+            }
         }
         // There are as many pages as there are users.
         match next {
             Some(next) => from = Some(next),
-            None => return Ok(()),
+            None => break,
         }
     }
+    for cell in joining {
+        let users = change.count().moving_to(&cell);
+        if users > 0 {
+            let detail = format!(
+                "{users} users whom the ring would place in {cell} live in other cells, and users cannot be moved yet: \
+                 leave {cell} pending, where it takes its share of new users"
+            );
+            return Err(Problem::new(ProblemType::Conflict).detail(detail).into());
+        }
+    }
+    Ok(())
 }
 
 /// Counts whom a topology would move, home by home: JSON lines, each with all that was counted so far. The

@@ -236,6 +236,7 @@ mod tests {
             key: None,
             at: None,
             deadline: DeadlineMs::QUOTA,
+            session: None,
         };
         let counts = |check: &Check, n: usize| -> Vec<usize> {
             let pieces = write_down(&vec![check; n]);

@@ -22,6 +22,8 @@ pub(super) struct Process {
     data: Option<Authority>,
     admin: Option<Authority>,
     gather: Option<Gather>,
+    /// Of checks with a session: their cell may have to read it first, and nobody else waits for that.
+    admits: Option<Gather>,
     client: Client<HttpConnector, Body>,
     breaker: Arc<Breaker>,
     places: Semaphore,
@@ -32,7 +34,8 @@ impl Process {
     pub(super) fn new(entry: &CellEntry, n: usize, metrics: &RouterMetrics) -> Self {
         let breaker = Arc::new(Breaker::new());
         let data = authority(entry, 2 * n);
-        let gather = data.clone().map(|data| Gather::start(data, breaker.clone(), metrics.gathered.clone()));
+        let gather = || data.clone().map(|data| Gather::start(data, breaker.clone(), metrics.gathered.clone()));
+        let (gather, admits) = (gather(), gather());
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_MAX));
@@ -41,6 +44,7 @@ impl Process {
             data,
             admin: authority(entry, 2 * n + 1),
             gather,
+            admits,
             client: Client::builder(TokioExecutor::new())
                 .pool_timer(TokioTimer::new())
                 .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
@@ -52,7 +56,9 @@ impl Process {
 
     /// Has checks decided: of each its verdict, in order, or why there is none.
     pub(super) async fn decide(&self, checks: &[&Check], until: Instant) -> Vec<Said> {
-        let Some(gather) = self.gather.as_ref().filter(|_| self.breaker.allows()) else {
+        let session = checks.iter().any(|check| check.session.is_some());
+        let gather = if session { &self.admits } else { &self.gather };
+        let Some(gather) = gather.as_ref().filter(|_| self.breaker.allows()) else {
             return vec![Err(Fault::Down); checks.len()];
         };
         gather.ask(checks, until).await

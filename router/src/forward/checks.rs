@@ -117,8 +117,9 @@ impl Forwarder {
 
     fn depart(&self, map: &Map, check: Check, by: Option<&Enrolment>) -> Traveller {
         let journey = self.routing.depart(map, &check.user);
-        // What closes a charge, or changes a user's terms, is for a user who is there.
-        let first = matches!(check.operation, Operation::Consume | Operation::Peek | Operation::Reserve { .. });
+        // What closes a charge, or changes a user's terms, is for a user who is there; so is who has a session.
+        let first = matches!(check.operation, Operation::Consume | Operation::Peek | Operation::Reserve { .. })
+            && check.session.is_none();
         let sight = FirstSight::from(by.filter(|_| first).cloned());
         Traveller { journey, sight, until: Instant::now() + check.deadline.duration(), check }
     }

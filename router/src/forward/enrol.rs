@@ -86,13 +86,12 @@ impl Enrolments {
 
     async fn enrol(&self, user: &UserId, by: &Enrolment, intent: &str) -> Result<(), Refusal> {
         let map = self.routing.known_map()?;
-        let cell = map.ring_owner(user).clone();
-        if !map.is_open(&cell) {
+        let Some(cell) = map.place(&map.region_of(user), user) else {
             // As for any sign-up with an id of its own: certainly nothing written.
             return Err(refusal(TryAgain::Overloaded));
-        }
+        };
         let until = Instant::now() + DeadlineMs::STANDARD.duration();
-        let status = match forward(&map, &cell, user, &mut placed(user, by, intent), until).await {
+        let status = match forward(&map, cell, user, &mut placed(user, by, intent), until).await {
             Ok(response) => response.status(),
             Err(fault) => return Err(refusal(fault.reason())),
         };

@@ -7,7 +7,7 @@ use super::requests::{arrived, forward, refusal, refused};
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
-use cellar_directory::{Email, EmailHash};
+use cellar_directory::Email;
 use cellar_model::wire::LogInBody;
 use cellar_model::{
     DeadlineMs, Problem, ProblemType, Refusal, Scope, SettingProblem, TryAgain, UserId, header as ours,
@@ -51,21 +51,30 @@ impl Front {
         let deadline = front::deadline(&parts.headers, DeadlineMs::STANDARD)?;
         let until = Instant::now() + deadline.duration();
         front::strip(&mut parts.headers);
-        let hash = Email::parse(email).ok().map(|email| self.pepper.hash(&email));
-        let known = match &hash {
-            Some(hash) => self.requests.routing.user_of(hash).await,
-            None => Ok(None),
-        };
-        let (hash, user) = match known {
-            Ok(user) => match hash.zip(user) {
-                Some(known) => known,
-                None => return self.log_in_as_nobody(Outgoing::new(parts, Cargo::Kept(bytes)), until).await,
-            },
-            Err(reason) => return Ok(refused(refusal(reason))),
-        };
-        name_user(&mut parts.headers, &user);
-        let outgoing = Outgoing::new(parts, Cargo::Kept(bytes));
-        self.judge(&hash, self.requests.send(&user, FirstSight::Unknown, outgoing, until).await)
+        let hashes = Email::parse(email).map_or_else(|_| Vec::new(), |email| self.peppers.hashes(&email));
+        let mut asked: Option<UserId> = None;
+        // Under a pepper that not every process has, the claim may be of who has left the e-mail: then the other
+        // one says whose it is.
+        for hash in &hashes {
+            let user = match self.requests.routing.user_of(hash).await {
+                Ok(Some(user)) if asked.as_ref() != Some(&user) => user,
+                Ok(_) => continue,
+                Err(reason) => return Ok(refused(refusal(reason))),
+            };
+            let mut parts = parts.clone();
+            name_user(&mut parts.headers, &user);
+            let outgoing = Outgoing::new(parts, Cargo::Kept(bytes.clone()));
+            let answer = self.requests.send(&user, FirstSight::Unknown, outgoing, until).await;
+            if !is_unknown(&answer) {
+                return Ok(answer.unwrap_or_else(refused));
+            }
+            self.requests.routing.doubt_email(hash);
+            asked = Some(user);
+        }
+        match asked {
+            Some(_) => Err(nobody()),
+            None => self.log_in_as_nobody(Outgoing::new(parts, Cargo::Kept(bytes)), until).await,
+        }
     }
 
     /// An e-mail that nobody has costs a cell the same work as a wrong password, so that neither the
@@ -85,18 +94,13 @@ impl Front {
             Err(fault) => Ok(refused(refusal(fault.reason()))),
         }
     }
+}
 
-    /// A user who is gone and a wrong password look like an e-mail that nobody has.
-    fn judge(&self, email: &EmailHash, answer: Result<Response, Refusal>) -> Result<Response, Problem> {
-        let unknown = match &answer {
-            Ok(response) => matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND),
-            Err(refusal) => *refusal == Refusal::UnknownUser,
-        };
-        if unknown {
-            self.requests.routing.doubt_email(email);
-            return Err(nobody());
-        }
-        Ok(answer.unwrap_or_else(refused))
+/// A user who is gone and a wrong password look like an e-mail that nobody has.
+fn is_unknown(answer: &Result<Response, Refusal>) -> bool {
+    match answer {
+        Ok(response) => matches!(response.status(), StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND),
+        Err(refusal) => *refusal == Refusal::UnknownUser,
     }
 }
 

@@ -8,7 +8,7 @@ use super::stale::StalePreferences;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use cellar_directory::Pepper;
+use cellar_directory::Peppers;
 use cellar_model::{DeadlineMs, Problem, ProblemType, RegionName, Scope, UserId};
 use cellar_server::{Caller, HttpMetrics, HttpProblem, Keys, front, telemetry};
 use http::{HeaderName, HeaderValue, Method};
@@ -28,7 +28,7 @@ pub(crate) struct Front {
     pub(crate) requests: Requests,
     pub(crate) keys: Keys,
     pub(crate) metrics: HttpMetrics,
-    pub(crate) pepper: Pepper,
+    pub(crate) peppers: Peppers,
     pub(crate) stale: StalePreferences,
     /// Where users sign up who name no region.
     pub(crate) region: RegionName,

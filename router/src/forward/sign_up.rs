@@ -1,4 +1,4 @@
-//! Sign-up: draws an id whose place on the ring is an open cell, and hands the rest to that cell.
+//! Sign-up: draws an id whose place is a cell that takes users, and hands the rest to that cell.
 
 use super::Front;
 use super::cargo::{Cargo, Outgoing, read_whole};
@@ -17,7 +17,7 @@ use cellar_server::{front, idempotency_key, parse_json, sign_up_intent};
 use http::{HeaderValue, StatusCode, Uri, header};
 use tokio::time::Instant;
 
-/// Ids drawn until one falls on an open cell. With a twentieth of the ring open, one sign-up in
+/// Ids drawn until one falls on a cell that takes users. With a twentieth of the ring open, one sign-up in
 /// twenty-five finds none.
 const DRAWS_MAX: usize = 64;
 /// Times a sign-up is sent on: each to the cell of a claim or home that an earlier attempt left.
@@ -34,8 +34,8 @@ impl Front {
         let Ok(map) = self.requests.routing.known_map() else {
             return Ok(refused(refusal(TryAgain::NotReady)));
         };
-        let (user_id, region) = place(&map, &body, &self.region)?;
-        let (cell, user) = (map.ring_owner(&user_id).clone(), user_id.clone());
+        let (user_id, region, cell) = place(&map, &body, &self.region)?;
+        let user = user_id.clone();
         let intent = sign_up_intent(&admitted.caller.name(), key.as_deref());
         let placed = PlacedSignUp { user_id, region, intent, body };
         // Plain data with string keys: nothing in it can fail to serialize.
@@ -76,26 +76,31 @@ impl Front {
     }
 }
 
-/// Who it is to be, and in which region.
-fn place(map: &Map, body: &SignUpBody, own: &RegionName) -> Result<(UserId, RegionName), Problem> {
-    if let Some(user) = &body.user_id {
-        let region = map.region_of(user);
-        if body.region.as_ref().is_some_and(|asked| *asked != region) {
-            return Err(invalid("/region", &format!("this user_id belongs on the ring of region {region}")));
-        }
-        if !map.is_open(map.ring_owner(user)) {
-            return Err(Problem::new(ProblemType::TryAgain).detail("the cell of this user_id takes no new users now"));
-        }
-        return Ok((user.clone(), region));
-    }
-    let region = body.region.as_ref().unwrap_or(own);
-    if map.topology.region(region).is_none() {
+/// Who it is to be, and in which region and cell.
+fn place(map: &Map, body: &SignUpBody, own: &RegionName) -> Result<(UserId, RegionName, CellName), Problem> {
+    if let Some(region) = &body.region
+        && map.topology.region(region).is_none()
+    {
         return Err(invalid("/region", "there is no such region"));
     }
+    if let Some(user) = &body.user_id {
+        // The ring cell of an id that was brought keeps a forward row if the user lives elsewhere. One that has
+        // the form of those that are drawn lives where it says.
+        let region = map.region_of(user);
+        let asked = body.region.as_ref().unwrap_or(&region);
+        if *asked != region && map.mints(user) {
+            return Err(invalid("/region", &format!("this user_id belongs on the ring of region {region}")));
+        }
+        let full = || Problem::new(ProblemType::TryAgain).detail("the cell of this user_id takes no new users now");
+        let cell = map.place(asked, user).ok_or_else(full)?;
+        return Ok((user.clone(), asked.clone(), cell.clone()));
+    }
+    let region = body.region.as_ref().unwrap_or(own);
     for _ in 0..DRAWS_MAX {
         let user = UserId::mint(region, uuid::Uuid::now_v7().as_u128());
-        if map.is_open(map.ring_owner(&user)) {
-            return Ok((user, region.clone()));
+        if let Some(cell) = map.place(region, &user) {
+            let cell = cell.clone();
+            return Ok((user, region.clone(), cell));
         }
     }
     Err(Problem::new(ProblemType::TryAgain).detail("no cell of this region takes new users now"))

@@ -1,19 +1,21 @@
 //! Users known to live off the ring.
 
 use super::Memory;
-use crate::disk::DiskCopy;
 use cellar_model::{CellName, Epoch, Point, UserId};
+use cellar_server::disk::DiskCopy;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
-/// A million are some 105 MB. Who is forgotten is found by the forward of his ring cell.
+/// A million are some 65 MB. Who is forgotten is found by the forward of his ring cell.
 const EXCEPTIONS_MAX: usize = 1_000_000;
 /// The longest name of a cell.
 const NAME_BYTES: usize = 16;
 
+/// Users off the ring, at most a million.
+///
 /// By a user's point and not by his id, which is twice as long: should two users ever share one, one of
 /// them goes to the other's cell first, and is sent on.
-pub(crate) struct Exceptions(Memory<u64, Place>);
+pub struct Exceptions(Memory<u64, Place>);
 
 /// A home in 24 bytes.
 #[derive(Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -24,12 +26,14 @@ struct Place {
 }
 
 impl Exceptions {
-    pub(crate) fn open(folder: &Path) -> Self {
+    /// What `folder` has of them.
+    pub fn open(folder: &Path) -> Self {
         Self(Memory::open(DiskCopy::in_folder(folder, "exceptions"), EXCEPTIONS_MAX))
     }
 
-    pub(crate) fn get(&self, user: &UserId) -> Option<(CellName, Epoch)> {
-        if self.len() == 0 {
+    /// Where the user lives, and since which epoch.
+    pub fn get(&self, user: &UserId) -> Option<(CellName, Epoch)> {
+        if self.is_empty() {
             return None;
         }
         let place = self.0.get(&key(user))?;
@@ -37,7 +41,7 @@ impl Exceptions {
         Some((CellName::new(name).ok()?, Epoch(place.epoch)))
     }
 
-    pub(crate) fn put(&self, user: &UserId, home: &CellName, epoch: Epoch) {
+    pub fn put(&self, user: &UserId, home: &CellName, epoch: Epoch) {
         let mut cell = [0; NAME_BYTES];
         let name = home.as_str().as_bytes();
         // A name is at most as long, by its type.
@@ -50,12 +54,16 @@ impl Exceptions {
         self.0.forget(&key(user));
     }
 
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.0.len()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Writes the copy on disk, if there is something new. Blocks for the disk.
-    pub(crate) fn save(&self) -> anyhow::Result<()> {
+    pub fn save(&self) -> anyhow::Result<()> {
         self.0.save()
     }
 }

@@ -53,8 +53,14 @@ impl Map {
         self.cells.values()
     }
 
-    /// Whether new users are placed in this cell.
-    pub(crate) fn is_open(&self, name: &CellName) -> bool {
-        self.topology.cell(name).is_some_and(|(_, cell)| cell.state == CellState::Open)
+    /// The cell where a new user of this id is to live, in that region. None: there is no such region, or the
+    /// cell takes nobody now.
+    pub(crate) fn place(&self, region: &RegionName, user: &UserId) -> Option<&CellName> {
+        self.rings.place(region, user).filter(|cell| self.takes_users(cell))
+    }
+
+    fn takes_users(&self, name: &CellName) -> bool {
+        let state = self.topology.cell(name).map(|(_, cell)| cell.state);
+        matches!(state, Some(CellState::Open | CellState::Pending))
     }
 }

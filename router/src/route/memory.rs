@@ -1,8 +1,8 @@
 //! What a router remembers: bounded, and copied to disk so that a restart forgets nothing.
 
-use crate::disk::DiskCopy;
+use super::recent::Recent;
 use anyhow::Context;
-use lru::LruCache;
+use cellar_server::disk::DiskCopy;
 use serde::{Serialize, de::DeserializeOwned};
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::num::NonZeroUsize;
@@ -17,12 +17,12 @@ const PIECES: usize = 70;
 /// Bytes of an entry on disk, about.
 const WRITTEN_BYTES: usize = 32;
 
-/// The most recently used entries, at most `entries_max` of them.
+/// Entries that were used lately, at most `entries_max` of them.
 ///
 /// The copy on disk is written behind: what was learned last may be lost with the process, and is
 /// learned again.
-pub(crate) struct Memory<K: Eq + Hash, V> {
-    pieces: Vec<Mutex<LruCache<K, V>>>,
+pub(crate) struct Memory<K, V> {
+    pieces: Vec<Mutex<Recent<K, V>>>,
     hasher: RandomState,
     /// Of all pieces. Most routers remember nobody, and ask no lock.
     len: AtomicUsize,
@@ -39,7 +39,7 @@ where
     pub(crate) fn open(copy: DiskCopy, entries_max: usize) -> Self {
         let of_piece = NonZeroUsize::new(entries_max.div_ceil(PIECES)).unwrap_or(NonZeroUsize::MIN);
         let memory = Self {
-            pieces: (0..PIECES).map(|_| Mutex::new(LruCache::new(of_piece))).collect(),
+            pieces: (0..PIECES).map(|_| Mutex::new(Recent::new(of_piece))).collect(),
             hasher: RandomState::new(),
             len: AtomicUsize::new(0),
             copy,
@@ -56,7 +56,8 @@ where
         let Some(bytes) = self.copy.read()? else { return Ok(()) };
         let mut rest = &bytes[..];
         while !rest.is_empty() {
-            let (entry, behind) = postcard::take_from_bytes::<(K, V)>(rest).with_context(|| self.copy.refused())?;
+            let (entry, behind) =
+                postcard::take_from_bytes::<(K, V)>(rest).map_err(|error| self.copy.refused(error))?;
             rest = behind;
             self.put(entry.0, entry.1);
         }
@@ -97,31 +98,31 @@ where
         if !self.changed.swap(false, Ordering::Relaxed) {
             return Ok(());
         }
-        let written = self.written_down().and_then(|bytes| self.copy.write(bytes));
+        let written = self.written_down().and_then(|bytes| Ok(self.copy.write(bytes)?));
         if written.is_err() {
             self.changed.store(true, Ordering::Relaxed);
         }
         written
     }
 
-    /// Least recently used first: read back in this order they are as old as they were.
+    /// Who is forgotten next comes first: read back in this order they are as old as they were.
     fn written_down(&self) -> anyhow::Result<Vec<u8>> {
         let mut bytes = self.copy.begin(self.len() * WRITTEN_BYTES);
         for piece in &self.pieces {
-            for entry in lock(piece).iter().rev() {
+            for entry in lock(piece).iter() {
                 bytes = postcard::to_extend(&entry, bytes).context("what was learned cannot be written down")?;
             }
         }
         Ok(bytes)
     }
 
-    fn piece(&self, key: &K) -> MutexGuard<'_, LruCache<K, V>> {
+    fn piece(&self, key: &K) -> MutexGuard<'_, Recent<K, V>> {
         // Below the number of pieces, which fits a usize.
         lock(&self.pieces[(self.hasher.hash_one(key) % PIECES as u64) as usize])
     }
 }
 
-fn lock<K: Eq + Hash, V>(piece: &Mutex<LruCache<K, V>>) -> MutexGuard<'_, LruCache<K, V>> {
+fn lock<K, V>(piece: &Mutex<Recent<K, V>>) -> MutexGuard<'_, Recent<K, V>> {
     // Nothing that holds it can panic half way.
     piece.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,21 +5,22 @@ mod journey;
 mod lookup;
 mod map;
 mod memory;
+mod recent;
 
+pub use exceptions::Exceptions;
 pub(crate) use journey::{Journey, Lost, Onward};
 pub(crate) use lookup::Lookup;
 pub(crate) use map::Map;
 pub(crate) use memory::Memory;
 
-use exceptions::Exceptions;
 use journey::Absence;
 
-use crate::disk::DiskCopy;
 use crate::flights::Flights;
 use crate::metrics::RouterMetrics;
 use crate::seldom::Seldom;
 use cellar_directory::{EmailHash, UserHome};
 use cellar_model::{CellName, Epoch, Refusal, Topology, TopologyError, TryAgain, UserId};
+use cellar_server::disk::DiskCopy;
 use lru::LruCache;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -91,6 +92,7 @@ impl Routing {
             }
         }
         let map = Map::new(topology, held.as_deref(), &self.metrics)?;
+        tracing::info!(revision = %map.topology.revision, "topology in force");
         *self.map.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Arc::new(map));
         Ok(())
     }
@@ -117,11 +119,6 @@ impl Routing {
     #[cfg(test)]
     pub(crate) fn remember(&self, user: &UserId, home: &CellName, epoch: Epoch) {
         self.exceptions.put(user, home, epoch);
-    }
-
-    #[cfg(test)]
-    pub(crate) fn exceptions(&self) -> usize {
-        self.exceptions.len()
     }
 
     fn count_exceptions(&self) {
@@ -164,7 +161,7 @@ impl Routing {
 
     /// Whose e-mail this is: from memory, else by its claim.
     pub(crate) async fn user_of(&self, email: &EmailHash) -> Result<Option<UserId>, TryAgain> {
-        if let Some(user) = self.emails.get(&email.0) {
+        if let Some(user) = self.emails.get(&email.hash) {
             return Ok(Some(user));
         }
         let _place = self.reads.try_acquire().map_err(|_| TryAgain::Overloaded)?;
@@ -174,14 +171,14 @@ impl Routing {
         })?;
         let held = claim.filter(|claim| claim.state == cellar_directory::ClaimState::Held);
         Ok(held.map(|claim| {
-            self.emails.put(email.0, claim.user.clone());
+            self.emails.put(email.hash, claim.user.clone());
             claim.user
         }))
     }
 
     /// The e-mail may have changed hands: the next log-in asks the directory.
     pub(crate) fn doubt_email(&self, email: &EmailHash) {
-        self.emails.forget(&email.0);
+        self.emails.forget(&email.hash);
     }
 
     /// Writes down what was learned. Blocks for the disk.

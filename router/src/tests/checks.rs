@@ -94,6 +94,34 @@ async fn the_longest_checks_leave_in_calls_that_a_cell_reads() {
     assert_eq!(cell.calls(), [1, 1, 500, 500]);
 }
 
+/// Goal: whose session has to be read keeps no other check waiting.
+/// Method: the cell holds its answers; both lanes of checks with sessions are taken, and one without leaves.
+#[tokio::test]
+async fn a_check_leaves_while_the_lanes_of_admits_are_taken() {
+    let cell = StubCell::good().await;
+    cell.state.gate.forget_permits(Semaphore::MAX_PERMITS);
+    let router = std::sync::Arc::new(StubRouter::before(&[("eu-1", &cell)]).await);
+    let admit = || {
+        let (router, body) = (router.clone(), format!(r#"{{"session_token":"{}"}}"#, router.session("ada")));
+        tokio::spawn(async move { router.send(http::Method::POST, "/v1/internal/admit", "x", &body).await.status })
+    };
+    let mut asked = Vec::new();
+    for _ in 0..2 {
+        asked.push(admit());
+        cell.state.came.notified().await;
+    }
+    asked.push(tokio::spawn({
+        let router = router.clone();
+        async move { router.consume("bob").await.status }
+    }));
+    cell.state.came.notified().await;
+    assert_eq!((cell.calls(), cell.calls_of("bob")), (vec![1, 1, 1], 1));
+    cell.state.gate.add_permits(Semaphore::MAX_PERMITS / 2);
+    for asked in asked {
+        assert_eq!(asked.await.unwrap(), 200);
+    }
+}
+
 /// Waits until so many checks wait for a lane to the one cell.
 async fn until_waiting(router: &StubRouter, checks: usize) {
     let map = router.routing.map().unwrap();

@@ -2,7 +2,6 @@
 
 mod checks;
 mod enrolments;
-mod figures;
 mod instances;
 mod requests;
 mod routes;

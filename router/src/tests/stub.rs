@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use cellar_directory::{Claim, DirectoryError, EmailHash, Pepper, UserHome};
+use cellar_directory::{Claim, DirectoryError, EmailHash, Peppers, UserHome};
 use cellar_model::{
     Answer, ApiKey, CellEntry, CellName, CellState, Check, Effect, Incarnation, KeyDocument, KeyKind, KeyName, MacKeys,
     Micros, RegionEntry, RegionName, Revision, Scope, Secret, SessionId, SessionSecret, SessionToken, SlotAnswer,
@@ -242,7 +242,7 @@ pub(crate) struct StubRouter {
     pub(crate) key: String,
     pub(crate) rows: Arc<Rows>,
     pub(crate) routing: Arc<Routing>,
-    pub(crate) pepper: Pepper,
+    pub(crate) peppers: Peppers,
     keys: Keys,
     pub(crate) client: Client<HttpConnector, Full<Bytes>>,
     _folder: tempfile::TempDir,
@@ -265,12 +265,13 @@ impl StubRouter {
         let enrolments = Enrolments::new(routing.clone());
         let api =
             QuotaApi::new(Forwarder::new(routing.clone(), enrolments.clone(), true), keys.clone(), metrics.clone());
-        let pepper = Pepper::from_text(&Secret::new("cd".repeat(32))).unwrap();
+        let peppers = format!("{}\n{}", "cd".repeat(32), "ef".repeat(32));
+        let peppers = Peppers::from_text(&Secret::new(peppers)).unwrap();
         let front = Front {
             requests: Requests::new(routing.clone(), enrolments),
             keys: keys.clone(),
             metrics,
-            pepper: pepper.clone(),
+            peppers: peppers.clone(),
             stale: StalePreferences::new(),
             region: RegionName::new("eu").unwrap(),
         };
@@ -280,7 +281,7 @@ impl StubRouter {
         let at = listener.local_addr().unwrap();
         tokio::spawn(cellar_server::serve(listener, Some(api), rest, CancellationToken::new()));
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { at, key: key.reveal().to_owned(), rows, routing, pepper, keys, client, _folder: folder }
+        Self { at, key: key.reveal().to_owned(), rows, routing, peppers, keys, client, _folder: folder }
     }
 
     /// With the service key, for `user`.

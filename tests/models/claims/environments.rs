@@ -8,7 +8,14 @@ pub struct Request {
     pub user: u8,
     pub cell: u8,
     pub email: u8,
+    /// Of the process that it comes to.
+    pub peppers: &'static [u8],
 }
+
+/// What a process has: the present pepper, that and the next, or the next.
+const OLD: &[u8] = &[0];
+const BOTH: &[u8] = &[0, 1];
+const NEW: &[u8] = &[1];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -18,11 +25,17 @@ pub enum Kind {
 }
 
 const fn sign_up(intent: u8, user: u8, cell: u8, email: u8) -> Request {
-    Request { kind: Kind::SignUp, intent, user, cell, email }
+    Request { kind: Kind::SignUp, intent, user, cell, email, peppers: OLD }
 }
 
 const fn change(intent: u8, user: u8, cell: u8, email: u8) -> Request {
-    Request { kind: Kind::Change, intent, user, cell, email }
+    Request { kind: Kind::Change, intent, user, cell, email, peppers: OLD }
+}
+
+impl Request {
+    const fn under(self, peppers: &'static [u8]) -> Self {
+        Self { peppers, ..self }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +44,13 @@ pub struct Environment {
     pub requests: &'static [Request],
     /// User 0 is there from the start: at cell 0, with e-mail 0, by intent 0.
     pub settled: bool,
+    /// Under which peppers that e-mail is claimed.
+    pub settled_under: &'static [u8],
+    /// The one that all processes have: under it every living user's e-mail is claimed. None: none.
+    pub common: Option<u8>,
+    /// Reapers write claims that are missing under the next pepper, and processes without the first begin
+    /// afterwards, when those without the next are gone.
+    pub backfill: bool,
     /// Requests or reapers that stop between two steps; their last write may still arrive.
     pub crashes: u8,
     /// Writes that are not answered, and may still arrive.
@@ -44,8 +64,20 @@ impl Environment {
     }
 }
 
-const BASE: Environment =
-    Environment { name: "", requests: &[], settled: false, crashes: 1, unanswered: 1, quick: true };
+const BASE: Environment = Environment {
+    name: "",
+    requests: &[],
+    settled: false,
+    settled_under: OLD,
+    common: Some(0),
+    backfill: false,
+    crashes: 1,
+    unanswered: 1,
+    quick: true,
+};
+
+const LATE: &[Request] = &[sign_up(0, 0, 0, 0).under(BOTH), sign_up(0, 2, 1, 0), sign_up(0, 2, 1, 0).under(BOTH)];
+const REPEAT_UNDER_BOTH: &[Request] = &[sign_up(0, 0, 0, 0), sign_up(0, 2, 1, 0).under(BOTH)];
 
 const TWO_AND_A_REPEAT: &[Request] = &[sign_up(0, 0, 0, 0), sign_up(1, 1, 1, 0), sign_up(0, 2, 1, 0)];
 const RACED_CHANGE: &[Request] = &[change(1, 0, 0, 1), sign_up(2, 2, 1, 1), sign_up(3, 3, 1, 0)];
@@ -90,6 +122,7 @@ pub const ALL: &[Environment] = &[
         name: "a-change-and-back",
         requests: &[change(1, 0, 0, 1), change(2, 0, 0, 0), sign_up(3, 3, 1, 1)],
         settled: true,
+        quick: false,
         unanswered: 0,
         ..BASE
     },
@@ -117,6 +150,85 @@ pub const ALL: &[Environment] = &[
         requests: &[sign_up(0, 0, 0, 0), sign_up(1, 1, 1, 0)],
         crashes: 2,
         unanswered: 2,
+        quick: false,
+        ..BASE
+    },
+    Environment { name: "old-beside-both", requests: &[sign_up(0, 0, 0, 0), sign_up(1, 1, 1, 0).under(BOTH)], ..BASE },
+    Environment {
+        name: "both-beside-new",
+        requests: &[sign_up(0, 0, 0, 0).under(BOTH), sign_up(1, 1, 1, 0).under(NEW)],
+        common: Some(1),
+        ..BASE
+    },
+    Environment {
+        name: "both-beside-both",
+        requests: &[sign_up(0, 0, 0, 0).under(BOTH), sign_up(1, 1, 1, 0).under(BOTH)],
+        unanswered: 0,
+        ..BASE
+    },
+    Environment { name: "a-repeat-from-old-to-both", requests: REPEAT_UNDER_BOTH, unanswered: 0, ..BASE },
+    Environment { name: "a-repeat-from-old-to-both-unanswered", requests: REPEAT_UNDER_BOTH, quick: false, ..BASE },
+    Environment {
+        name: "a-repeat-from-new-to-both",
+        requests: &[sign_up(0, 0, 0, 0).under(NEW), sign_up(0, 2, 1, 0).under(BOTH)],
+        common: Some(1),
+        unanswered: 0,
+        ..BASE
+    },
+    Environment {
+        name: "a-repeat-from-new-to-both-at-one-cell",
+        requests: &[sign_up(0, 0, 0, 0).under(NEW), sign_up(0, 2, 0, 0).under(BOTH)],
+        common: Some(1),
+        ..BASE
+    },
+    Environment {
+        name: "a-repeat-beside-another-under-both",
+        requests: &[sign_up(0, 0, 0, 0).under(NEW), sign_up(1, 1, 1, 0).under(BOTH), sign_up(0, 2, 0, 0).under(BOTH)],
+        common: Some(1),
+        crashes: 0,
+        unanswered: 0,
+        ..BASE
+    },
+    Environment { name: "a-late-claim-of-both-beside-old", requests: LATE, unanswered: 0, ..BASE },
+    Environment {
+        name: "a-change-at-old",
+        requests: &[change(1, 0, 0, 1), sign_up(2, 2, 1, 0).under(BOTH)],
+        settled: true,
+        settled_under: BOTH,
+        unanswered: 0,
+        ..BASE
+    },
+    Environment {
+        name: "a-change-at-both-beside-new",
+        requests: &[change(1, 0, 0, 1).under(BOTH), sign_up(2, 2, 1, 0).under(NEW)],
+        settled: true,
+        settled_under: BOTH,
+        common: Some(1),
+        unanswered: 0,
+        ..BASE
+    },
+    Environment {
+        name: "a-change-beside-the-backfill",
+        requests: &[change(1, 0, 0, 1).under(BOTH), sign_up(2, 2, 1, 0).under(BOTH)],
+        settled: true,
+        backfill: true,
+        crashes: 0,
+        unanswered: 0,
+        ..BASE
+    },
+    Environment {
+        name: "old-to-new",
+        requests: &[sign_up(0, 0, 0, 0), sign_up(1, 1, 1, 0).under(NEW)],
+        common: None,
+        backfill: true,
+        ..BASE
+    },
+    Environment {
+        name: "old-to-both-to-new",
+        requests: &[sign_up(0, 0, 0, 0), sign_up(2, 2, 1, 0).under(BOTH), sign_up(1, 1, 1, 0).under(NEW)],
+        common: None,
+        backfill: true,
+        unanswered: 0,
         quick: false,
         ..BASE
     },

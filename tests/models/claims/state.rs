@@ -1,16 +1,20 @@
 //! What there is: the directory's rows, the cells' rows, who is at which step, and what is on its way.
 
-use cellar_directory::{Claim, ClaimState, EmailHash, HomeState, Intent, Op, UserHome};
+use cellar_directory::{Claim, ClaimState, EmailHash, HomeState, Intent, Op, PepperId, UserHome};
 use cellar_model::{CellName, Epoch, UserId};
 
 pub const CELLS: usize = 2;
 pub const EMAILS: usize = 2;
+pub const PEPPERS: usize = 2;
+/// Rows of `claims`: one for each e-mail under each pepper.
+pub const SLOTS: usize = EMAILS * PEPPERS;
 pub const USERS: usize = 4;
 pub const INTENTS: usize = 4;
 
 /// A claim, in numbers. `op` counts only as equal or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Row {
+    pub pepper: u8,
     pub email: u8,
     pub user: u8,
     pub cell: u8,
@@ -43,6 +47,7 @@ pub struct Present {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Due {
+    pub pepper: u8,
     pub email: u8,
     pub user: u8,
     pub intent: u8,
@@ -61,7 +66,7 @@ pub struct Cell {
 pub enum Write {
     CreateClaim(Row),
     ChangeClaim { read: u8, next: Row },
-    RemoveClaim { email: u8, read: u8 },
+    RemoveClaim { slot: usize, read: u8 },
     CreateHome(Home),
     ChangeHome { met: Home, next: Home },
     Activate { user: u8, intent: u8 },
@@ -70,29 +75,54 @@ pub enum Write {
 /// The row that a write decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Key {
-    Claim(u8),
+    Claim(usize),
     Home(u8),
 }
 
 impl Write {
     pub fn key(&self) -> Key {
         match self {
-            Write::CreateClaim(row) | Write::ChangeClaim { next: row, .. } => Key::Claim(row.email),
-            Write::RemoveClaim { email, .. } => Key::Claim(*email),
+            Write::CreateClaim(row) | Write::ChangeClaim { next: row, .. } => Key::Claim(row.slot()),
+            Write::RemoveClaim { slot, .. } => Key::Claim(*slot),
             Write::CreateHome(home) | Write::ChangeHome { next: home, .. } => Key::Home(home.user),
             Write::Activate { user, .. } => Key::Home(*user),
         }
     }
 }
 
-/// What a request is answered with once its claim is settled; a reaper answers nobody.
+/// The claims of a request's e-mail, under each pepper that its process has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Pair {
+    pub first: Row,
+    pub second: Option<Row>,
+}
+
+/// What a request is answered with once its claims are settled; a reaper answers nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Then {
     Done,
     /// A good answer, and then the old e-mail is released.
     Leaves(Due),
     No,
+    /// Good if the intent is committed, by whatever claims.
+    AsDecided,
     Nobody,
+}
+
+/// What comes after a claim has been brought to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Next {
+    /// The claim under the other pepper.
+    pub rest: Option<Row>,
+    /// It is judged by the cell's rows, too; else held like the first one.
+    pub looks: bool,
+    pub then: Then,
+}
+
+impl Then {
+    pub fn alone(self) -> Next {
+        Next { rest: None, looks: true, then: self }
+    }
 }
 
 /// The next thing a request or a reaper does.
@@ -102,19 +132,28 @@ pub enum Step {
     /// Frees what the user has left, before anything else.
     ReleaseFirst,
     Claim,
-    Open(Row),
+    /// Under the next pepper, having this one.
+    ClaimNext(Row),
+    /// The first is another's: looks under the next.
+    TakenFirst,
+    /// Two claims that disagree, the second under the last pepper.
+    Join(Row, Row),
+    Follow(Row, Row),
+    Open(Pair),
     /// Asks the intent of a home that is another's.
-    Ask(Row, Home),
-    TakeOver(Row, Home),
-    Commit(Row),
+    Ask(Pair, Home),
+    TakeOver(Pair, Home),
+    Commit(Pair),
     /// Reads the cell's rows.
-    Look(Row, Then),
-    Refuse(Row, Then),
-    ActivateThenHold(Row, Then),
-    ActivateThenFree(Row, Then),
-    ActivateThenLook(Row, Then),
-    Hold(Row, Then),
-    Free(Row, Then),
+    Look(Row, Next),
+    Refuse(Row, Next),
+    ActivateThenHold(Row, Next),
+    ActivateThenFree(Row, Next),
+    ActivateThenLook(Row, Next),
+    Hold(Row, Next),
+    Free(Row, Next),
+    /// Writes a claim that is missing under the next pepper.
+    Fill(Row),
     /// The home of the user who has left the e-mail, then its claim, then the due itself.
     Release(Due),
     ReleaseLook(Due),
@@ -130,17 +169,23 @@ pub struct Task {
     pub unanswered: bool,
     /// It releases before it claims.
     pub first: bool,
+    /// The cell that claims have sent it to, and how often they did.
+    pub sent_to: Option<u8>,
+    pub sent: u8,
+    /// Somebody was told of an account by its intent before it began.
+    pub told: Option<bool>,
 }
 
 impl Task {
     pub fn at(step: Step) -> Self {
-        Self { step, unanswered: false, first: false }
+        Self { step, unanswered: false, first: false, sent_to: None, sent: 0, told: None }
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct State {
-    pub claims: [Option<Row>; EMAILS],
+    /// By `slot`.
+    pub claims: [Option<Row>; SLOTS],
     pub homes: [Option<Home>; USERS],
     pub cells: [Cell; CELLS],
     /// The requests, then a reaper for each cell.
@@ -154,9 +199,13 @@ pub struct State {
     /// Who has changed their e-mail: their sign-up's key is worn out.
     pub changed: [bool; USERS],
     pub another_id: bool,
+    /// Who was told of an account was refused it.
+    pub denied: bool,
     /// An intent was committed where it had been refused, or the reverse.
     pub undone: bool,
     pub taken_over: bool,
+    /// A claim has followed the last pepper's.
+    pub joined: bool,
     pub arrived_late: bool,
 }
 
@@ -164,15 +213,15 @@ impl State {
     pub fn apply(&mut self, write: Write) -> bool {
         match write {
             Write::CreateClaim(row) => {
-                let claim = &mut self.claims[usize::from(row.email)];
+                let claim = &mut self.claims[row.slot()];
                 claim.is_none() && claim.replace(row).is_none()
             }
             Write::ChangeClaim { read, next } => {
-                let claim = &mut self.claims[usize::from(next.email)];
+                let claim = &mut self.claims[next.slot()];
                 claim.is_some_and(|row| row.op == read) && claim.replace(next).is_some()
             }
-            Write::RemoveClaim { email, read } => {
-                let claim = &mut self.claims[usize::from(email)];
+            Write::RemoveClaim { slot, read } => {
+                let claim = &mut self.claims[slot];
                 claim.is_some_and(|row| row.op == read) && claim.take().is_some()
             }
             Write::CreateHome(home) => {
@@ -229,21 +278,31 @@ impl State {
         }
         for task in &mut self.tasks {
             match &mut task.step {
-                Step::Open(row)
-                | Step::Ask(row, _)
-                | Step::TakeOver(row, _)
-                | Step::Commit(row)
-                | Step::Look(row, _)
-                | Step::Refuse(row, _)
-                | Step::ActivateThenHold(row, _)
-                | Step::ActivateThenFree(row, _)
-                | Step::ActivateThenLook(row, _)
-                | Step::Hold(row, _)
-                | Step::Free(row, _)
-                | Step::ReleaseFree(_, row) => visit(&mut row.op),
+                Step::Open(pair) | Step::Ask(pair, _) | Step::TakeOver(pair, _) | Step::Commit(pair) => {
+                    visit(&mut pair.first.op);
+                    pair.second.iter_mut().for_each(|row| visit(&mut row.op));
+                }
+                Step::Look(row, next)
+                | Step::Refuse(row, next)
+                | Step::ActivateThenHold(row, next)
+                | Step::ActivateThenFree(row, next)
+                | Step::ActivateThenLook(row, next)
+                | Step::Hold(row, next)
+                | Step::Free(row, next) => {
+                    visit(&mut row.op);
+                    next.rest.iter_mut().for_each(|row| visit(&mut row.op));
+                }
+                Step::Join(first, last) | Step::Follow(first, last) => {
+                    visit(&mut first.op);
+                    visit(&mut last.op);
+                }
+                Step::ClaimNext(row) | Step::ReleaseFree(_, row) => visit(&mut row.op),
                 Step::Begin
                 | Step::ReleaseFirst
                 | Step::Claim
+                | Step::TakenFirst
+                // Its op is drawn as it is written.
+                | Step::Fill(_)
                 | Step::Release(_)
                 | Step::ReleaseLook(_)
                 | Step::ReleaseDone(_)
@@ -278,14 +337,26 @@ pub fn intent(n: u8) -> Intent {
     Intent::new(["a0", "a1", "a2", "a3"][usize::from(n)]).unwrap()
 }
 
-pub fn email(n: u8) -> EmailHash {
-    EmailHash([n; 32])
+pub fn pepper(n: u8) -> PepperId {
+    PepperId([n; 4])
+}
+
+pub fn email(under: u8, n: u8) -> EmailHash {
+    EmailHash { pepper: pepper(under), hash: [n; 32] }
+}
+
+pub fn slot(pepper: u8, email: u8) -> usize {
+    usize::from(pepper) * EMAILS + usize::from(email)
 }
 
 impl Row {
+    pub fn slot(&self) -> usize {
+        slot(self.pepper, self.email)
+    }
+
     pub fn claim(&self) -> Claim {
         Claim {
-            email: email(self.email),
+            email: email(self.pepper, self.email),
             user: user(self.user),
             cell: cell(self.cell),
             intent: intent(self.intent),

@@ -2,9 +2,13 @@
 
 use super::environments::{Kind, Request};
 use super::rules::Rules;
-use super::state::{Decision, Due, Home, Key, Present, Row, State, Step, Task, Then, Write};
+use super::settling::look_at_all;
+use super::state::{Decision, Due, Home, Key, Next, Pair, Present, Row, State, Step, Task, Then, Write, slot};
 use cellar_directory::claim_rules::{After, Met};
-use cellar_directory::{Opened, Settlement};
+use cellar_directory::{Joined, Opened};
+
+/// Times a sign-up is sent on.
+const SENT_MAX: u8 = 3;
 
 /// Whose step it is.
 pub struct Taker<'w> {
@@ -19,21 +23,33 @@ pub struct Taker<'w> {
 pub fn write_of(state: &State, step: Step, request: Option<Request>) -> Option<Write> {
     Some(match step {
         Step::Claim => {
-            let Request { intent, user, cell, email, .. } = request?;
-            Write::CreateClaim(Row { email, user, cell, intent, held: false, op: state.fresh_op() })
+            let Request { intent, user, cell, email, peppers, .. } = request?;
+            let op = state.fresh_op();
+            Write::CreateClaim(Row { pepper: peppers[0], email, user, cell, intent, held: false, op })
         }
-        Step::Open(row) => Write::CreateHome(home_of(&row)),
-        Step::TakeOver(row, met) => Write::ChangeHome { met, next: home_of(&row) },
+        Step::ClaimNext(first) => {
+            let pepper = request?.peppers[1];
+            Write::CreateClaim(Row { pepper, held: false, op: state.fresh_op(), ..first })
+        }
+        Step::Fill(row) => Write::CreateClaim(Row { op: state.fresh_op(), ..row }),
+        Step::Follow(first, last) => {
+            let next = Row { user: last.user, cell: last.cell, op: state.fresh_op(), ..first };
+            Write::ChangeClaim { read: first.op, next }
+        }
+        Step::Open(pair) => Write::CreateHome(home_of(&pair.first)),
+        Step::TakeOver(pair, met) => Write::ChangeHome { met, next: home_of(&pair.first) },
         Step::ActivateThenHold(row, _) | Step::ActivateThenFree(row, _) | Step::ActivateThenLook(row, _) => {
             Write::Activate { user: row.user, intent: row.intent }
         }
         Step::Hold(row, _) => {
             Write::ChangeClaim { read: row.op, next: Row { held: true, op: state.fresh_op(), ..row } }
         }
-        Step::Free(row, _) | Step::ReleaseFree(_, row) => Write::RemoveClaim { email: row.email, read: row.op },
+        Step::Free(row, _) | Step::ReleaseFree(_, row) => Write::RemoveClaim { slot: row.slot(), read: row.op },
         Step::Release(due) => Write::Activate { user: due.user, intent: due.intent },
         Step::Begin
         | Step::ReleaseFirst
+        | Step::TakenFirst
+        | Step::Join(..)
         | Step::Ask(..)
         | Step::Commit(_)
         | Step::Look(..)
@@ -53,11 +69,17 @@ impl Taker<'_> {
     pub fn applied(&self, state: &mut State, write: Write) {
         let next = match (state.tasks[self.task].step, write) {
             (Step::Claim, Write::CreateClaim(row)) => self.claimed(row),
-            (Step::Open(row) | Step::TakeOver(row, _), _) => {
-                state.taken_over |= matches!(write, Write::ChangeHome { .. });
-                Step::Commit(row)
+            (Step::ClaimNext(first), Write::CreateClaim(row)) => self.placed(Pair { first, second: Some(row) }),
+            (Step::Fill(_), Write::CreateClaim(row)) => Step::Look(row, Then::Nobody.alone()),
+            (Step::Follow(first, last), _) => {
+                state.joined = true;
+                self.followed(state, &first, &last)
             }
-            (Step::Hold(_, then) | Step::Free(_, then), _) => return self.finish(state, then),
+            (Step::Open(pair) | Step::TakeOver(pair, _), _) => {
+                state.taken_over |= matches!(write, Write::ChangeHome { .. });
+                Step::Commit(pair)
+            }
+            (Step::Hold(_, next) | Step::Free(_, next), _) => return self.finish(state, next),
             (step, _) => activated(step),
         };
         self.go(state, next);
@@ -67,27 +89,45 @@ impl Taker<'_> {
     pub fn met(&self, state: &mut State, key: Key) {
         let step = state.tasks[self.task].step;
         let next = match (step, key) {
-            (Step::Claim, Key::Claim(email)) => match state.claims[usize::from(email)] {
-                Some(met) => self.met_claim(met),
+            (Step::Claim, Key::Claim(slot)) => match state.claims[slot] {
+                Some(met) => self.met_claim(state, met),
                 None => step,
             },
-            (Step::Open(row), Key::Home(user)) => match state.homes[usize::from(user)] {
-                Some(met) => self.opened(&row, met),
+            (Step::ClaimNext(first), Key::Claim(slot)) => match state.claims[slot] {
+                Some(met) => self.met_next(first, met),
                 None => step,
             },
-            (Step::TakeOver(row, refused), Key::Home(user)) => match state.homes[usize::from(user)] {
-                Some(met) if met != refused => self.opened(&row, met),
+            (Step::Fill(row), Key::Claim(slot)) => match state.claims[slot] {
+                Some(met) if (met.user, met.intent, met.cell) == (row.user, row.intent, row.cell) => {
+                    Step::Look(met, Then::Nobody.alone())
+                }
+                Some(_) => Step::Begin,
+                None => step,
+            },
+            (Step::Open(pair), Key::Home(user)) => match state.homes[usize::from(user)] {
+                Some(met) => self.opened(&pair, met),
+                None => step,
+            },
+            (Step::TakeOver(pair, refused), Key::Home(user)) => match state.homes[usize::from(user)] {
+                Some(met) if met != refused => self.opened(&pair, met),
                 _ => step,
             },
-            (Step::Hold(read, then) | Step::Free(read, then), Key::Claim(email)) => {
-                let now = state.claims[usize::from(email)];
+            (Step::Follow(first, last), Key::Claim(slot)) => {
+                match self.rules.after_change(&first, state.claims[slot].as_ref()) {
+                    After::Done => self.followed(state, &first, &last),
+                    After::LookAgain => self.given_up(),
+                    After::Repeat => step,
+                }
+            }
+            (Step::Hold(read, next) | Step::Free(read, next), Key::Claim(slot)) => {
+                let now = state.claims[slot];
                 match self.rules.after_change(&read, now.as_ref()) {
-                    After::Done => return self.finish(state, then),
+                    After::Done => return self.finish(state, next),
                     After::LookAgain => self.given_up(),
                     // Another claim than the one that was read only where that rule is off.
                     After::Repeat => match (step, now) {
-                        (Step::Hold(..), Some(now)) => Step::Hold(now, then),
-                        (_, Some(now)) => Step::Free(now, then),
+                        (Step::Hold(..), Some(now)) => Step::Hold(now, next),
+                        (_, Some(now)) => Step::Free(now, next),
                         (step, None) => step,
                     },
                 }
@@ -106,32 +146,82 @@ impl Taker<'_> {
         self.go(state, next);
     }
 
+    pub(super) fn has_two(&self) -> bool {
+        self.request.is_some_and(|request| request.peppers.len() > 1)
+    }
+
+    /// The first is this intent's.
     fn claimed(&self, row: Row) -> Step {
-        match self.request.map(|request| request.kind) {
-            Some(Kind::Change) => Step::Commit(row),
-            _ => Step::Open(row),
+        if self.has_two() && self.rules.claims_under_every_pepper {
+            Step::ClaimNext(row)
+        } else {
+            self.placed(Pair { first: row, second: None })
         }
     }
 
-    fn met_claim(&self, met: Row) -> Step {
+    /// All are.
+    fn placed(&self, pair: Pair) -> Step {
+        match self.request.map(|request| request.kind) {
+            Some(Kind::Change) => Step::Commit(pair),
+            _ => Step::Open(pair),
+        }
+    }
+
+    fn met_claim(&self, state: &mut State, met: Row) -> Step {
         let Some(request) = self.request else { return Step::End };
         match self.rules.meet(&met, request.intent, request.cell) {
+            Met::Elsewhere if self.has_two() => self.sent_on(state, met.cell),
             // The router takes it to the claim's cell.
             Met::Elsewhere => self.claimed(met),
             Met::Mine if met.intent == request.intent && met.cell == request.cell => self.claimed(met),
             Met::Mine => self.claimed(Row { user: request.user, cell: request.cell, intent: request.intent, ..met }),
-            Met::Taken => Step::End,
+            Met::Taken if self.has_two() && self.rules.looks_under_the_next => Step::TakenFirst,
+            Met::Taken => self.refused(state),
         }
     }
 
-    fn opened(&self, row: &Row, met: Home) -> Step {
-        match self.rules.open(&met, row) {
-            Opened::Creating { .. } | Opened::Settled { .. } => Step::Commit(*row),
-            Opened::OfAnother(_) if met.cell != row.cell => Step::End,
-            Opened::OfAnother(_) if self.rules.takes_over_after_a_refusal => Step::Ask(*row, met),
-            Opened::OfAnother(_) => Step::TakeOver(*row, met),
-            Opened::Elsewhere { .. } => Step::End,
-            Opened::UserTaken => Step::Look(*row, Then::No),
+    fn met_next(&self, first: Row, met: Row) -> Step {
+        match self.rules.meet(&met, first.intent, first.cell) {
+            Met::Taken => Step::Look(first, Then::AsDecided.alone()),
+            Met::Mine if met.user == first.user => self.placed(Pair { first, second: Some(met) }),
+            _ if !self.rules.follows_the_last_pepper => self.placed(Pair { first, second: Some(met) }),
+            _ => Step::Join(first, met),
+        }
+    }
+
+    /// The router takes it to the cell that a claim names, where it begins anew.
+    fn sent_on(&self, state: &mut State, cell: u8) -> Step {
+        let task = &mut state.tasks[self.task];
+        if task.sent == SENT_MAX || self.request.is_some_and(|request| request.kind == Kind::Change) {
+            return Step::End;
+        }
+        task.sent += 1;
+        task.sent_to = Some(cell);
+        Step::Claim
+    }
+
+    fn followed(&self, state: &mut State, first: &Row, last: &Row) -> Step {
+        if first.cell == last.cell { Step::Claim } else { self.sent_on(state, last.cell) }
+    }
+
+    /// The answer is no.
+    pub(super) fn refused(&self, state: &mut State) -> Step {
+        if let Some(Request { kind: Kind::SignUp, intent, email, .. }) = self.request
+            && state.tasks[self.task].told.unwrap_or(true)
+            && let Some(user) = state.told[usize::from(intent)]
+        {
+            let has = Some(Present { email, intent });
+            state.denied |= state.cells.iter().any(|cell| cell.users[usize::from(user)] == has);
+        }
+        self.given_up()
+    }
+
+    fn opened(&self, pair: &Pair, met: Home) -> Step {
+        match self.rules.open(&met, &pair.first) {
+            Opened::Creating { .. } | Opened::Settled { .. } => Step::Commit(*pair),
+            Opened::OfAnother(_) if self.rules.takes_over_after_a_refusal => Step::Ask(*pair, met),
+            Opened::OfAnother(_) => Step::TakeOver(*pair, met),
+            Opened::Elsewhere { .. } | Opened::UserTaken => look_at_all(pair, Then::No),
         }
     }
 
@@ -146,25 +236,28 @@ impl Taker<'_> {
                 }
                 None => Step::Claim,
             },
-            Step::Ask(row, met) => {
+            Step::TakenFirst => self.taken_first(state),
+            Step::Join(first, last) => self.join(state, first, last),
+            Step::Ask(pair, met) => {
                 let asked = met.creating.unwrap_or_default();
-                let intents = &mut state.cells[usize::from(row.cell)].intents;
+                let at = if self.rules.asks_the_cell_of_the_home { met.cell } else { pair.first.cell };
+                let intents = &mut state.cells[usize::from(at)].intents;
                 match intents[usize::from(asked)].get_or_insert(Decision::Refused) {
-                    Decision::Refused => Step::TakeOver(row, met),
-                    Decision::Committed { .. } => Step::Look(row, Then::No),
+                    Decision::Refused => Step::TakeOver(pair, met),
+                    Decision::Committed { .. } => look_at_all(&pair, Then::No),
                 }
             }
-            Step::Commit(row) => self.commit(state, row),
-            Step::Look(row, then) => return self.look(state, row, then),
-            Step::Refuse(row, then) => {
-                let at = if self.request.is_some() { row.cell } else { self.cell };
-                let intents = &mut state.cells[usize::from(at)].intents;
+            Step::Commit(pair) => self.commit(state, &pair),
+            Step::Look(row, next) => return self.look(state, row, next),
+            Step::Refuse(row, next) => {
+                let intents = &mut state.cells[usize::from(self.settles_at(&row))].intents;
                 intents[usize::from(row.intent)].get_or_insert(Decision::Refused);
-                Step::Look(row, then)
+                Step::Look(row, next)
             }
             Step::ReleaseLook(due) => {
-                state.decide(Key::Claim(due.email));
-                match state.claims[usize::from(due.email)].filter(|row| self.rules.is_of(&due, row)) {
+                let at = slot(due.pepper, due.email);
+                state.decide(Key::Claim(at));
+                match state.claims[at].filter(|row| self.rules.is_of(&due, row)) {
                     Some(row) => Step::ReleaseFree(due, row),
                     None => Step::ReleaseDone(due),
                 }
@@ -172,11 +265,40 @@ impl Taker<'_> {
             Step::ReleaseDone(due) => {
                 let cell = &mut state.cells[usize::from(self.cell)];
                 cell.releases.retain(|other| *other != due);
-                if state.tasks[self.task].first { Step::ReleaseFirst } else { self.given_up() }
+                match self.due_of_user(state) {
+                    _ if state.tasks[self.task].first => Step::ReleaseFirst,
+                    Some(due) => self.release(due),
+                    None => self.given_up(),
+                }
             }
             step => step,
         };
         self.go(state, next);
+    }
+
+    /// The first claim is another's. A process that does not ask for it may have committed this intent.
+    fn taken_first(&self, state: &mut State) -> Step {
+        let Some(request) = self.request else { return Step::End };
+        let at = slot(request.peppers[1], request.email);
+        state.decide(Key::Claim(at));
+        let Some(met) = state.claims[at] else { return self.refused(state) };
+        match self.rules.meet(&met, request.intent, request.cell) {
+            Met::Mine => Step::Look(met, Then::AsDecided.alone()),
+            Met::Elsewhere => self.sent_on(state, met.cell),
+            Met::Taken => self.refused(state),
+        }
+    }
+
+    fn join(&self, state: &mut State, first: Row, last: Row) -> Step {
+        let cell = &mut state.cells[usize::from(first.cell)];
+        match self.rules.join(&first, &last, cell) {
+            Joined::Rewrite | Joined::PassOn => Step::Follow(first, last),
+            Joined::Refuse => {
+                cell.intents[usize::from(first.intent)].get_or_insert(Decision::Refused);
+                Step::Join(first, last)
+            }
+            Joined::Decided => look_at_all(&Pair { first, second: Some(last) }, Then::AsDecided),
+        }
     }
 
     fn begin(&self, state: &mut State) {
@@ -184,116 +306,47 @@ impl Taker<'_> {
         let present = state.cells[usize::from(request.cell)].users[usize::from(request.user)];
         let Some(present) = present else { return };
         if present.email == request.email {
-            state.decide(Key::Claim(request.email));
-            match state.claims[usize::from(request.email)] {
-                Some(row) if !row.held => self.go(state, Step::Look(row, Then::Done)),
-                _ => self.finish(state, Then::Done),
+            let mut unsettled = request.peppers.iter().filter_map(|pepper| {
+                let at = slot(*pepper, request.email);
+                state.decide(Key::Claim(at));
+                state.claims[at].filter(|row| !row.held)
+            });
+            match (unsettled.next(), unsettled.next()) {
+                (Some(row), rest) => self.go(state, Step::Look(row, Next { rest, ..Then::Done.alone() })),
+                (None, _) => self.finish(state, Then::Done.alone()),
             }
         } else if self.rules.commits_before_it_releases {
             self.go(state, Step::ReleaseFirst);
         } else {
-            let due = Due { email: present.email, user: request.user, intent: present.intent };
+            let due = Due { pepper: 0, email: present.email, user: request.user, intent: present.intent };
             state.tasks[self.task] = Task { first: true, ..Task::at(self.release(due)) };
         }
     }
 
+    /// The last pepper's first.
     fn due_of_user(&self, state: &State) -> Option<Due> {
         let user = self.request?.user;
-        state.cells[usize::from(self.cell)].releases.iter().find(|due| due.user == user).copied()
+        state.cells[usize::from(self.cell)].releases.iter().rev().find(|due| due.user == user).copied()
     }
 
     pub fn release(&self, due: Due) -> Step {
         if self.rules.the_home_before_the_release { Step::Release(due) } else { Step::ReleaseLook(due) }
     }
 
-    /// The cell's transaction.
-    fn commit(&self, state: &mut State, row: Row) -> Step {
-        let Some(request) = self.request else { return Step::Begin };
-        let (intent, user) = (usize::from(row.intent), usize::from(row.user));
-        let cell = &mut state.cells[usize::from(row.cell)];
-        match cell.intents[intent] {
-            Some(Decision::Refused) if self.rules.a_refused_intent_does_not_commit => Step::Look(row, Then::No),
-            Some(Decision::Committed { user, email }) if user == row.user && email == request.email => {
-                match request.kind {
-                    Kind::Change => Step::Look(row, Then::Done),
-                    Kind::SignUp if self.rules.a_repeat_looks_at_the_rows => Step::ActivateThenLook(row, Then::Done),
-                    Kind::SignUp => Step::ActivateThenHold(row, Then::Done),
-                }
-            }
-            Some(Decision::Committed { .. }) => Step::Look(row, Then::No),
-            decided => {
-                let present = Present { email: row.email, intent: row.intent };
-                let next = match (request.kind, cell.users[user]) {
-                    (Kind::SignUp, None) => Step::ActivateThenHold(row, Then::Done),
-                    (Kind::Change, Some(old)) => {
-                        let due = Due { email: old.email, user: row.user, intent: old.intent };
-                        if self.rules.the_release_is_due_with_the_change {
-                            cell.releases.push(due);
-                        }
-                        state.changed[user] = true;
-                        Step::Hold(row, Then::Leaves(due))
-                    }
-                    _ => return Step::Look(row, Then::No),
-                };
-                state.undone |= decided.is_some();
-                let cell = &mut state.cells[usize::from(row.cell)];
-                cell.intents[intent] = Some(Decision::Committed { user: row.user, email: request.email });
-                cell.users[user] = Some(present);
-                next
-            }
-        }
-    }
-
-    fn look(&self, state: &mut State, row: Row, then: Then) {
-        let at = if self.request.is_some() { row.cell } else { self.cell };
-        let cell = &state.cells[usize::from(at)];
-        let committed = matches!(cell.intents[usize::from(row.intent)], Some(Decision::Committed { .. }));
-        let home_first = committed && self.rules.the_home_before_the_claim;
-        let next = match self.rules.settle(&row, at, cell) {
-            Settlement::Refuse => Step::Refuse(row, then),
-            Settlement::Hold if home_first => Step::ActivateThenHold(row, then),
-            Settlement::Hold => Step::Hold(row, then),
-            Settlement::Free if home_first => Step::ActivateThenFree(row, then),
-            Settlement::Free => Step::Free(row, then),
-            Settlement::Leave | Settlement::Later | Settlement::PassOn(_) => return self.finish(state, then),
-        };
-        self.go(state, next);
-    }
-
-    fn finish(&self, state: &mut State, then: Then) {
-        if let (Then::Done, Some(Request { kind: Kind::SignUp, intent, .. })) = (then, self.request) {
-            let committed = state.cells.iter().find_map(|cell| match cell.intents[usize::from(intent)] {
-                Some(Decision::Committed { user, .. }) => Some(user),
-                _ => None,
-            });
-            let told = &mut state.told[usize::from(intent)];
-            let worn_out = told.is_some_and(|user| state.changed[usize::from(user)]);
-            let user = self.answered(state.tasks[self.task].step).or(committed);
-            state.another_id |= !worn_out && told.is_some() && *told != user;
-            *told = told.or(user);
-        }
-        let next = match then {
-            Then::Leaves(due) => self.release(due),
-            Then::Done | Then::No | Then::Nobody => self.given_up(),
-        };
-        self.go(state, next);
-    }
-
-    /// Whom an answer names.
-    fn answered(&self, step: Step) -> Option<u8> {
-        match step {
-            Step::Hold(row, _) | Step::Free(row, _) | Step::Look(row, _) => Some(row.user),
-            _ => None,
-        }
-    }
-
-    fn given_up(&self) -> Step {
+    pub(super) fn given_up(&self) -> Step {
         if self.request.is_some() { Step::End } else { Step::Begin }
     }
 
-    fn go(&self, state: &mut State, step: Step) {
+    pub(super) fn go(&self, state: &mut State, step: Step) {
+        let told = self.request.map(|request| state.told[usize::from(request.intent)].is_some());
         let task = &mut state.tasks[self.task];
-        *task = Task { step, unanswered: false, first: task.first && is_release(step) };
+        if task.step == Step::Claim {
+            task.told = task.told.or(told);
+        }
+        *task = Task { step, unanswered: false, first: task.first && is_release(step), ..*task };
+        if matches!(step, Step::End | Step::Begin) {
+            *task = Task::at(step);
+        }
     }
 }
 
@@ -304,9 +357,9 @@ fn is_release(step: Step) -> bool {
 /// What follows a step whose write needs no judgement.
 fn activated(step: Step) -> Step {
     match step {
-        Step::ActivateThenHold(row, then) => Step::Hold(row, then),
-        Step::ActivateThenFree(row, then) => Step::Free(row, then),
-        Step::ActivateThenLook(row, then) => Step::Look(row, then),
+        Step::ActivateThenHold(row, next) => Step::Hold(row, next),
+        Step::ActivateThenFree(row, next) => Step::Free(row, next),
+        Step::ActivateThenLook(row, next) => Step::Look(row, next),
         Step::Release(due) | Step::ReleaseFree(due, _) => Step::ReleaseLook(due),
         step => step,
     }

@@ -1,9 +1,13 @@
 //! The world as a model: what may happen next, what then is, and what must hold.
 
-use super::environments::{Environment, Kind};
+use super::environments::{Environment, Kind, Request};
 use super::rules::Rules;
-use super::state::{CELLS, Cell, Decision, EMAILS, Home, INTENTS, Present, Row, State, Step, Task, Then, USERS, Write};
+use super::state::{
+    CELLS, Cell, Decision, EMAILS, Home, INTENTS, PEPPERS, Present, Row, SLOTS, State, Step, Task, Then, USERS, Write,
+    slot,
+};
 use super::steps::{Taker, write_of};
+use cellar_directory::Settlement;
 use stateright::{Model, Property};
 
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +27,8 @@ pub enum Action {
     /// It stops after it has sent its write.
     CrashSending(usize),
     ReapClaim(usize, usize),
+    /// A user's missing claim under the next pepper.
+    Fill(usize, usize),
     ReapRelease(usize),
     Arrive(usize),
     /// It was lost on the way.
@@ -30,23 +36,25 @@ pub enum Action {
 }
 
 impl World {
-    fn taker(&self, task: usize) -> Taker<'_> {
+    fn taker(&self, state: &State, task: usize) -> Taker<'_> {
+        let sent_to = state.tasks[task].sent_to;
         let request = self.environment.requests.get(task).copied();
+        let request = request.map(|request| Request { cell: sent_to.unwrap_or(request.cell), ..request });
         let cell = request.map_or_else(|| (task - self.environment.requests.len()) as u8, |request| request.cell);
         Taker { rules: &self.rules, task, request, cell }
     }
 
     /// Without the rule, a change of a claim goes over whatever stands there.
     fn apply(&self, state: &mut State, write: Write) -> bool {
-        let stands = |email: u8| state.claims[usize::from(email)].map(|row| row.op);
+        let stands = |slot: usize| state.claims[slot].map(|row| row.op);
         let write = match write {
             Write::ChangeClaim { next, .. } if !self.rules.changes_name_the_op => {
-                let Some(read) = stands(next.email) else { return false };
+                let Some(read) = stands(next.slot()) else { return false };
                 Write::ChangeClaim { read, next }
             }
-            Write::RemoveClaim { email, .. } if !self.rules.changes_name_the_op => {
-                let Some(read) = stands(email) else { return false };
-                Write::RemoveClaim { email, read }
+            Write::RemoveClaim { slot, .. } if !self.rules.changes_name_the_op => {
+                let Some(read) = stands(slot) else { return false };
+                Write::RemoveClaim { slot, read }
             }
             write => write,
         };
@@ -54,9 +62,10 @@ impl World {
     }
 
     fn actions_of(&self, state: &State, task: usize, actions: &mut Vec<Action>) {
-        let taker = self.taker(task);
+        let taker = self.taker(state, task);
         let Task { step, unanswered, .. } = state.tasks[task];
         match (step, taker.request) {
+            (Step::Claim, Some(request)) if request.peppers == [1] && !self.first_may_go(state) => return,
             (Step::End, _) => return,
             (Step::Begin, Some(request)) => {
                 if state.cells[usize::from(request.cell)].users[usize::from(request.user)].is_some() {
@@ -66,11 +75,15 @@ impl World {
             }
             (Step::Begin, None) => {
                 let cell = usize::from(taker.cell);
-                let named = |row: &Row| row.cell == taker.cell || !self.rules.only_the_named_cell_settles;
-                let creating =
-                    (0..EMAILS).filter(|email| state.claims[*email].is_some_and(|row| !row.held && named(&row)));
                 if self.rules.claims_are_reaped {
-                    actions.extend(creating.map(|email| Action::ReapClaim(task, email)));
+                    let found = (0..SLOTS).filter(|slot| self.is_found(state, &taker, *slot));
+                    actions.extend(found.map(|slot| Action::ReapClaim(task, slot)));
+                }
+                if self.environment.backfill {
+                    let users = state.cells[cell].users.iter().enumerate();
+                    let missing = users.filter_map(|(user, present)| Some((user, (*present)?)));
+                    let missing = missing.filter(|(_, present)| state.claims[slot(1, present.email)].is_none());
+                    actions.extend(missing.map(|(user, _)| Action::Fill(task, user)));
                 }
                 if !state.cells[cell].releases.is_empty() {
                     actions.push(Action::ReapRelease(task));
@@ -92,8 +105,30 @@ impl World {
         }
     }
 
+    /// Whether the reaper comes to this claim: it is half way, or was left and is still held.
+    fn is_found(&self, state: &State, taker: &Taker<'_>, slot: usize) -> bool {
+        let Some(row) = state.claims[slot] else { return false };
+        let named = row.cell == taker.cell || !self.rules.only_the_named_cell_settles;
+        let rows = &state.cells[usize::from(taker.cell)];
+        named && (!row.held || self.rules.settle(&row, taker.cell, rows) == Settlement::Free)
+    }
+
+    /// Whether a process without the first pepper may begin where one is to take the place of the other.
+    fn first_may_go(&self, state: &State) -> bool {
+        if !self.environment.backfill || !self.rules.drops_the_first_after_the_backfill {
+            return true;
+        }
+        let requests = self.environment.requests.iter().zip(&state.tasks);
+        let mut old = requests.filter(|(request, _)| request.peppers == [0]);
+        old.all(|(_, task)| task.step == Step::End)
+            && living(state).all(|(_, user, present)| {
+                let claim = state.claims[slot(1, present.email)];
+                claim.is_some_and(|row| row.held && usize::from(row.user) == user && row.intent == present.intent)
+            })
+    }
+
     fn step(&self, state: &mut State, task: usize) {
-        let taker = self.taker(task);
+        let taker = self.taker(state, task);
         let Task { step, unanswered, .. } = state.tasks[task];
         let Some(write) = write_of(state, step, taker.request) else { return taker.act(state) };
         if unanswered {
@@ -108,7 +143,7 @@ impl World {
 
     /// A write is under way, and its sender does not know more.
     fn send(&self, state: &mut State, task: usize) {
-        let taker = self.taker(task);
+        let taker = self.taker(state, task);
         if let Some(write) = write_of(state, state.tasks[task].step, taker.request) {
             state.late.push(write);
         }
@@ -116,7 +151,7 @@ impl World {
 
     fn crash(&self, state: &mut State, task: usize) {
         state.crashes -= 1;
-        let request = self.taker(task).request;
+        let request = self.taker(state, task).request;
         state.tasks[task] = Task::at(if request.is_some() { Step::End } else { Step::Begin });
     }
 }
@@ -131,7 +166,7 @@ impl Model for World {
         let mut tasks: Vec<Task> = requests.map(|request| Task::at(begin(request.kind))).collect();
         tasks.extend([Task::at(Step::Begin); CELLS]);
         let mut state = State {
-            claims: [None; EMAILS],
+            claims: [None; SLOTS],
             homes: [None; USERS],
             cells: [Cell::default(), Cell::default()],
             tasks,
@@ -141,12 +176,18 @@ impl Model for World {
             told: [None; INTENTS],
             changed: [false; USERS],
             another_id: false,
+            denied: false,
             undone: false,
             taken_over: false,
+            joined: false,
             arrived_late: false,
         };
         if self.environment.settled {
-            state.claims[0] = Some(Row { email: 0, user: 0, cell: 0, intent: 0, held: true, op: 1 });
+            for pepper in self.environment.settled_under {
+                let op = pepper + 1;
+                let row = Row { pepper: *pepper, email: 0, user: 0, cell: 0, intent: 0, held: true, op };
+                state.claims[row.slot()] = Some(row);
+            }
             state.homes[0] = Some(Home { user: 0, cell: 0, creating: None });
             state.cells[0].intents[0] = Some(Decision::Committed { user: 0, email: 0 });
             state.cells[0].users[0] = Some(Present { email: 0, intent: 0 });
@@ -173,12 +214,12 @@ impl Model for World {
             Action::Step(task) => self.step(&mut state, task),
             Action::Unanswered(task) => {
                 state.unanswered -= 1;
-                let write = write_of(&state, state.tasks[task].step, self.taker(task).request)?;
+                let write = write_of(&state, state.tasks[task].step, self.taker(&state, task).request)?;
                 state.late.push(write);
                 if self.rules.unanswered_writes_are_read_back {
                     state.tasks[task].unanswered = true;
                 } else {
-                    self.taker(task).applied(&mut state, write);
+                    self.taker(last, task).applied(&mut state, write);
                 }
             }
             Action::Crash(task) => self.crash(&mut state, task),
@@ -186,13 +227,19 @@ impl Model for World {
                 self.send(&mut state, task);
                 self.crash(&mut state, task);
             }
-            Action::ReapClaim(task, email) => {
-                state.decide(super::state::Key::Claim(email as u8));
-                let row = state.claims[email]?;
-                state.tasks[task] = Task::at(Step::Look(row, Then::Nobody));
+            Action::ReapClaim(task, slot) => {
+                state.decide(super::state::Key::Claim(slot));
+                let row = state.claims[slot]?;
+                state.tasks[task] = Task::at(Step::Look(row, Then::Nobody.alone()));
+            }
+            Action::Fill(task, user) => {
+                let cell = self.taker(last, task).cell;
+                let Present { email, intent } = state.cells[usize::from(cell)].users[user]?;
+                let row = Row { pepper: 1, email, user: user as u8, cell, intent, held: false, op: 0 };
+                state.tasks[task] = Task::at(Step::Fill(row));
             }
             Action::ReapRelease(task) => {
-                let taker = self.taker(task);
+                let taker = self.taker(last, task);
                 let due = *state.cells[usize::from(taker.cell)].releases.first()?;
                 state.tasks[task] = Task::at(taker.release(due));
             }
@@ -219,13 +266,18 @@ impl Model for World {
                 living(state).for_each(|(_, user, _)| cells[user] += 1);
                 cells.iter().all(|cells| *cells <= 1)
             }),
-            Property::always("a living user's e-mail is claimed by that user", |_, state: &State| {
+            Property::always("a living user's e-mail is claimed by that user", |world: &World, state: &State| {
+                let common = world.environment.common;
                 living(state).all(|(_, user, present)| {
-                    state.claims[usize::from(present.email)]
-                        .is_some_and(|row| usize::from(row.user) == user && row.intent == present.intent)
+                    let mut peppers = (0..PEPPERS as u8).filter(|pepper| common.is_none_or(|common| common == *pepper));
+                    peppers.any(|pepper| {
+                        state.claims[slot(pepper, present.email)]
+                            .is_some_and(|row| usize::from(row.user) == user && row.intent == present.intent)
+                    })
                 })
             }),
             Property::always("a repeat gets its own id", |_, state: &State| !state.another_id),
+            Property::always("who was told of an account is not refused it", |_, state: &State| !state.denied),
             Property::always("a refused intent never commits", |_, state: &State| !state.undone),
             Property::always(
                 "in the end directory and cells agree, and nothing is half way",
@@ -239,8 +291,14 @@ impl Model for World {
                 is_quiet(world, state)
                     && state.cells.iter().map(made).sum::<usize>() == usize::from(world.environment.settled)
             }),
-            Property::sometimes("a write takes effect late", |_, state: &State| state.arrived_late),
         ];
+        if self.environment.crashes + self.environment.unanswered > 0 {
+            let arrives = |_: &World, state: &State| state.arrived_late;
+            properties.push(Property::sometimes("a write takes effect late", arrives));
+        }
+        if self.environment.name.starts_with("a-repeat-from-new") {
+            properties.push(Property::sometimes("a claim follows the last pepper's", |_, state: &State| state.joined));
+        }
         if self.environment.name.starts_with("one-id-one-cell") {
             properties.push(Property::sometimes("a home is taken over", |_, state: &State| state.taken_over));
         }

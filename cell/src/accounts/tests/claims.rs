@@ -2,7 +2,7 @@
 
 use super::super::claims::Settled;
 use super::super::email::NewEmail;
-use super::{World, by_key, pepper};
+use super::{World, by_key, hash};
 use cellar_directory::{Claim, ClaimState, Claims, Email, HomeState, Homes, Intent, Op, UserHome};
 use cellar_model::{CellName, Epoch, UserId, header};
 use http::StatusCode;
@@ -11,7 +11,7 @@ use serde_json::json;
 /// A claim that a request left behind, as it would have written it.
 async fn left_behind(world: &World, user: &str, email: &str, intent: &str) -> Claim {
     let claim = Claim {
-        email: pepper().hash(&Email::parse(email).unwrap()),
+        email: hash(b'a', email),
         user: UserId::new(user).unwrap(),
         cell: CellName::new("eu-1").unwrap(),
         intent: Intent::new(intent).unwrap(),
@@ -23,11 +23,11 @@ async fn left_behind(world: &World, user: &str, email: &str, intent: &str) -> Cl
 }
 
 async fn claim_of(world: &World, email: &str) -> Option<Claim> {
-    world.directory.read_claim_serially(&pepper().hash(&Email::parse(email).unwrap())).await.unwrap()
+    world.directory.read_claim_serially(&hash(b'a', email)).await.unwrap()
 }
 
 /// A home that a sign-up left behind.
-async fn home_left_behind(world: &World, user: &str, cell: &str, intent: &str) {
+pub(super) async fn home_left_behind(world: &World, user: &str, cell: &str, intent: &str) {
     let home = UserHome {
         user: UserId::new(user).unwrap(),
         home: CellName::new(cell).unwrap(),
@@ -132,7 +132,7 @@ async fn a_home_left_half_way_is_taken_over_and_its_intent_refused() {
     assert_eq!(first.status, StatusCode::CONFLICT);
     assert_eq!(claim_of(&world, "late@example.org").await, None);
 
-    // Of another cell's intent only that cell can say what became of it.
+    // Of another cell's intent only that cell can say what became of it, and there is none of this name.
     home_left_behind(&world, "bob", "eu-2", "dd03").await;
     let bob = world.sign_up("bob", "dd04", json!({"email": "bob@example.org", "tier": "pro"})).await;
     assert_eq!(bob.status, StatusCode::SERVICE_UNAVAILABLE, "{}", bob.body);
@@ -143,10 +143,11 @@ async fn a_home_left_half_way_is_taken_over_and_its_intent_refused() {
 async fn a_release_due_is_made_later_and_of_its_own_claim_only() {
     let world = World::start().await;
     world.user("ada").await;
-    let hash = pepper().hash(&Email::parse("ada@example.org").unwrap());
+    let hash = hash(b'a', "ada@example.org");
     let due = |intent: String| {
-        sqlx::query("insert into releases (value_hash, intent, user_id) values ($1, $2, 'ada')")
-            .bind(hash.0.to_vec())
+        sqlx::query("insert into releases (place, pepper, value_hash, intent, user_id) values (0, $1, $2, $3, 'ada')")
+            .bind(hash.pepper.to_string())
+            .bind(hash.hash.to_vec())
             .bind(intent)
             .execute(&world.pool)
     };

@@ -1,9 +1,10 @@
 //! Enrolments: made once, finished by whoever comes next, and no worse than other users afterwards.
 
 use super::{KEY, Reply, World};
+use crate::accounts::asked::Asked;
 use crate::accounts::sign_up::NewUser;
 use cellar_directory::{HomeState, Homes, Intent, Opened, Opening};
-use cellar_model::{BodyHash, CellName, Epoch, UserId, header};
+use cellar_model::{CellName, Epoch, UserId, header};
 use futures::future::join_all;
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -96,7 +97,7 @@ async fn a_committed_enrolment_that_stopped_is_confirmed_behind_it() {
     let opened = opening.open(&world.directory).await.unwrap();
     assert_eq!(opened, Opened::Creating { epoch: Epoch(1) });
     let new = NewUser { email: None, name: None, password_hash: None, tier: "pro".parse().unwrap() };
-    world.accounts.commit(&opening, Epoch(1), &new, BodyHash::of(&[])).await.unwrap();
+    world.accounts.commit(&opening, Epoch(1), &new, &Asked::of_the_intent()).await.unwrap();
     assert_eq!(
         (world.home_state("ada").await, world.openings().await),
         (Some(HomeState::Creating { intent: opening.intent }), 1)

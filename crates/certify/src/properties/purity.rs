@@ -1,7 +1,7 @@
 //! A pure function that answers.
 
 use super::Trial;
-use crate::user::{Broken, User, request, settle};
+use crate::user::{Broken, Call, User, request, settle};
 use cellar_policy_host::Operation;
 
 /// Whatever is asked, in whatever order.
@@ -29,25 +29,31 @@ pub(super) fn answers(trial: &Trial<'_>) -> Result<(), Broken> {
     Ok(())
 }
 
-/// Method: what one instance was asked in the order of the history, another is asked backwards.
+/// Method: what one instance was asked in the order of the history, another is asked backwards, and a third in the
+/// same order once more. Fuel is compared in the same order only: what a call burns also depends on the heap that
+/// earlier calls left behind.
 pub(super) fn deterministic(trial: &Trial<'_>) -> Result<(), Broken> {
     let user = trial.seasoned()?;
-    let mut other = User::new(trial.subject, &trial.parameters, user.now_us);
-    for call in user.calls.iter().rev() {
-        other.state.clone_from(&call.state);
-        let outcome = other.ask(call.request)?;
-        let fuel = other.calls.last().map_or(0, |call| call.fuel);
-        if outcome != call.outcome {
-            return Err(user.broken(&format!(
-                "asked again, with the same state, of another instance, the call at {} us is answered {outcome:?} and not {:?}",
-                call.request.now_us, call.outcome
-            )));
+    let again = |calls: &mut dyn Iterator<Item = &Call>, same_order: bool| -> Result<(), Broken> {
+        let mut other = User::new(trial.subject, &trial.parameters, user.now_us);
+        for call in calls {
+            other.state.clone_from(&call.state);
+            let outcome = other.ask(call.request)?;
+            let fuel = other.calls.last().map_or(0, |call| call.fuel);
+            if outcome != call.outcome {
+                return Err(user.broken(&format!(
+                    "asked again, with the same state, of another instance, the call at {} us is answered {outcome:?} and not {:?}",
+                    call.request.now_us, call.outcome
+                )));
+            }
+            if same_order && fuel != call.fuel {
+                return Err(user.broken(&format!("the same calls burn {fuel} units of fuel, and burnt {}", call.fuel)));
+            }
         }
-        if fuel != call.fuel {
-            return Err(user.broken(&format!("the same call burns {fuel} units of fuel, and burnt {}", call.fuel)));
-        }
-    }
-    Ok(())
+        Ok(())
+    };
+    again(&mut user.calls.iter().rev(), false)?;
+    again(&mut user.calls.iter(), true)
 }
 
 pub(super) fn migrates(trial: &Trial<'_>) -> Result<(), Broken> {

@@ -22,7 +22,9 @@ pub(super) fn settle_conserves(trial: &Trial<'_>) -> Result<(), Broken> {
     at_once.tell(settle(held_at_us, used, held, held_at_us))?;
     let (found, expected) = (at_once.remaining()?, lesser.remaining()?);
     if found != expected {
-        return Err(at_once.broken(&format!("{found} are left where {expected} would be, had {used} been taken at once")));
+        return Err(
+            at_once.broken(&format!("{found} are left where {expected} would be, had {used} been taken at once"))
+        );
     }
     overshoot(trial, &user, held, held_at_us)?;
     // Later, and in another period: never better than the lesser amount, nor than nothing.
@@ -57,7 +59,9 @@ fn overshoot(trial: &Trial<'_>, reserved: &crate::user::User, held: u64, held_at
     }
     let (found, expected) = (user.remaining()?, left.saturating_sub(more));
     if found != expected {
-        return Err(user.broken(&format!("{more} more were used than held, and {found} are left instead of {expected}")));
+        return Err(
+            user.broken(&format!("{more} more were used than held, and {found} are left instead of {expected}"))
+        );
     }
     Ok(())
 }

@@ -34,7 +34,9 @@ pub(super) fn monotone_in_spend(trial: &Trial<'_>) -> Result<(), Broken> {
         }
         let (poorer, richer) = (user.remaining()?, twin.remaining()?);
         if richer < poorer {
-            return Err(user.broken(&format!("a user who has not spent {} of it has {richer} left", spent(trial, left_out))));
+            return Err(
+                user.broken(&format!("a user who has not spent {} of it has {richer} left", spent(trial, left_out)))
+            );
         }
     }
     Ok(())
@@ -77,7 +79,8 @@ pub(super) fn carries_spend(trial: &Trial<'_>) -> Result<(), Broken> {
     moved.parameters.clone_from(&trial.others);
     let (found, expected) = (moved.remaining()?, fresh.saturating_sub(cost));
     if found != expected {
-        let text = format!("under other settings, which leave {fresh} to a new user, {found} are left instead of {expected}");
+        let text =
+            format!("under other settings, which leave {fresh} to a new user, {found} are left instead of {expected}");
         return Err(said(&trial.case.others, &user.broken(&text)));
     }
     // One who spends under the others comes back with both.

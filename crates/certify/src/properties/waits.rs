@@ -16,7 +16,7 @@ pub(super) fn honest_retry_after(trial: &Trial<'_>) -> Result<(), Broken> {
     if denied.admitted {
         return Ok(());
     }
-    let mut admitted = |user: &mut User, at_us: u64| -> Result<bool, Broken> {
+    let admitted = |user: &mut User, at_us: u64| -> Result<bool, Broken> {
         Ok(user.ask(request(Operation::Consume, at_us, cost))?.admitted)
     };
     let wait_us = denied.retry_after_us;

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 const STATE_MAX_BYTES: usize = 4 << 10;
 
 /// A policy on top of another: what it does differently is what is wrong with it.
-pub trait Flawed {
+pub(crate) trait Flawed {
     type Base: sdk::Policy;
 
     fn decide(parameters: &[u8], state: &[u8], request: &sdk::Request) -> sdk::Outcome<Vec<u8>> {
@@ -26,19 +26,19 @@ pub trait Flawed {
 }
 
 /// Nothing is wrong with it.
-pub struct Sound<P>(std::marker::PhantomData<P>);
+pub(crate) struct Sound<P>(std::marker::PhantomData<P>);
 
 impl<P: sdk::Policy> Flawed for Sound<P> {
     type Base = P;
 }
 
-pub struct Native<F> {
+pub(crate) struct Native<F> {
     about: About,
     flaw: std::marker::PhantomData<F>,
 }
 
 impl<F: Flawed> Native<F> {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let about = serde_json::from_str(&sdk::describe::<F::Base>()).unwrap();
         Self { about, flaw: std::marker::PhantomData }
     }

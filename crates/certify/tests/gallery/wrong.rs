@@ -9,7 +9,7 @@ use std::cell::Cell;
 macro_rules! flawed {
     ($(#[$doc:meta])* $name:ident of $base:ty, $($body:tt)*) => {
         $(#[$doc])*
-        pub struct $name;
+        pub(crate) struct $name;
         impl Flawed for $name {
             type Base = $base;
             $($body)*

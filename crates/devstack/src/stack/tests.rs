@@ -161,6 +161,68 @@ async fn a_start_that_fails_says_why_in_one_line_and_leaves_nothing_running() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stack_that_is_up_grows_and_shrinks_and_goes_on_from_half_way() {
+    let here = Here::new();
+    let mut stack = here.up(World::of(1, 1)).await.unwrap();
+    let lives = |stack: &Stack| -> Vec<(String, Option<Identity>)> {
+        stack.state().processes.iter().map(|process| (process.name.clone(), process.life)).collect()
+    };
+    let before = lives(&stack);
+    let (both, say) = (here.world(World::of(2, 2)), &mut |_: &str| ());
+    let mut change = stack.change(both.clone()).await.unwrap();
+    let wanted = change.difference();
+    assert_eq!(
+        (wanted.regions_added, wanted.cells_added),
+        (vec!["us".into()], vec!["eu-2".into(), "us-1".into(), "us-2".into()])
+    );
+    change.grow(say).await.unwrap();
+    // Cut short: the router of the new region waits for the topology, which this test has not.
+    drop(change);
+    let idle: Vec<String> = states(&stack).into_iter().filter(|(_, running)| !running).map(|(name, _)| name).collect();
+    assert_eq!(idle, ["us-router"]);
+    stack.kill9("us-1-postgres").await.unwrap();
+    let mut change = stack.change(both).await.unwrap();
+    assert_eq!(change.difference().dead, ["us-1-postgres", "us-router"]);
+    change.grow(say).await.unwrap();
+    change.open(say).await.unwrap();
+    assert!(change.difference().is_none());
+    change.shrink(say).await.unwrap();
+    assert!(lives(&stack).starts_with(&before[..before.len() - 1]), "what was there goes on");
+    assert_eq!(stack.state().endpoints("us-2").len(), 2);
+
+    let mut change = stack.change(here.world(World::of(1, 1))).await.unwrap();
+    assert_eq!(change.difference().regions_removed, ["us"]);
+    change.grow(say).await.unwrap();
+    change.open(say).await.unwrap();
+    change.shrink(say).await.unwrap();
+    assert_eq!(lives(&stack), before);
+    let data = stack.state().processes[0].launch.log.ancestors().nth(2).unwrap().to_owned();
+    assert!(data.join("left/us-1-postgres.1/cluster").is_dir() && !data.join("us-1-postgres").exists());
+    assert!(!here.stack().join("config/us-router").exists());
+
+    let other = stack.change(here.world(World { clock: Clock::Virtual, ..World::of(1, 1) })).await.err().unwrap();
+    assert!(matches!(other, StackError::OtherShape { .. }), "{other}");
+    let mut shards = here.world(World::of(1, 1));
+    shards.regions[0].cells[0].shards = Some(8);
+    let other = stack.change(shards).await.err().unwrap();
+    assert!(other.to_string().contains("cell eu-1 was made in eu with 4 shards"), "{other}");
+    stack.delete().await.unwrap();
+}
+
+#[test]
+fn names_that_would_share_a_folder_are_refused() {
+    let folder = temporary_folder().unwrap();
+    let folders = Folders { stack: folder.path().join("stack"), data: folder.path().join("data") };
+    let mut world = World { programs: Some(folder.path().to_owned()), ..World::of(1, 2) };
+    for program in ["cellar-cell", "cellar-router"] {
+        std::fs::write(folder.path().join(program), "").unwrap();
+    }
+    world.regions[0].cells[1].name = "eu-router".into();
+    let refused = crate::plan::plan(&world, &folders).err().unwrap();
+    assert!(refused.to_string().contains("two of it would be named eu-router"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_program_finds_exactly_its_keys_and_secrets_are_its_owners_only() {
     use std::os::unix::fs::PermissionsExt;
     let here = Here::new();

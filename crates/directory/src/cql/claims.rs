@@ -7,7 +7,7 @@ use crate::{Claim, ClaimCursor, ClaimPage, ClaimState, Claims, DirectoryError, E
 use cellar_model::{CellName, UserId};
 
 const WHAT: &str = "claim";
-const WHOLE: [&str; 6] = ["value_hash", "user_id", "cell", "intent", "state", "op"];
+const WHOLE: [&str; 7] = ["scope", "value_hash", "user_id", "cell", "intent", "state", "op"];
 
 fn claim(mut row: Columns) -> Result<Claim, DirectoryError> {
     let corrupt = |cause: String| DirectoryError::corrupt(WHAT, cause);
@@ -17,8 +17,9 @@ fn claim(mut row: Columns) -> Result<Claim, DirectoryError> {
         "releasing" => ClaimState::Releasing,
         state => return Err(corrupt(format!("state {state}"))),
     };
+    let (scope, hash) = (row.text("scope")?, row.digest("value_hash")?);
     Ok(Claim {
-        email: EmailHash(row.digest("value_hash")?),
+        email: EmailHash::of_scope(&scope, hash).ok_or_else(|| corrupt(format!("scope {scope}")))?,
         user: UserId::new(&row.text("user_id")?).map_err(|e| corrupt(e.to_string()))?,
         cell: CellName::new(&row.text("cell")?).map_err(|e| corrupt(e.to_string()))?,
         intent: Intent::new(&row.text("intent")?).map_err(|e| corrupt(e.to_string()))?,
@@ -37,7 +38,7 @@ fn state(state: ClaimState) -> &'static str {
 
 impl CqlDirectory {
     async fn claim(&self, ask: Ask, email: &EmailHash) -> Result<Option<Claim>, DirectoryError> {
-        self.optional(ask, WHAT, READ_CLAIM, (&email.0[..],)).await?.map(claim).transpose()
+        self.optional(ask, WHAT, READ_CLAIM, (email.scope(), &email.hash[..])).await?.map(claim).transpose()
     }
 }
 
@@ -54,20 +55,22 @@ impl Claims for CqlDirectory {
 
     async fn create_claim(&self, next: &Claim) -> Result<Written<Claim>, DirectoryError> {
         let (user, cell, intent) = (next.user.as_str(), next.cell.as_str(), next.intent.as_str());
-        let values = (&next.email.0[..], user, cell, intent, state(next.state), next.op.as_str());
+        let values =
+            (next.email.scope(), &next.email.hash[..], user, cell, intent, state(next.state), next.op.as_str());
         let decided = self.decide(WHAT, CREATE_CLAIM, values).await?;
         decided.meeting(&WHOLE, claim, self.read_claim_serially(&next.email)).await
     }
 
     async fn change_claim(&self, read: &Op, next: &Claim) -> Result<Written<Claim>, DirectoryError> {
         let (user, cell, intent) = (next.user.as_str(), next.cell.as_str(), next.intent.as_str());
-        let values = (user, cell, intent, state(next.state), next.op.as_str(), &next.email.0[..], read.as_str());
+        let (scope, hash) = (next.email.scope(), &next.email.hash[..]);
+        let values = (user, cell, intent, state(next.state), next.op.as_str(), scope, hash, read.as_str());
         let decided = self.decide(WHAT, CHANGE_CLAIM, values).await?;
         decided.meeting(&WHOLE, claim, self.read_claim_serially(&next.email)).await
     }
 
     async fn remove_claim(&self, email: &EmailHash, read: &Op) -> Result<Written<Claim>, DirectoryError> {
-        let decided = self.decide(WHAT, REMOVE_CLAIM, (&email.0[..], read.as_str())).await?;
+        let decided = self.decide(WHAT, REMOVE_CLAIM, (email.scope(), &email.hash[..], read.as_str())).await?;
         decided.meeting(&WHOLE, claim, self.read_claim_serially(email)).await
     }
 

@@ -54,21 +54,21 @@ pub(super) const ERASE_HOME: &str = "\
 pub(super) const PAGE_HOMES: &str = "select user_id, home, epoch, state, move_id, target from user_home";
 
 pub(super) const READ_CLAIM: &str = "\
-    select value_hash, user_id, cell, intent, state, op from claims
-    where scope = 'email' and value_hash = ?";
+    select scope, value_hash, user_id, cell, intent, state, op from claims
+    where scope = ? and value_hash = ?";
 
 pub(super) const CREATE_CLAIM: &str = "\
     insert into claims (scope, value_hash, user_id, cell, intent, state, op)
-    values ('email', ?, ?, ?, ?, ?, ?) if not exists";
+    values (?, ?, ?, ?, ?, ?, ?) if not exists";
 
 pub(super) const CHANGE_CLAIM: &str = "\
     update claims set user_id = ?, cell = ?, intent = ?, state = ?, op = ?
-    where scope = 'email' and value_hash = ? if op = ?";
+    where scope = ? and value_hash = ? if op = ?";
 
-pub(super) const REMOVE_CLAIM: &str = "delete from claims where scope = 'email' and value_hash = ? if op = ?";
+pub(super) const REMOVE_CLAIM: &str = "delete from claims where scope = ? and value_hash = ? if op = ?";
 
-/// E-mails are the only scope there is; with another this needs a table for each.
-pub(super) const PAGE_CLAIMS: &str = "select value_hash, user_id, cell, intent, state, op from claims";
+/// E-mails, under whatever pepper, are all that is claimed; anything else needs a table for itself.
+pub(super) const PAGE_CLAIMS: &str = "select scope, value_hash, user_id, cell, intent, state, op from claims";
 
 pub(super) const READ_TOPOLOGY: &str = "select document from topology where id = 'topology'";
 

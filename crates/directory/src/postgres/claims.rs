@@ -8,6 +8,7 @@ use cellar_model::{CellName, UserId};
 
 #[derive(sqlx::FromRow)]
 struct ClaimRow {
+    scope: String,
     value_hash: Vec<u8>,
     user_id: String,
     cell: String,
@@ -27,7 +28,7 @@ impl ClaimRow {
             state => return Err(corrupt(format!("state {state}"))),
         };
         Ok(Claim {
-            email: EmailHash(hash),
+            email: EmailHash::of_scope(&self.scope, hash).ok_or_else(|| corrupt(format!("scope {}", self.scope)))?,
             user: UserId::new(&self.user_id).map_err(|e| corrupt(e.to_string()))?,
             cell: CellName::new(&self.cell).map_err(|e| corrupt(e.to_string()))?,
             intent: Intent::new(&self.intent).map_err(|e| corrupt(e.to_string()))?,
@@ -48,7 +49,7 @@ fn state(state: ClaimState) -> &'static str {
 impl Claims for PostgresDirectory {
     #[tracing::instrument(name = "directory.read", level = "debug", skip_all)]
     async fn read_claim(&self, email: &EmailHash) -> Result<Option<Claim>, DirectoryError> {
-        let query = sqlx::query_as::<_, ClaimRow>(READ_CLAIM).bind(&email.0[..]);
+        let query = sqlx::query_as::<_, ClaimRow>(READ_CLAIM).bind(email.scope()).bind(&email.hash[..]);
         self.optional(query).await?.map(ClaimRow::read).transpose()
     }
 
@@ -59,7 +60,8 @@ impl Claims for PostgresDirectory {
 
     async fn create_claim(&self, claim: &Claim) -> Result<Written<Claim>, DirectoryError> {
         let query = sqlx::query_as(CREATE_CLAIM)
-            .bind(&claim.email.0[..])
+            .bind(claim.email.scope())
+            .bind(&claim.email.hash[..])
             .bind(claim.user.as_str())
             .bind(claim.cell.as_str())
             .bind(claim.intent.as_str())
@@ -71,7 +73,8 @@ impl Claims for PostgresDirectory {
 
     async fn change_claim(&self, read: &Op, next: &Claim) -> Result<Written<Claim>, DirectoryError> {
         let query = sqlx::query_as(CHANGE_CLAIM)
-            .bind(&next.email.0[..])
+            .bind(next.email.scope())
+            .bind(&next.email.hash[..])
             .bind(next.user.as_str())
             .bind(next.cell.as_str())
             .bind(next.intent.as_str())
@@ -83,20 +86,27 @@ impl Claims for PostgresDirectory {
     }
 
     async fn remove_claim(&self, email: &EmailHash, read: &Op) -> Result<Written<Claim>, DirectoryError> {
-        let query = sqlx::query_as(REMOVE_CLAIM).bind(&email.0[..]).bind(read.as_str());
+        let query = sqlx::query_as(REMOVE_CLAIM).bind(email.scope()).bind(&email.hash[..]).bind(read.as_str());
         let decided = self.decide(query).await?;
         decided.meeting(self.read_claim(email)).await
     }
 
     async fn claims(&self, from: Option<&ClaimCursor>, claims_max: u32) -> Result<ClaimPage, DirectoryError> {
         let limit = claims_max.clamp(1, PAGE_MAX);
-        let from = from.map(|cursor| hex::decode(&cursor.0)).transpose();
-        let from = from.map_err(|cause| DirectoryError::corrupt("claim cursor", cause))?.unwrap_or_default();
-        let query = sqlx::query_as::<_, ClaimRow>(PAGE_CLAIMS).bind(from).bind(i64::from(limit));
+        let (scope, hash) = match from {
+            Some(cursor) => place(&cursor.0).map(|last| (last.scope(), last.hash.to_vec()))?,
+            None => Default::default(),
+        };
+        let query = sqlx::query_as::<_, ClaimRow>(PAGE_CLAIMS).bind(scope).bind(hash).bind(i64::from(limit));
         let rows = self.all(query).await?;
         let full = rows.len() == limit as usize;
         let claims: Vec<Claim> = rows.into_iter().map(ClaimRow::read).collect::<Result<_, _>>()?;
-        let last = claims.last().map(|claim| hex::encode(claim.email.0));
+        let last = claims.last().map(|claim| claim.email.to_text());
         Ok(ClaimPage { next: last.filter(|_| full).map(ClaimCursor), claims })
     }
+}
+
+/// The last claim of the page before.
+fn place(cursor: &str) -> Result<EmailHash, DirectoryError> {
+    EmailHash::from_text(cursor).ok_or_else(|| DirectoryError::corrupt("claim cursor", cursor.to_owned()))
 }

@@ -60,26 +60,26 @@ pub(super) const PAGE_HOMES: &str = "\
     where user_id > $1 order by user_id limit $2";
 
 pub(super) const READ_CLAIM: &str = "\
-    select value_hash, user_id, cell, intent, state, op from claims
-    where scope = 'email' and value_hash = $1";
+    select scope, value_hash, user_id, cell, intent, state, op from claims
+    where scope = $1 and value_hash = $2";
 
 pub(super) const CREATE_CLAIM: &str = "\
     insert into claims (scope, value_hash, user_id, cell, intent, state, op)
-    values ('email', $1, $2, $3, $4, $5, $6)
+    values ($1, $2, $3, $4, $5, $6, $7)
     on conflict do nothing returning true";
 
 pub(super) const CHANGE_CLAIM: &str = "\
-    update claims set user_id = $2, cell = $3, intent = $4, state = $5, op = $6
-    where scope = 'email' and value_hash = $1 and op = $7
+    update claims set user_id = $3, cell = $4, intent = $5, state = $6, op = $7
+    where scope = $1 and value_hash = $2 and op = $8
     returning true";
 
 pub(super) const REMOVE_CLAIM: &str = "\
-    delete from claims where scope = 'email' and value_hash = $1 and op = $2
+    delete from claims where scope = $1 and value_hash = $2 and op = $3
     returning true";
 
 pub(super) const PAGE_CLAIMS: &str = "\
-    select value_hash, user_id, cell, intent, state, op from claims
-    where scope = 'email' and value_hash > $1 order by value_hash limit $2";
+    select scope, value_hash, user_id, cell, intent, state, op from claims
+    where (scope, value_hash) > ($1, $2) order by scope, value_hash limit $3";
 
 pub(super) const READ_TOPOLOGY: &str = "select document from topology where id = 'topology'";
 

@@ -72,6 +72,7 @@ impl Bench {
             key: None,
             at: None,
             deadline: DeadlineMs::QUOTA,
+            session: None,
         };
         self.at(now, |evaluation, body| evaluation.decide(body, &check, name, None))
     }

@@ -227,6 +227,7 @@ mod tests {
                 key: key.map(|n| IdempotencyKey { id: KeyId([n; 16]), body: BodyHash([1; 16]) }),
                 at: None,
                 deadline: DeadlineMs::QUOTA,
+                session: None,
             };
             let ask = Ask { check, deadline: Instant::now(), reply, looked_up: false, found: None };
             self.allowances.answer(&mut VecDeque::from([ask]), TryAgain::StoreDown, &self.tiers, &self.clock);

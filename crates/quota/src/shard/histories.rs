@@ -191,6 +191,7 @@ fn play(engine: &mut Engine, steps: &[Step]) -> TestCaseResult {
                     key: None,
                     at: Some(now),
                     deadline: DeadlineMs::QUOTA,
+                    session: None,
                 };
                 let checks: Vec<Check> = operations.into_iter().zip(costs).map(check).collect();
                 let expected = reference.decide(&checks, &charges);

@@ -53,6 +53,7 @@ fn touch(user: UserId) -> Ask {
         key: None,
         at: None,
         deadline: DeadlineMs::STANDARD,
+        session: None,
     };
     let deadline = Instant::now() + check.deadline.duration();
     Ask { check, deadline, reply: oneshot::channel().0, looked_up: true, found: None }

@@ -1,0 +1,4 @@
+terraform {
+  # Validations and conditions that look at more than one variable, and `terraform test`.
+  required_version = ">= 1.9"
+}
