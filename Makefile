@@ -20,7 +20,7 @@ help:
 	  'make setup        find or install Redis, Postgres and the WebAssembly target' \
 	  'make setup-cassandra  the same for Java and Maven, which a directory on Cassandra needs' \
 	  'make setup-terraform  tflint, which reads terraform/aws; Terraform itself is not installed' \
-  'make dist         release builds'
+	  'make dist         a release archive in target/dist-archives; scripts/try-archive tries it'
 
 setup:
 	@scripts/setup
@@ -74,5 +74,9 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -q -- -D warnings
 
-dist:
-	$(CARGO) build --profile dist --workspace --bins
+# `make dist PROFILE=dev` archives what `make build` has built: to try the archive itself.
+PROFILE ?= dist
+dist: setup
+	$(CARGO) build --profile $(PROFILE) --workspace --bins
+	@$(MAKE) --no-print-directory policies
+	@scripts/dist target/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))

@@ -11,6 +11,7 @@ mod lives;
 mod lock;
 mod peers;
 mod public;
+mod restored;
 mod usage;
 mod visits;
 
@@ -40,6 +41,11 @@ struct Arguments {
 enum Command {
     /// Bring the cell's Postgres to the newest schema, then exit
     Migrate,
+    /// Make stores that were laid down from copies fit to be served from, before the first start: every shard
+    /// turns, the processes that served from the originals are over. `cellctl cell restore` does this
+    Restored(restored::TakeOver),
+    /// What the ledger of a restored cell has, and which charges it has not
+    Compare(restored::Compare),
 }
 
 fn main() -> ExitCode {
@@ -63,6 +69,8 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
     cellar_server::runtime(config.worker_threads)?.block_on(async {
         match arguments.command {
             Some(Command::Migrate) => app::migrate(&config).await,
+            Some(Command::Restored(asked)) => restored::take_over(&config, &asked).await,
+            Some(Command::Compare(asked)) => restored::compare(&config, &asked).await,
             None => app::run(config).await,
         }
     })

@@ -4,6 +4,8 @@ mod audit;
 mod peppers;
 mod rows;
 
+pub(crate) use audit::disagreements;
+
 use anyhow::Context;
 use cellar_devstack::{DirectoryShape, Stack};
 use cellar_directory::{OpenDirectory, Replicas};

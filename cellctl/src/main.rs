@@ -1,6 +1,7 @@
 //! `cellctl`: the command line of operators, policy authors and local stacks.
 
 mod audit;
+mod backup;
 mod books;
 mod directory;
 mod instances;
@@ -15,7 +16,7 @@ mod user;
 mod world;
 
 use cellar_client::ClientError;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -93,6 +94,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// What a shell needs to complete these commands
+    Completions { shell: clap_complete::Shell },
 }
 
 /// What a shell says of a program that was ended by SIGPIPE.
@@ -139,7 +142,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let folder = stack.clone().unwrap_or_else(|| STACK.into());
     match arguments.command {
         Command::Up(up) => stack::up(&folder, up).await?,
-        Command::Cell(command) => stack::cell(stack.as_deref(), &folder, command).await?,
+        Command::Cell(command) => return stack::cell(stack.as_deref(), &folder, command).await,
         Command::Run(run) => return stack::run(&folder, run).await,
         Command::Status { json } => stack::status(&folder, json)?,
         Command::Down { delete } => stack::down(&folder, delete).await?,
@@ -157,6 +160,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Shard(command) => instances::shard(&folder, command).await?,
         Command::Directory(command) => return directory::run(&folder, command).await,
         Command::Audit { json } => return audit::run(&folder, json).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "cellctl", &mut std::io::stdout());
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod admits;
+mod backups;
 mod bad_input;
 mod cells;
 mod claims;

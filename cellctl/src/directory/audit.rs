@@ -34,6 +34,11 @@ pub(super) async fn run(folder: &Path, json: bool) -> anyhow::Result<ExitCode> {
     Ok(if compared.disagreements.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// What disagrees, in words, by user.
+pub(crate) async fn disagreements(target: &Target) -> anyhow::Result<Vec<(UserId, String)>> {
+    Ok(compare(target).await?.disagreements.into_iter().collect())
+}
+
 /// Looks until nothing disagrees, or the same does for the last time.
 async fn compare(target: &Target) -> anyhow::Result<Compared> {
     let progress = Progress::new();

@@ -1,6 +1,7 @@
 //! One cell on a laptop: up with users in it, watched policies, copies to come back to.
 
 use super::{HowArguments, Session, bootstrap, held_world, run_session};
+use crate::backup::{self, BackupArguments, RestoreArguments};
 use crate::policy::Watch;
 use crate::seed::Seed;
 use crate::stack::Progress;
@@ -8,6 +9,7 @@ use anyhow::{Context, bail};
 use cellar_devstack::{Snapshot, Stack, World};
 use clap::{Args, Subcommand};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Instant;
 
 #[derive(Subcommand)]
@@ -24,6 +26,12 @@ pub(crate) enum CellCommand {
     Snapshot { name: String },
     /// Put the data of a snapshot in the place of what there is
     Load { name: String },
+    /// Copy a cell that serves on into DIR: all of it, or, into a DIR that holds a backup of it, what has been
+    /// written since
+    Backup(BackupArguments),
+    /// Lay a cell down from a backup: into a folder that holds no stack, or in the place of a cell of a world
+    /// whose data is gone
+    Restore(RestoreArguments),
     /// The snapshots there are
     Snapshots {
         #[arg(long)]
@@ -47,24 +55,25 @@ pub(crate) struct CellUpArguments {
 }
 
 /// `stack`: where it was said to be, if it was.
-pub(crate) async fn cell(stack: Option<&Path>, folder: &Path, command: CellCommand) -> anyhow::Result<()> {
+pub(crate) async fn cell(stack: Option<&Path>, folder: &Path, command: CellCommand) -> anyhow::Result<ExitCode> {
     match command {
-        CellCommand::Up(arguments) => up(stack, folder, arguments).await,
-        CellCommand::Reset { seed } => reset(folder, seed.as_deref()).await,
+        CellCommand::Backup(arguments) => return backup::backup(folder, arguments).await,
+        CellCommand::Restore(arguments) => return backup::restore(folder, arguments).await,
+        CellCommand::Up(arguments) => up(stack, folder, arguments).await?,
+        CellCommand::Reset { seed } => reset(folder, seed.as_deref()).await?,
         CellCommand::Snapshot { name } => {
             let began = Instant::now();
             let snapshot = Stack::open(folder)?.snapshot(&name).await?;
             println!("kept as {name}: {} in {:.1} s", size(snapshot.bytes), began.elapsed().as_secs_f64());
-            Ok(())
         }
         CellCommand::Load { name } => {
             let began = Instant::now();
             Stack::open(folder)?.load(&name).await?;
             println!("the stack is as it was in {name}, in {:.1} s", began.elapsed().as_secs_f64());
-            Ok(())
         }
-        CellCommand::Snapshots { json } => snapshots(&Stack::open(folder)?.snapshots()?, json),
+        CellCommand::Snapshots { json } => snapshots(&Stack::open(folder)?.snapshots()?, json)?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn up(stack: Option<&Path>, folder: &Path, arguments: CellUpArguments) -> anyhow::Result<()> {
@@ -111,6 +120,6 @@ fn snapshots(found: &[Snapshot], json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn size(bytes: u64) -> String {
+pub(crate) fn size(bytes: u64) -> String {
     format!("{} MiB", bytes.div_ceil(1 << 20))
 }

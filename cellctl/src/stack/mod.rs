@@ -7,7 +7,7 @@ mod progress;
 mod target;
 
 pub(crate) use bootstrap::bootstrap;
-pub(crate) use cell::{CellCommand, cell};
+pub(crate) use cell::{CellCommand, cell, size};
 pub(crate) use demo::{RunArguments, run};
 pub(crate) use progress::Progress;
 pub(crate) use target::Target;

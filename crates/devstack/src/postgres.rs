@@ -226,12 +226,12 @@ fn program(name: &str, arguments: Vec<String>) -> Result<Launch, StackError> {
     Ok(Launch { program: programs()?.join(name), arguments, user, log: PathBuf::new(), stop: Gently::Int })
 }
 
-fn plain(name: &str, arguments: Vec<String>) -> Launch {
+pub(crate) fn plain(name: &str, arguments: Vec<String>) -> Launch {
     Launch { program: name.into(), arguments, user: None, log: PathBuf::new(), stop: Gently::Term }
 }
 
 /// Where `initdb` and `postgres` are: the newest of Debian's versioned folders, else the path.
-fn programs() -> Result<PathBuf, StackError> {
+pub(crate) fn programs() -> Result<PathBuf, StackError> {
     let version = |path: &Path| path.file_name()?.to_str()?.parse::<u32>().ok();
     let versioned = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|entry| entry.path());
     let newest = versioned.filter(|path| path.join("bin/initdb").exists()).max_by_key(|path| version(path));

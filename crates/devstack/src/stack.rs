@@ -261,7 +261,7 @@ impl Stack {
     }
 }
 
-fn fresh(world: &World, folders: &Folders, say: &mut impl FnMut(&str)) -> Result<StackState, StackError> {
+pub(crate) fn fresh(world: &World, folders: &Folders, say: &mut impl FnMut(&str)) -> Result<StackState, StackError> {
     say(&format!("a new stack: {}", world.describe()));
     let plan = plan(world, folders)?;
     Ok(StackState {

@@ -1,7 +1,8 @@
 //! The JSON bodies of the HTTP contract, for those who serve it and those who call it.
 
 use crate::{
-    Amount, Answer, Attribute, CellName, Cost, Denial, Effect, Epoch, RegionName, SessionId, SlotName, TierName, UserId,
+    Amount, Answer, Attribute, CellName, Cost, Denial, Effect, Epoch, Fence, RegionName, SessionId, SlotName, TierName,
+    UserId,
 };
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
@@ -462,6 +463,61 @@ pub struct LedgerPage {
     pub rows: Vec<LedgerRow>,
     /// Nothing comes after these.
     pub last: bool,
+}
+
+/// A shard of a cell that was restored: the fences that were known of it, and what they were raised to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RaisedShard {
+    pub shard: u16,
+    /// In the restored Postgres.
+    pub held: Fence,
+    pub opened: Fence,
+    /// In the copy of Redis.
+    pub on_redis: Option<Fence>,
+    pub fence: Fence,
+}
+
+/// The last entry of a shard's ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerEnd {
+    pub shard: u16,
+    pub fence: i64,
+    pub seq: i64,
+    /// Policy time.
+    pub at_us: i64,
+}
+
+/// A charge that a restored cell does not have.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LostCharge {
+    pub user_id: String,
+    pub charge_id: String,
+    /// Policy time.
+    pub at_us: i64,
+    /// By unit.
+    pub charges: BTreeMap<SmolStr, i64>,
+}
+
+/// What a cell found and did in its restored stores, before its first start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TakenOver {
+    pub shards: Vec<RaisedShard>,
+    /// Charges that were restored first and cut off again, in the file of charges.
+    pub charges: u64,
+    /// Whose home is this cell, and of whom it knows nothing: signed up later.
+    pub unknown_users: Vec<String>,
+    /// Who was erased, or went to another cell, after the copy: not served here.
+    pub no_longer_here: Vec<String>,
+    /// Of whom the directory knows nothing, or in the middle of a move: served as the copy says.
+    pub in_doubt: Vec<String>,
+}
+
+/// What a restored cell's ledger has once its shards have turned.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Restored {
+    pub ends: Vec<LedgerEnd>,
+    /// Of the charges that were asked about, `user charge_id`: those it does not have.
+    pub gone: Vec<String>,
 }
 
 /// What an export says of itself when it is complete: `PUT /admin/v1/ledger/{month}/export`.

@@ -36,5 +36,5 @@ pub use record::{
 };
 pub use shard::ShardId;
 pub use standing::{NotHere, Visit};
-pub use store::{Audit, Fsync, Ledger, STATEMENTS};
+pub use store::{Audit, Fsync, Ledger, STATEMENTS, restored};
 pub use tiers::{Tier, TierCompileError, TierSet, TierSlot};

@@ -7,6 +7,7 @@ mod ledger;
 pub(crate) mod postgres;
 pub(crate) mod redis;
 pub(crate) mod replicated;
+pub mod restored;
 pub(crate) mod returned;
 pub(crate) mod sentinel;
 pub(crate) mod servers;

@@ -205,6 +205,15 @@ pub const STATEMENTS: &[&str] = &[
     super::ledger::EXPORTED,
     super::ledger::COUNT,
     super::ledger::FORGET_EXPORT,
+    super::restored::HELD_SHARDS,
+    super::restored::RAISE_SHARD,
+    super::restored::ALL_STOPPED,
+    super::restored::ALL_FENCED,
+    super::restored::CHECKS,
+    super::restored::PLACES,
+    super::restored::ENDS,
+    super::restored::NAMED,
+    super::restored::WAITING,
 ];
 
 /// A statement without an answer for this long is unknown.

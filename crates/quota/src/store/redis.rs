@@ -158,6 +158,16 @@ impl RedisStore {
         }
     }
 
+    /// The fence whose turn was the last to make its key the writer's.
+    pub(crate) async fn held_fence(&mut self) -> Result<Option<Fence>, StoreError> {
+        let held: Option<String> = redis::cmd("GET")
+            .arg(self.fence_name())
+            .query_async(&mut self.connection)
+            .await
+            .map_err(|e| StoreError::redis("GET fence", &e))?;
+        Ok(held.and_then(|held| held.split_once(':')?.0.parse().ok()).map(Fence))
+    }
+
     pub(crate) async fn fence_stands(&mut self, key: &FenceKey) -> Result<bool, StoreError> {
         let held: Option<String> = redis::cmd("GET")
             .arg(self.fence_name())
