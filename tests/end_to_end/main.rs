@@ -5,6 +5,7 @@ mod admits;
 mod bad_input;
 mod cells;
 mod claims;
+mod compose;
 mod doors;
 mod enrolments;
 mod fault_table;
