@@ -23,7 +23,10 @@ fn read(name: &str) -> String {
 /// With what YAML's anchors and merges stand for.
 fn compose(name: &str) -> Value {
     let mut document: serde_yaml_ng::Value = serde_yaml_ng::from_str(&read(name)).unwrap();
-    document.apply_merge().unwrap();
+    // An anchor that is made of another one takes a second pass.
+    for _ in 0..2 {
+        document.apply_merge().unwrap();
+    }
     serde_json::to_value(document).unwrap()
 }
 
