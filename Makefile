@@ -6,13 +6,15 @@ ARGS ?=
 POLICIES = policies/gcra policies/monthly-bucket
 POLICY_TESTS = --test never_over_admits --test hostile --test native_equals_component --test gallery
 
-.PHONY: help run test test-full bench build lint setup setup-cassandra setup-terraform policies dist
+.PHONY: help run test test-full test-containers containers images bench build lint setup setup-cassandra setup-terraform policies dist
 
 help:
 	@printf '%s\n' \
 	  'make run          start two regions of two cells, play a trace through them (TRACE=FILE, ARGS=--once)' \
 	  'make test         every test, with the minutes of each part' \
 	  'make test-full    the same, with the long ones whole' \
+	  'make test-containers  the suites of stores on containers, and a cell in one (Docker)' \
+	  'make images       container images of the programs, and of a whole cell (Docker)' \
 	  'make bench        micro benchmarks and load runs' \
 	  'make build        the programs and the built-in policies' \
 	  'make policies     the built-in policies, as WebAssembly components in target/policies' \
@@ -56,10 +58,26 @@ test: setup setup-cassandra
 	@-scripts/timed 'contract tests' $(CARGO) test --workspace -q --test contract
 	@-scripts/timed 'terraform' scripts/terraform
 	@-scripts/timed 'end-to-end tests' $(CARGO) test --workspace -q --test end_to_end -- --test-threads=2
+	@$(if $(CELLAR_TEST_FULL),-$(MAKE) --no-print-directory containers)
 	@scripts/timed --report
 
 test-full: export CELLAR_TEST_FULL = 1
 test-full: test
+
+test-containers: setup
+	@scripts/timed --begin
+	@scripts/timed 'build' $(CARGO) build --workspace --all-targets -q
+	@scripts/timed 'build: policies' $(MAKE) --no-print-directory policies
+	@-$(MAKE) --no-print-directory containers
+	@scripts/timed --report
+
+# Where no engine can be had it is said, and the parts that need one are missing from the report.
+containers:
+	@scripts/docker-engine scripts/test-containers || [ $$? = 69 ]
+
+# Where no registry is reached, of the newest programs there are: `make dist images` for those that are shipped.
+images: policies
+	@scripts/docker-engine scripts/images
 
 bench: setup
 	$(CARGO) build --release --workspace --bins
@@ -72,6 +90,7 @@ bench: setup
 
 lint:
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path crates/testcontainers/Cargo.toml --check
 	$(CARGO) clippy --workspace --all-targets -q -- -D warnings
 
 # `make dist PROFILE=dev` archives what `make build` has built: to try the archive itself.

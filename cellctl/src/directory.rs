@@ -6,10 +6,11 @@ mod rows;
 
 pub(crate) use audit::disagreements;
 
+use crate::stack::{self, Filled, GivenKeys};
 use anyhow::Context;
 use cellar_devstack::{DirectoryShape, Stack};
 use cellar_directory::{OpenDirectory, Replicas};
-use cellar_model::Secret;
+use cellar_model::{Secret, Topology};
 use clap::Subcommand;
 use peppers::PeppersCommand;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,22 @@ pub(crate) enum DirectoryCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Put in force what a fresh directory begins with: a topology, two keys, the built-in policies, three tiers
+    ///
+    /// Makes its tables first. A directory that has a topology already is left as it is.
+    Fill {
+        /// A file that holds its URL, as routers and cells have it
+        #[arg(long, value_name = "FILE")]
+        url_file: PathBuf,
+        /// Regions and cells, as JSON
+        #[arg(long, value_name = "FILE")]
+        topology: PathBuf,
+        /// Copies of every row by datacenter, as for `migrate`
+        #[arg(long)]
+        replicas: Option<Replicas>,
+        #[command(flatten)]
+        keys: GivenKeys,
+    },
     /// Compare the directory with every cell: homes, claims of e-mails, forwards
     ///
     /// Holds all rows in memory, some 500 bytes a user. Ends with 0 if they agree, 1 if not, 2 if they could
@@ -59,6 +76,9 @@ pub(crate) async fn run(folder: &Path, command: DirectoryCommand) -> anyhow::Res
     match command {
         DirectoryCommand::Migrate { url_file, replicas, json } => {
             migrate(folder, url_file, replicas, json).await.map(|()| ExitCode::SUCCESS)
+        }
+        DirectoryCommand::Fill { url_file, topology, replicas, keys } => {
+            fill(&url_file, &topology, replicas, &keys).await.map(|()| ExitCode::SUCCESS)
         }
         DirectoryCommand::Audit { json } => audit::run(folder, json).await,
         DirectoryCommand::Peppers { command: Some(command), .. } => {
@@ -90,11 +110,29 @@ async fn migrate(
     Ok(())
 }
 
+async fn fill(url_file: &Path, topology: &Path, replicas: Option<Replicas>, keys: &GivenKeys) -> anyhow::Result<()> {
+    let url = read_url(url_file)?;
+    let text = std::fs::read(topology).with_context(|| format!("cannot read {}", topology.display()))?;
+    let topology: Topology =
+        serde_json::from_slice(&text).with_context(|| format!("{} is no topology", topology.display()))?;
+    // Nobody could speak to a directory whose keys are in no file.
+    let keys = keys.read()?.both().context("name the files of both keys: --service-key-file, --operator-key-file")?;
+    match stack::fill(&url, &replicas.unwrap_or_default(), &topology, &keys).await? {
+        Filled::Now => println!("filled: topology revision {}", topology.revision.0),
+        Filled::Before => println!("there is a topology already: nothing was changed"),
+    }
+    Ok(())
+}
+
+fn read_url(file: &Path) -> anyhow::Result<Secret> {
+    let url = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(Secret::new(url.trim().to_owned()))
+}
+
 /// The directory's URL, from a file or of the local stack, which also says how many copies it keeps.
 fn store_url(folder: &Path, url_file: Option<PathBuf>) -> anyhow::Result<(Secret, Option<Replicas>)> {
     if let Some(file) = url_file {
-        let url = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        return Ok((Secret::new(url.trim().to_owned()), None));
+        return Ok((read_url(&file)?, None));
     }
     let stack = Stack::open(folder)?;
     let state = stack.state();

@@ -71,3 +71,35 @@ async fn cells_in_a_line_run_beside_each_other_and_leave_nothing() {
     assert!(panicked.await.unwrap_err().is_panic());
     assert!(lives.iter().all(|pid| Identity::of(*pid).is_none()), "{lives:?}");
 }
+
+/// Goal: a cell has the ports and the keys it is told, listens beyond loopback only where that is said, and a stack
+/// that is here keeps its own keys.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cell_opens_its_door_only_as_it_was_told() {
+    let mut cellctl = Cellctl::new().unwrap();
+    let key = cellctl.folder().join("service-key").display().to_string();
+    let (port, admin_port) = two_free_ports();
+    let up = ["cell", "up", "--listen", "0.0.0.0", "--port", &port, "--admin-port", &admin_port];
+    let keys = ["--service-key-file", &key];
+    let refused = cellctl.keep(&up).unwrap_err().to_string();
+    assert!(refused.contains("--allow-plaintext"), "{refused}");
+
+    cellctl.keep(&[&up[..], &keys, &["--allow-plaintext"]].concat()).unwrap();
+    let status = cellctl.status().unwrap();
+    assert_eq!(status["regions"][0]["router_url"], format!("http://127.0.0.1:{port}"));
+    assert_eq!(status["service_key"], std::fs::read_to_string(&key).unwrap().trim());
+    let ready = reqwest::get(format!("http://127.0.0.1:{admin_port}/readyz")).await.unwrap().text().await.unwrap();
+    assert!(ready.contains("without TLS"), "{ready}");
+
+    cellctl.ok(&["down"]).unwrap();
+    std::fs::remove_file(&key).unwrap();
+    let refused = cellctl.keep(&[&["cell", "up"], &keys[..]].concat()).unwrap_err().to_string();
+    assert!(refused.contains("another service key"), "{refused}");
+}
+
+/// Nobody has them at this moment.
+fn two_free_ports() -> (String, String) {
+    let held = [0; 2].map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let [port, admin_port] = held.each_ref().map(|held| held.local_addr().unwrap().port().to_string());
+    (port, admin_port)
+}

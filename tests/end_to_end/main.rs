@@ -6,6 +6,7 @@ mod backups;
 mod bad_input;
 mod cells;
 mod claims;
+mod compose;
 mod doors;
 mod enrolments;
 mod fault_table;

@@ -1,10 +1,11 @@
 //! What a fresh directory is filled with: the topology, two keys, the built-in policies, the tiers.
 
+use super::given_keys::KeysGiven;
 use crate::directory::of_stack;
-use anyhow::Context;
+use anyhow::{Context, bail};
 use cellar_devstack::{Bootstrap, Keys, StackError};
 use cellar_directory::catalog::{self, Put};
-use cellar_directory::{Digest, Documents, OpenDirectory, PolicyEntry, Written};
+use cellar_directory::{Digest, Documents, OpenDirectory, PolicyEntry, Replicas, Written};
 use cellar_model::{ApiKey, KeyDocument, KeyKind, KeyName, Scope, Secret, TierDocument, Topology};
 use cellar_policy_host::{Host, HostLimits};
 use std::path::PathBuf;
@@ -17,22 +18,41 @@ const TIERS: [&str; 3] = [
 ];
 
 pub(crate) async fn bootstrap(given: Bootstrap) -> Result<Keys, StackError> {
-    fill(given).await.map_err(|error| StackError::Step { step: "filling the directory", cause: format!("{error:#}") })
+    of_stack_filled(given)
+        .await
+        .map_err(|error| StackError::Step { step: "filling the directory", cause: format!("{error:#}") })
 }
 
-async fn fill(given: Bootstrap) -> anyhow::Result<Keys> {
-    let url = Secret::new(given.directory_url);
-    OpenDirectory::migrate(&url, &of_stack(&given.directory_replicas)).await?;
-    let directory = OpenDirectory::connect(&url, 2).await?;
+async fn of_stack_filled(given: Bootstrap) -> anyhow::Result<Keys> {
     let topology: Topology = serde_json::from_value(given.topology)?;
-    topology.validate()?;
-    match directory.put_topology(&topology, None).await? {
-        Written::Applied => {}
-        Written::Refused(_) | Written::Unknown(_) => anyhow::bail!("the directory has a topology already"),
+    let keys = given.keys.unwrap_or_else(|| KeysGiven::default().complete());
+    match fill(&Secret::new(given.directory_url), &of_stack(&given.directory_replicas), &topology, &keys).await? {
+        Filled::Now => Ok(keys),
+        Filled::Before => bail!("the directory has a topology already"),
     }
-    let keys = given
-        .keys
-        .unwrap_or_else(|| Keys { service_key: new_key(KeyKind::Service), operator_key: new_key(KeyKind::Operator) });
+}
+
+/// What a fill found.
+pub(crate) enum Filled {
+    Now,
+    /// A topology was there. Nothing was changed.
+    Before,
+}
+
+/// Makes the directory's tables and puts in force what it begins with. The topology comes last: where there is
+/// one, everything else is, and a fill that was cut short is finished by the next one.
+pub(crate) async fn fill(
+    url: &Secret,
+    replicas: &Replicas,
+    topology: &Topology,
+    keys: &Keys,
+) -> anyhow::Result<Filled> {
+    topology.validate()?;
+    OpenDirectory::migrate(url, replicas).await?;
+    let directory = OpenDirectory::connect(url, 2).await?;
+    if directory.read_topology().await?.is_some() {
+        return Ok(Filled::Before);
+    }
     put_key(&directory, "local", &keys.service_key, vec![Scope::Quota, Scope::Users]).await?;
     put_key(&directory, "operator", &keys.operator_key, vec![Scope::Admin]).await?;
     put_policies(&directory).await?;
@@ -40,11 +60,15 @@ async fn fill(given: Bootstrap) -> anyhow::Result<Keys> {
         let tier = TierDocument::from_toml(text)?;
         done(catalog::put_tier(&directory, &tier, None).await?)?;
     }
-    Ok(keys)
+    match directory.put_topology(topology, None).await? {
+        Written::Applied => Ok(Filled::Now),
+        Written::Refused(_) => Ok(Filled::Before),
+        Written::Unknown(error) => Err(error).context("whether the topology is in force is not known: try again"),
+    }
 }
 
-fn new_key(kind: KeyKind) -> String {
-    ApiKey::generate(kind, &mut rand::rng()).reveal().to_owned()
+pub(super) fn new_key(kind: KeyKind) -> ApiKey {
+    ApiKey::generate(kind, &mut rand::rng())
 }
 
 async fn put_key(directory: &OpenDirectory, name: &str, key: &str, scopes: Vec<Scope>) -> anyhow::Result<()> {
@@ -92,6 +116,6 @@ fn policies_folder() -> anyhow::Result<PathBuf> {
 fn done(put: Put) -> anyhow::Result<()> {
     match put {
         Put::Done(_) => Ok(()),
-        Put::Stale(_) => anyhow::bail!("the directory has been filled by somebody else"),
+        Put::Stale(_) => bail!("the directory has been filled by somebody else"),
     }
 }

@@ -1,13 +1,15 @@
 //! One cell on a laptop: up with users in it, watched policies, copies to come back to.
 
+use super::given_keys::GivenKeys;
 use super::{HowArguments, Session, bootstrap, held_world, run_session};
 use crate::backup::{self, BackupArguments, RestoreArguments};
 use crate::policy::Watch;
 use crate::seed::Seed;
 use crate::stack::Progress;
 use anyhow::{Context, bail};
-use cellar_devstack::{Snapshot, Stack, World};
+use cellar_devstack::{Door, Snapshot, Stack, World};
 use clap::{Args, Subcommand};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -52,6 +54,38 @@ pub(crate) struct CellUpArguments {
     /// Delete everything when the cell ends. Without --stack, in a folder of its own
     #[arg(long)]
     ephemeral: bool,
+    #[command(flatten)]
+    door: DoorArguments,
+    #[command(flatten)]
+    keys: GivenKeys,
+}
+
+/// Where the cell listens; what is not said is as the stack in the folder has it.
+#[derive(Args)]
+struct DoorArguments {
+    /// 127.0.0.1, or 0.0.0.0 for every address of the machine, which needs --allow-plaintext
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<Ipv4Addr>,
+    /// Where callers ask; a free port, if it is not said
+    #[arg(long)]
+    port: Option<u16>,
+    /// Of the admin listener; a free port, if it is not said
+    #[arg(long)]
+    admin_port: Option<u16>,
+    /// Serve beyond this machine without TLS: for containers on a laptop
+    #[arg(long)]
+    allow_plaintext: bool,
+}
+
+impl DoorArguments {
+    fn door(&self, held: Door) -> Door {
+        Door {
+            listen: self.listen.or(held.listen),
+            port: self.port.or(held.port),
+            admin_port: self.admin_port.or(held.admin_port),
+            allow_plaintext: self.allow_plaintext || held.allow_plaintext,
+        }
+    }
 }
 
 /// `stack`: where it was said to be, if it was.
@@ -77,9 +111,10 @@ pub(crate) async fn cell(stack: Option<&Path>, folder: &Path, command: CellComma
 }
 
 async fn up(stack: Option<&Path>, folder: &Path, arguments: CellUpArguments) -> anyhow::Result<()> {
-    let CellUpArguments { how, seed, watch, ephemeral } = arguments;
+    let CellUpArguments { how, seed, watch, ephemeral, door, keys } = arguments;
     // Before anything starts.
     let seed = seed.as_deref().map(Seed::read).transpose()?;
+    let keys = keys.read()?;
     let watch = if watch.is_empty() { None } else { Some(Watch::new(&watch)?) };
     let own;
     let folder = match stack {
@@ -93,8 +128,9 @@ async fn up(stack: Option<&Path>, folder: &Path, arguments: CellUpArguments) -> 
         _ => folder,
     };
     let held = held_world(folder).filter(|world| world.single && !world.ephemeral).unwrap_or_else(World::single_cell);
-    let world = World { ephemeral, ..how.shape.applied_to(held) };
-    run_session(Session { folder, world, how: &how, seed, watch }).await
+    let door = door.door(held.door);
+    let world = World { ephemeral, door, ..how.shape.applied_to(held) };
+    run_session(Session { folder, world, how: &how, seed, watch, keys }).await
 }
 
 async fn reset(folder: &Path, seed: Option<&Path>) -> anyhow::Result<()> {

@@ -1,5 +1,6 @@
 //! `cellctl run`: a world, a trace through it, and how to go on.
 
+use super::given_keys::KeysGiven;
 use super::{bring_up, end_interrupted, signals};
 use crate::trace::{self, PlayArguments};
 use cellar_devstack::{Clock, Stack, StackError, Tether, World};
@@ -32,8 +33,9 @@ pub(crate) async fn run(folder: &Path, arguments: RunArguments) -> anyhow::Resul
         PlayArguments::of((!arguments.trace.is_empty()).then(|| PathBuf::from(&arguments.trace)), arguments.json);
     // A trace that cannot be read is said before anything starts.
     let requests = trace::requests(&play)?;
+    let keys = KeysGiven::default();
     let (stack, ours) = tokio::select! {
-        up = bring_up(folder, &world, tether, None) => match up {
+        up = bring_up(folder, &world, tether, None, &keys) => match up {
             Ok(stack) => (stack, true),
             Err(error) if matches!(error.downcast_ref(), Some(StackError::AlreadyUp { .. })) => (Stack::open(folder)?, false),
             Err(error) => return Err(error),

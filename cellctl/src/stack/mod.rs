@@ -3,12 +3,14 @@
 mod bootstrap;
 mod cell;
 mod demo;
+mod given_keys;
 mod progress;
 mod target;
 
-pub(crate) use bootstrap::bootstrap;
+pub(crate) use bootstrap::{Filled, bootstrap, fill};
 pub(crate) use cell::{CellCommand, cell, size};
 pub(crate) use demo::{RunArguments, run};
+pub(crate) use given_keys::GivenKeys;
 pub(crate) use progress::Progress;
 pub(crate) use target::Target;
 
@@ -16,8 +18,9 @@ use crate::directory;
 use crate::policy::Watch;
 use crate::seed::Seed;
 use anyhow::Context;
-use cellar_devstack::{Clock, DirectoryShape, Fsync, RedisShape, Stack, Tether, World};
+use cellar_devstack::{Bootstrap, Clock, DirectoryShape, Fsync, RedisShape, Stack, Tether, World};
 use clap::{Args, ValueEnum};
+use given_keys::KeysGiven;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
@@ -122,7 +125,8 @@ pub(crate) async fn up(folder: &Path, arguments: UpArguments) -> anyhow::Result<
     let instances = arguments.instances.unwrap_or(held.instances);
     let world = World { instances, ..held.with_grid(arguments.regions, arguments.cells) };
     let world = arguments.how.shape.applied_to(world);
-    run_session(Session { folder, world, how: &arguments.how, seed: None, watch: None }).await
+    let (seed, watch, keys) = (None, None, KeysGiven::default());
+    run_session(Session { folder, world, how: &arguments.how, seed, watch, keys }).await
 }
 
 /// What the stack in `folder` consists of, if there is one.
@@ -137,15 +141,16 @@ struct Session<'a> {
     how: &'a HowArguments,
     seed: Option<Seed>,
     watch: Option<Watch>,
+    keys: KeysGiven,
 }
 
 async fn run_session(session: Session<'_>) -> anyhow::Result<()> {
-    let Session { folder, world, how, seed, watch: watched } = session;
+    let Session { folder, world, how, seed, watch: watched, keys } = session;
     // A signal while starting ends what has been started, too.
     let signals = signals()?;
     let tether = if how.detach { Tether::Free } else { Tether::ToUs };
     let mut stack = tokio::select! {
-        stack = bring_up(folder, &world, tether, seed.as_ref()) => stack?,
+        stack = bring_up(folder, &world, tether, seed.as_ref(), &keys) => stack?,
         () = signals.wait() => {
             end_interrupted(folder).await;
             anyhow::bail!("interrupted while starting; nothing is left running");
@@ -194,9 +199,22 @@ async fn watch(stack: &mut Stack, signals: &Signals) {
     }
 }
 
-async fn bring_up(folder: &Path, world: &World, tether: Tether, seed: Option<&Seed>) -> anyhow::Result<Stack> {
+async fn bring_up(
+    folder: &Path,
+    world: &World,
+    tether: Tether,
+    seed: Option<&Seed>,
+    keys: &KeysGiven,
+) -> anyhow::Result<Stack> {
     let progress = Progress::new();
-    let mut stack = Stack::up(folder, world, tether, bootstrap, |step| progress.say(step)).await?;
+    if let Ok(held) = Stack::open(folder) {
+        keys.must_be_of(held.state())?;
+    }
+    let begin = |given: Bootstrap| {
+        let keys = given.keys.clone().unwrap_or_else(|| keys.complete());
+        bootstrap::bootstrap(Bootstrap { keys: Some(keys), ..given })
+    };
+    let mut stack = Stack::up(folder, world, tether, begin, |step| progress.say(step)).await?;
     if let Some(seed) = seed
         && let Err(error) = seed.plant(folder, &progress).await
     {

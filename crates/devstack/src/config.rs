@@ -45,8 +45,8 @@ impl CellFiles<'_> {
         // Writing into a string cannot fail.
         let _ = writeln!(
             toml,
-            "incarnation = 1\npublic = {}\nallow_unsafe_ack = {unsafe_ack}\nshards = {}",
-            self.world.single, self.shards
+            "incarnation = 1\npublic = {}\nallow_unsafe_ack = {unsafe_ack}\nallow_plaintext = {}\nshards = {}",
+            self.world.single, self.world.door.allow_plaintext, self.shards
         );
         if self.world.instances > 1 {
             let _ = writeln!(toml, "instance_endpoint = \"http://127.0.0.1:{}\"", self.port);
@@ -74,9 +74,10 @@ fn common(name: &str, region: &str, port: u16, admin_port: u16, world: &World, d
         Clock::Wall => "wall",
         Clock::Virtual => "virtual",
     };
+    let address = world.door.address();
     format!(
-        "name = \"{name}\"\nregion = \"{region}\"\nlisten = \"127.0.0.1:{port}\"\n\
-         admin_listen = \"127.0.0.1:{admin_port}\"\nclock = \"{clock}\"\nworker_threads = 1\ndata_dir = {}\n",
+        "name = \"{name}\"\nregion = \"{region}\"\nlisten = \"{address}:{port}\"\n\
+         admin_listen = \"{address}:{admin_port}\"\nclock = \"{clock}\"\nworker_threads = 1\ndata_dir = {}\n",
         quoted(data_dir)
     )
 }

@@ -183,10 +183,11 @@ impl<'a> Planner<'a> {
             let port = self.processes.last().map_or(0, |postgres| postgres.ports[0]);
             self.directory_urls.insert(region.to_owned(), postgres::url(port, Database::Directory));
         }
+        let (told, given) = (self.world.door, |port: Option<u16>| port.map_or_else(ports::free, Ok));
         let mut door = None;
         for n in 0..self.world.instances {
             let (name, several) = (format!("{cell}-{n}"), self.world.instances > 1);
-            let (port, admin_port) = (ports::free()?, ports::free()?);
+            let (port, admin_port) = (given(told.port)?, given(told.admin_port)?);
             let config = CellFiles {
                 folder: self.folders.stack.join("config").join(if several { name.as_str() } else { cell }),
                 data_dir: self.folders.data.join(&name),

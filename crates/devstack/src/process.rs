@@ -1,6 +1,6 @@
 //! Processes, named by pid and start time: a pid alone may have become somebody else's.
 
-use crate::StackError;
+use crate::{StackError, containers};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
@@ -164,6 +164,11 @@ impl Launch {
         if !self.program.exists() {
             return Err(StackError::Gone { name: name.to_owned(), program: self.program.clone() });
         }
+        let cid_file = containers::cid_file(self);
+        if let Some(file) = &cid_file {
+            // Of its last life; the engine refuses to write over it.
+            let _ = std::fs::remove_file(file);
+        }
         let log = open_log(&self.log).map_err(StackError::folder(&self.log))?;
         let mut command = self.command(tether);
         command.stdin(Stdio::null()).stdout(log.try_clone().map_err(failed)?).stderr(log).process_group(0);
@@ -184,7 +189,11 @@ impl Launch {
         });
         let pid = hears.recv().map_err(|_| failed(std::io::ErrorKind::Other.into()))?.map_err(failed)?;
         let life = i32::try_from(pid).ok().and_then(Identity::of);
-        life.ok_or_else(|| StackError::Died { name: name.to_owned(), tail: self.log_tail() })
+        let life = life.ok_or_else(|| StackError::Died { name: name.to_owned(), tail: self.log_tail() })?;
+        match cid_file {
+            Some(file) => containers::main_process(self, &file, name, life),
+            None => Ok(life),
+        }
     }
 
     /// The command line. User and tether are set by `setpriv`, which then becomes the program and so

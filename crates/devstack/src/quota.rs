@@ -3,7 +3,7 @@
 use crate::folders::{temporary_folder, write_private};
 use crate::process::{Gently, Identity, Launch, Tether};
 use crate::ready::Ready;
-use crate::redis::{command, quota_launch, quota_settings, redis_server};
+use crate::redis::{command, contained, quota_launch, quota_settings, redis_server};
 use crate::state::Role;
 use crate::world::{Fsync, RedisShape};
 use crate::{StackError, ports};
@@ -270,7 +270,8 @@ impl QuotaRedis {
 
     async fn launch(&mut self, servers: Vec<QuotaServer>) -> Result<(), StackError> {
         let before = self.servers.len();
-        for server in servers {
+        for mut server in servers {
+            server.launch = contained(server.launch)?;
             for port in &server.ports {
                 if !ports::release(std::net::Ipv4Addr::LOCALHOST, *port).await {
                     return Err(StackError::PortTaken { name: server.name, port: *port });

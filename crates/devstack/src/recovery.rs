@@ -344,7 +344,7 @@ pub async fn base_backup(port: u16, into: &Path) -> Result<(), StackError> {
     let words = ["-h", "127.0.0.1", "-U", postgres::USER, "-w", "-F", "t", "-Z", "1", "-X", "stream", "-c", "fast"];
     let more = ["-p".to_owned(), port.to_string(), "-D".into(), into.display().to_string()];
     let words = words.map(str::to_owned).into_iter().chain(["--no-manifest".to_owned()]).chain(more).collect();
-    let program = postgres::programs()?.join("pg_basebackup");
+    let program = postgres::program("pg_basebackup")?;
     let launch = Launch { program, ..plain("pg_basebackup", words) };
     let step = "copying the cell's Postgres";
     let running = tokio::task::spawn_blocking(move || launch.run(step, ""));
@@ -354,7 +354,7 @@ pub async fn base_backup(port: u16, into: &Path) -> Result<(), StackError> {
 /// The version of the Postgres that stacks on this machine run on, as `server_version_num` has it: of a
 /// major version alone.
 pub fn postgres_major() -> Result<u32, StackError> {
-    version_of(&postgres::programs()?.join("postgres"), |text| text.split_whitespace().nth(2)?.split('.').next())
+    version_of(&postgres::program("postgres")?, |text| text.split_whitespace().nth(2)?.split('.').next())
 }
 
 /// Major and minor version of the Redis that stacks on this machine run on.

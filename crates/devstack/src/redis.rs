@@ -4,7 +4,7 @@ use crate::folders::temporary_folder;
 use crate::process::{Gently, Identity, Launch, Tether, on_path};
 use crate::ready::Ready;
 use crate::world::Fsync;
-use crate::{StackError, ports};
+use crate::{StackError, containers, ports};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -66,7 +66,7 @@ impl Redis {
 
     async fn launch(launch: impl Fn(&Path, u16) -> Result<Launch, StackError>) -> Result<Self, StackError> {
         let (folder, port) = (temporary_folder()?, ports::free()?);
-        let launch = launch(folder.path(), port)?;
+        let launch = contained(launch(folder.path(), port)?)?;
         if !ports::release(std::net::Ipv4Addr::LOCALHOST, port).await {
             return Err(StackError::PortTaken { name: "redis".into(), port });
         }
@@ -117,6 +117,14 @@ pub(crate) fn quota_settings(fsync: Fsync) -> [(&'static str, &'static str); 3] 
         Fsync::Everysec => "everysec",
     };
     [("appendonly", "yes"), ("appendfsync", fsync), ("maxmemory-policy", "noeviction")]
+}
+
+/// As a container, if the stores of tests are to be that.
+pub(crate) fn contained(launch: Launch) -> Result<Launch, StackError> {
+    match (containers::redis()?, launch.log.parent()) {
+        (Some(image), Some(folder)) => image.contain_server(&launch, folder),
+        _ => Ok(launch),
+    }
 }
 
 pub(crate) fn redis_server() -> Result<PathBuf, StackError> {

@@ -2,6 +2,7 @@
 
 use crate::StackError;
 use serde::{Deserialize, Serialize};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 /// Of worlds that say only how many, in this order; and no more than so many of others.
@@ -58,6 +59,45 @@ pub enum DirectoryShape {
     Elsewhere(String),
 }
 
+/// Where the one public cell listens. What is not said: on loopback, at free ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Door {
+    pub listen: Option<Ipv4Addr>,
+    pub port: Option<u16>,
+    pub admin_port: Option<u16>,
+    /// Beyond loopback there is no TLS: it has to be said that this is meant.
+    pub allow_plaintext: bool,
+}
+
+impl Door {
+    pub(crate) fn address(self) -> Ipv4Addr {
+        self.listen.unwrap_or(Ipv4Addr::LOCALHOST)
+    }
+
+    fn validate(self, world: &World) -> Result<(), &'static str> {
+        if self != Door::default() && !world.single {
+            return Err("only a single cell has ports of one's choice");
+        }
+        // The stack itself asks it on loopback, which has to be among what it listens on.
+        if self.address() != Ipv4Addr::LOCALHOST && self.address() != Ipv4Addr::UNSPECIFIED {
+            return Err("a cell listens on 127.0.0.1 or on 0.0.0.0");
+        }
+        if self.port.is_some() && self.port == self.admin_port {
+            return Err("two listeners need two ports");
+        }
+        if self.address().is_loopback() {
+            return Ok(());
+        }
+        if !self.allow_plaintext {
+            return Err("a listener beyond loopback speaks without TLS: it needs --allow-plaintext");
+        }
+        if world.clock == Clock::Virtual {
+            return Err("a virtual clock is for loopback only: whoever sets the time sets the quota");
+        }
+        Ok(())
+    }
+}
+
 /// A region, and the cells it has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegionShape {
@@ -81,6 +121,8 @@ pub struct World {
     pub instances: usize,
     /// One public cell and nothing else.
     pub single: bool,
+    #[serde(default)]
+    pub door: Door,
     pub clock: Clock,
     pub fsync: Fsync,
     #[serde(default)]
@@ -106,6 +148,7 @@ impl World {
             regions,
             instances: 1,
             single: false,
+            door: Door::default(),
             clock: Clock::default(),
             fsync: Fsync::default(),
             redis: RedisShape::default(),
@@ -134,7 +177,7 @@ impl World {
         if self.single && self.instances > 1 {
             return Err(StackError::Step { step, cause: "a cell without a router is one process".into() });
         }
-        Ok(())
+        self.door.validate(self).map_err(|cause| StackError::Step { step, cause: cause.into() })
     }
 
     /// Every cell with its region.
@@ -187,8 +230,16 @@ impl World {
             DirectoryShape::Elsewhere(_) => "elsewhere",
         };
         let of_cells = format!("{:?} clock, fsync {:?}, redis {:?}", self.clock, self.fsync, self.redis);
+        let door = match self.door {
+            door if door == Door::default() => String::new(),
+            door => {
+                let [port, admin_port] = [door.port, door.admin_port]
+                    .map(|port| port.map_or_else(|| "free".into(), |port| port.to_string()));
+                format!(", on {} at ports {port} and {admin_port}", door.address())
+            }
+        };
         let lasting = if self.ephemeral { ", ephemeral" } else { "" };
-        format!("{shape}, {of_cells}, directory {directory}{lasting}").to_lowercase()
+        format!("{shape}, {of_cells}, directory {directory}{door}{lasting}").to_lowercase()
     }
 }
 
