@@ -109,7 +109,7 @@ impl PolicyCrate {
     pub(super) fn component(&self) -> anyhow::Result<Vec<u8>> {
         let module = self.wasm_directory().join(TARGET).join("release").join(&self.library).with_extension("wasm");
         let module = fs::read(&module).with_context(|| format!("cargo left no {}", module.display()))?;
-        Ok(ComponentEncoder::default().validate(true).module(&module)?.encode()?)
+        ComponentEncoder::default().validate(true).module(&module)?.encode()
     }
 
     fn wasm_directory(&self) -> PathBuf {

@@ -189,7 +189,7 @@ pub const ALL: &[Environment] = &[
         unanswered: 0,
         ..BASE
     },
-    Environment { name: "a-late-claim-of-both-beside-old", requests: LATE, unanswered: 0, ..BASE },
+    Environment { name: "a-late-claim-of-both-beside-old", requests: LATE, quick: false, unanswered: 0, ..BASE },
     Environment {
         name: "a-change-at-old",
         requests: &[change(1, 0, 0, 1), sign_up(2, 2, 1, 0).under(BOTH)],
