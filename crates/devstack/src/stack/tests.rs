@@ -237,10 +237,11 @@ async fn every_program_finds_exactly_its_keys_and_secrets_are_its_owners_only() 
     let (cell, names) = keys("eu-1/cell.toml");
     assert_eq!(
         names,
-        "admin_listen allow_unsafe_ack clock data_dir directory_url_file incarnation listen mac_key_file name \
-         pepper_file postgres_url_file public redis_cache_url_file redis_quota_url_file region shards worker_threads"
+        "admin_listen allow_plaintext allow_unsafe_ack clock data_dir directory_url_file incarnation listen mac_key_file \
+         name pepper_file postgres_url_file public redis_cache_url_file redis_quota_url_file region shards worker_threads"
     );
     assert!(cell.contains("allow_unsafe_ack = true") && cell.contains("public = false"));
+    assert!(cell.contains("allow_plaintext = false"), "nobody asked for it");
     let (_, names) = keys("eu-router/router.toml");
     assert_eq!(
         names,
