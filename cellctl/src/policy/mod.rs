@@ -74,19 +74,19 @@ pub(crate) enum PolicyCommand {
 }
 
 pub(crate) async fn run(folder: &Path, command: PolicyCommand) -> anyhow::Result<ExitCode> {
-    if let PolicyCommand::List { name, json } = &command {
-        catalog::list(folder, name.as_ref(), *json).await?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    // Compilers and files block; nothing else runs meanwhile.
-    tokio::task::spawn_blocking(move || match command {
-        PolicyCommand::Build { crates, out } => build::build(&crates, &out).map(|()| ExitCode::SUCCESS),
-        PolicyCommand::Check(arguments) => check::run(&arguments).map(|()| ExitCode::SUCCESS),
-        PolicyCommand::Certify(arguments) => certify::run(&arguments),
+    let done = |()| ExitCode::SUCCESS;
+    match command {
+        PolicyCommand::List { name, json } => catalog::list(folder, name.as_ref(), json).await.map(done),
+        PolicyCommand::Build { crates, out } => blocking(move || build::build(&crates, &out).map(done)).await,
+        PolicyCommand::Check(arguments) => blocking(move || check::run(&arguments).map(done)).await,
+        PolicyCommand::Certify(arguments) => blocking(move || certify::run(&arguments)).await,
         PolicyCommand::Run { component, settings, requests } => {
-            replay::replay(&component, &settings, &requests).map(|()| ExitCode::SUCCESS)
+            blocking(move || replay::replay(&component, &settings, &requests).map(done)).await
         }
-        PolicyCommand::List { .. } => Ok(ExitCode::SUCCESS),
-    })
-    .await?
+    }
+}
+
+/// Compilers and files block; nothing else runs meanwhile.
+async fn blocking(work: impl FnOnce() -> anyhow::Result<ExitCode> + Send + 'static) -> anyhow::Result<ExitCode> {
+    tokio::task::spawn_blocking(work).await?
 }
