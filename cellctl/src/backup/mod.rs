@@ -1,7 +1,9 @@
 //! `cellctl cell backup` and `cellctl cell restore`: a cell's data, kept where the cell is not, and laid down
 //! again.
 
+mod full_disk;
 mod manifest;
+mod note;
 mod postgres;
 mod redis;
 mod report;
@@ -56,9 +58,11 @@ pub(crate) async fn backup(folder: &Path, arguments: BackupArguments) -> anyhow:
         Some(Look::List { dir, json }) => list(&dir, json),
         Some(Look::Verify { dir }) => verify(&dir),
         None => {
-            let to = arguments.dir.context("say where: cellctl cell backup DIR")?;
+            // The programs that copy work in a folder of their own.
+            let to = std::path::absolute(arguments.dir.context("say where: cellctl cell backup DIR")?)?;
             let began = Instant::now();
-            let manifest = take::take(folder, &to, arguments.cell.as_deref(), arguments.full).await?;
+            let taken = take::take(folder, &to, arguments.cell.as_deref(), arguments.full).await;
+            let manifest = taken.map_err(|error| full_disk::of_backup(error, &to))?;
             if arguments.json {
                 println!("{}", summary(&to, &manifest));
             } else {

@@ -1,6 +1,8 @@
 //! A cell is laid down from a backup, and says what it has not.
 
+use super::full_disk;
 use super::manifest::{FileSum, Manifest};
+use super::note::Note;
 use super::pepper_ids;
 use super::report::{self, Lost, ShardEnd};
 use crate::stack::{Progress, size};
@@ -41,12 +43,12 @@ pub(crate) struct RestoreArguments {
 }
 
 /// What is restored, once everything that can be refused has been looked at.
-struct Plan {
+pub(super) struct Plan {
     from: PathBuf,
-    manifest: Manifest,
+    pub(super) manifest: Manifest,
     /// None: to the end.
-    to: Option<Micros>,
-    redis: bool,
+    pub(super) to: Option<Micros>,
+    pub(super) redis: bool,
     check: Option<PathBuf>,
 }
 
@@ -57,49 +59,32 @@ pub(crate) async fn restore(folder: &Path, arguments: RestoreArguments) -> anyho
     let began = Instant::now();
     let progress = Progress::new();
     let plan = Plan::make(&arguments, &progress)?;
-    let held = Stack::open(folder).ok().filter(|stack| stack.state().complete);
-    match &held {
-        Some(stack) => fits(&plan.manifest, stack)?,
-        None => ensure!(
-            plan.manifest.world.single,
-            "cell {} is part of a world: it is restored into that world's stack (--stack DIR), where its directory is",
-            plan.manifest.cell
-        ),
-    }
+    let held = Stack::open(folder).ok();
+    let noted = held.as_ref().map(|stack| Note::find(stack, &plan)).transpose()?.flatten();
     drop(progress);
-    if !arguments.yes {
-        let cell = &plan.manifest.cell;
-        println!(
-            "Restoring cell {cell} is your word that whatever served it is gone for good: nobody waits for it, and\n\
-             what it still acknowledges is lost."
-        );
-        if !confirmed("Is it gone?")? {
-            bail!("nothing changed");
+    let (stack, note) = match (held, noted) {
+        // The word has been given.
+        (Some(stack), Some(note)) => {
+            let progress = Progress::new();
+            progress.say("an earlier restore was cut short when the data had its place: going on from there");
+            (stack.start_restored(&plan.manifest.cell).await?, note)
         }
-    }
-    let progress = Progress::new();
-    progress.say("making room");
-    let stack = match held {
-        Some(stack) => stack,
-        None => plan.new_stack(folder).await?,
-    };
-    let mut recovery = stack.recover(&plan.manifest.cell).await?;
-    let (taken, incarnation) = match lay_down(&mut recovery, &plan, &progress).await {
-        Ok(done) => done,
-        Err(error) => {
-            recovery.give_up().await;
-            return Err(error);
+        (held, _) => {
+            let held = held.filter(|stack| stack.state().complete);
+            plan.may_begin(held.as_ref(), arguments.yes)?;
+            let restored = plan.begin(folder, held).await;
+            restored.map_err(|error| full_disk::of_restore(error, folder))?
         }
     };
-    progress.say("starting the cell");
-    let charges = keep_charges(&recovery, &plan)?;
-    let stack = recovery.finish(incarnation).await?;
-    let lost = lost(&stack, &plan, taken, incarnation, charges).await?;
+    let incarnation = note.incarnation;
+    let lost = lost(&stack, &plan, note).await?;
     let file = stack.folder().join("lost.json");
     lost.write(&file)?;
+    let progress = Progress::new();
     progress.say("comparing the books");
     let audited = report::audit(stack.folder(), &lost).await;
     drop(progress);
+    stack.forget_restored(&plan.manifest.cell)?;
     if arguments.json {
         let (audit, error) = (audited.as_ref().ok(), audited.as_ref().err().map(|error| format!("{error:#}")));
         println!("{}", serde_json::json!({ "lost": lost, "audit": audit, "audit_error": error }));
@@ -143,6 +128,50 @@ impl Plan {
         let check = arguments.check.as_deref().map(std::path::absolute).transpose()?;
         ensure!(check.as_ref().is_none_or(|check| check.is_file()), "there is no file of charges to check");
         Ok(Self { from, manifest, to, redis, check })
+    }
+
+    /// Whether there is a place for it, and somebody's word that nothing serves the cell any more.
+    fn may_begin(&self, held: Option<&Stack>, yes: bool) -> anyhow::Result<()> {
+        let cell = &self.manifest.cell;
+        match held {
+            Some(stack) => fits(&self.manifest, stack)?,
+            None => ensure!(
+                self.manifest.world.single,
+                "cell {cell} is part of a world: it is restored into that world's stack (--stack DIR), where its directory is"
+            ),
+        }
+        if yes {
+            return Ok(());
+        }
+        println!(
+            "Restoring cell {cell} is your word that whatever served it is gone for good: nobody waits for it, and\n\
+             what it still acknowledges is lost."
+        );
+        ensure!(confirmed("Is it gone?")?, "nothing changed");
+        Ok(())
+    }
+
+    /// From the copies to a cell that has started.
+    async fn begin(&self, folder: &Path, held: Option<Stack>) -> anyhow::Result<(Stack, Note)> {
+        let progress = Progress::new();
+        progress.say("making room");
+        let stack = match held {
+            Some(stack) => stack,
+            None => self.new_stack(folder).await?,
+        };
+        let mut recovery = stack.recover(&self.manifest.cell).await?;
+        let laid_down = lay_down(&mut recovery, self, &progress).await;
+        let noted = laid_down
+            .and_then(|(taken, incarnation)| Ok(Note::new(self, taken, incarnation, keep_charges(&recovery, self)?)));
+        let note = match noted {
+            Ok(note) => note,
+            Err(error) => {
+                recovery.give_up().await;
+                return Err(error);
+            }
+        };
+        progress.say("starting the cell");
+        Ok((recovery.finish(note.incarnation, &note.text()?).await?, note))
     }
 
     fn base(&self) -> PathBuf {
@@ -286,13 +315,8 @@ async fn raise_incarnation(stack: &Stack, manifest: &Manifest) -> anyhow::Result
 }
 
 /// Asks the restored ledger, and puts together what is lost.
-async fn lost(
-    stack: &Stack,
-    plan: &Plan,
-    taken: TakenOver,
-    incarnation: u64,
-    charges: Option<PathBuf>,
-) -> anyhow::Result<Lost> {
+async fn lost(stack: &Stack, plan: &Plan, note: Note) -> anyhow::Result<Lost> {
+    let Note { taken, incarnation, charges, .. } = note;
     let out = stack.folder().join("lost.json");
     let mut words = ["compare", "--out", &text(&out)?].map(str::to_owned).to_vec();
     if let Some(check) = &plan.check {

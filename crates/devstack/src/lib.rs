@@ -11,6 +11,7 @@ mod config;
 mod containers;
 mod error;
 mod folders;
+mod laid_down;
 mod plan;
 mod ports;
 mod postgres;

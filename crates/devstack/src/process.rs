@@ -138,9 +138,21 @@ impl Identity {
     }
 }
 
+/// The processes that work in a folder or below it, without the children that some of them have there.
+pub(crate) fn working_in(folder: &Path) -> Vec<Identity> {
+    let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        std::fs::read_link(entry.path().join("cwd")).is_ok_and(|at| at.starts_with(folder)).then_some(pid)
+    });
+    let pids: Vec<i32> = pids.collect();
+    let first = |pid: &i32| stat(*pid).is_some_and(|stat| !pids.contains(&stat.parent));
+    pids.iter().copied().filter(first).filter_map(Identity::of).collect()
+}
+
 /// What `/proc/<pid>/stat` says.
 struct Stat {
     state: char,
+    parent: i32,
     threads: u64,
     started: u64,
 }
@@ -149,11 +161,12 @@ struct Stat {
 fn stat(pid: i32) -> Option<Stat> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let mut fields = text.rsplit_once(')')?.1.split_whitespace();
-    // State is field 3 of the line, threads 20, the start 22.
+    // State is field 3 of the line, the parent 4, threads 20, the start 22.
     let state = fields.next()?.chars().next()?;
-    let threads = fields.nth(16)?.parse().ok()?;
+    let parent = fields.next()?.parse().ok()?;
+    let threads = fields.nth(15)?.parse().ok()?;
     let started = fields.nth(1)?.parse().ok()?;
-    Some(Stat { state, threads, started })
+    Some(Stat { state, parent, threads, started })
 }
 
 impl Launch {

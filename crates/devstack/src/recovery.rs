@@ -5,11 +5,11 @@
 
 use crate::StackError;
 use crate::folders::{Folders, is_root, remove, set_mode, write_private};
+use crate::laid_down::{end_left_behind, holds_data, put_in_place};
 use crate::postgres::{self, Database, copy_folder, plain};
 use crate::process::{Identity, Launch, Tether};
 use crate::ready::Ready;
 use crate::stack::{Keys, Stack, fresh};
-use crate::start::Starting;
 use crate::state::{ProcessEntry, Role, StackState};
 use crate::world::World;
 use crate::{ports, redis};
@@ -22,7 +22,7 @@ use tokio::time::Instant;
 const RECOVERY_MAX: Duration = Duration::from_secs(86_400);
 const POLL: Duration = Duration::from_millis(50);
 /// Beside the cells' data.
-const BESIDE: &str = "restoring";
+pub(crate) const BESIDE: &str = "restoring";
 /// What a Redis calls the folder of its append-only files.
 pub const APPEND_ONLY: &str = "appendonlydir";
 
@@ -68,6 +68,7 @@ impl Stack {
                 let cause = "it holds a stack: name a folder that does not, with --stack DIR".to_owned();
                 return Err(StackError::Step { step: "restoring into this folder", cause });
             }
+            end_left_behind(&folders).await;
             folders.clear()?;
             Folders::make(&folders.stack)?;
         }
@@ -90,15 +91,18 @@ impl Stack {
             if process.is_running() {
                 return Err(refuse(format!("{} runs: a cell that is there is not restored over", process.name)));
             }
-            let folder = folder_of(process)?;
-            if [folder.join("cluster"), folder.join(APPEND_ONLY)].iter().any(|data| data.exists()) {
-                let folder = folder.display();
-                return Err(refuse(format!("{folder} still holds its data: move it away, if it is of no use")));
+            if holds_data(process)? {
+                let folder = folder_of(process)?;
+                return Err(refuse(format!(
+                    "{} still holds its data: move it away, if it is of no use",
+                    folder.display()
+                )));
             }
         }
         if !found {
             return Err(StackError::NoProcess { name: cell.to_owned(), known: self.cells().join(", ") });
         }
+        end_left_behind(&self.folders).await;
         let folder = self.folders.data.join(BESIDE);
         remove(&folder)?;
         std::fs::create_dir_all(&folder).map_err(StackError::folder(&folder))?;
@@ -149,32 +153,21 @@ impl Recovery {
     }
 
     /// Ends the stores and gives what was laid down its place, in a cell of the incarnation that is said.
-    /// Then the cell starts; whatever else there is of the stack is left as it is.
-    pub async fn finish(mut self, incarnation: u64) -> Result<Stack, StackError> {
+    /// Then the cell starts; whatever else there is of the stack is left as it is. If this is cut short,
+    /// `Stack::restored_note` has `note`, until `Stack::forget_restored`.
+    pub async fn finish(mut self, incarnation: u64, note: &[u8]) -> Result<Stack, StackError> {
         self.end().await;
         let processes: Vec<ProcessEntry> =
             self.stack.state.processes.iter().filter(|p| p.cell.as_deref() == Some(&self.cell)).cloned().collect();
         for process in processes.iter().filter(|process| process.role == Role::Cell) {
             raise_incarnation(process, incarnation)?;
         }
-        // Postgres last: a Redis alone is one that the cell has outlived, and the command can be given again.
-        for role in [Role::RedisQuota, Role::Postgres] {
+        let moved = |role: Role| -> Result<(PathBuf, PathBuf), StackError> {
             let process = self.process(role)?;
-            let (new, place) = (self.beside(&process)?.0, folder_of(&process)?);
-            remove(&place)?;
-            std::fs::rename(&new, &place).map_err(StackError::folder(&place))?;
-        }
-        remove(&self.folder)?;
-        self.stack.state.filled = true;
-        self.stack.save()?;
-        let Stack { folders, state, .. } = &mut self.stack;
-        let of_cell = |process: &ProcessEntry| process.cell.as_deref() == Some(&self.cell);
-        let mut starting = Starting { folder: &folders.stack, state, tether: Tether::Free };
-        starting.stores(&mut |_| (), of_cell).await?;
-        starting.cells(&mut |_| (), of_cell).await?;
-        self.stack.state.complete = true;
-        self.stack.announce()?;
-        Stack::open(&self.stack.folders.stack)
+            Ok((self.beside(&process)?.0, folder_of(&process)?))
+        };
+        put_in_place([moved(Role::RedisQuota)?, moved(Role::Postgres)?], note)?;
+        self.stack.start_laid_down(&self.cell).await
     }
 
     /// Ends what runs of it and removes what was laid down.
@@ -317,7 +310,7 @@ fn give_to_postgres(path: &Path) -> Result<(), StackError> {
 }
 
 /// The folder of a process's data, where its log is too.
-fn folder_of(process: &ProcessEntry) -> Result<PathBuf, StackError> {
+pub(crate) fn folder_of(process: &ProcessEntry) -> Result<PathBuf, StackError> {
     let folder = process.launch.log.parent().map(Path::to_owned);
     folder.ok_or_else(|| StackError::Step { step: "finding a folder", cause: format!("{} has none", process.name) })
 }
