@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 /// Raised when a program of before could not restore what this one writes.
 pub(super) const FORMAT: u64 = 1;
 const FILE: &str = "manifest.json";
+/// One that is being written.
+pub(super) const HALF_MANIFEST: &str = "manifest.new";
 /// It names every file: some hundred bytes each.
 const BYTES_MAX: u64 = 64 << 20;
 /// Read and hashed at once.
@@ -117,7 +119,7 @@ impl Manifest {
     /// Beside and renamed, when everything it names is on the disk.
     pub(super) fn write(&self, folder: &Path) -> anyhow::Result<()> {
         let text = serde_json::to_vec_pretty(&Sealed { sha256: self.sum()?, manifest: self.clone() })?;
-        let (path, beside) = (folder.join(FILE), folder.join("manifest.new"));
+        let (path, beside) = (folder.join(FILE), folder.join(HALF_MANIFEST));
         let written = || -> std::io::Result<()> {
             let mut file = File::create(&beside)?;
             file.write_all(&text)?;

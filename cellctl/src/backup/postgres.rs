@@ -9,6 +9,8 @@ use sqlx::{Connection, PgConnection};
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// Keeps the log since the last backup, for the next one to add.
 const SLOT: &str = "cellar_backup";
@@ -17,6 +19,9 @@ const SLOT: &str = "cellar_backup";
 const KEPT_MAX: &str = "2GB";
 /// One backup of a cell at a time; the server forgets it with the connection.
 const LOCK: i64 = 0x6365_6c6c_6172_6261;
+/// The server sees that a killed command is gone when it has done what it was asked last.
+const GONE_MAX: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 const CHUNK: u64 = 4 << 20;
 
 pub(super) struct Source(PgConnection);
@@ -72,9 +77,15 @@ impl Source {
     /// Connects, and sees that nobody else copies this cell.
     pub(super) async fn open(url: &str) -> anyhow::Result<Self> {
         let mut connection = PgConnection::connect(url).await.context("the cell's Postgres does not answer")?;
-        let mine: bool =
-            sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(LOCK).fetch_one(&mut connection).await?;
-        ensure!(mine, "another backup of this cell is under way");
+        let until = Instant::now() + GONE_MAX;
+        while !sqlx::query_scalar::<_, bool>("select pg_try_advisory_lock($1)")
+            .bind(LOCK)
+            .fetch_one(&mut connection)
+            .await?
+        {
+            ensure!(Instant::now() < until, "another backup of this cell is under way: try again when it is done");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
         Ok(Self(connection))
     }
 

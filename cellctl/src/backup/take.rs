@@ -1,6 +1,6 @@
 //! A backup is taken while the cell serves: its Postgres with the log, its quota Redis, its secrets.
 
-use super::manifest::{FORMAT, FileSum, Manifest, files_below};
+use super::manifest::{FORMAT, FileSum, HALF_MANIFEST, Manifest, files_below};
 use super::postgres::{Closed, Segment, Source};
 use super::{pepper_ids, redis};
 use crate::stack::Progress;
@@ -38,11 +38,12 @@ pub(super) async fn take(folder: &Path, to: &Path, cell: Option<&str>, full: boo
     if let Some(held) = &held {
         ensure!(held.cell == cell.name, "{} holds a backup of cell {}, not of {}", to.display(), held.cell, cell.name);
     }
+    let base = following_base(to)?;
     sweep(to, held.as_ref())?;
     let mut source = Source::open(&cell.postgres.url).await?;
     let taken = match &held {
         Some(held) if !full => add(&cell, &mut source, to, held, &progress).await,
-        _ => begin(&cell, &mut source, to, held.as_ref(), &progress).await,
+        _ => begin(&cell, &mut source, to, base, &progress).await,
     };
     if taken.is_err() {
         // What no manifest names is nothing; a disk that is full gets its space back.
@@ -59,11 +60,10 @@ async fn begin(
     cell: &Cell,
     source: &mut Source,
     to: &Path,
-    held: Option<&Manifest>,
+    base: String,
     progress: &Progress,
 ) -> anyhow::Result<(Manifest, String)> {
     let state = source.state().await?;
-    let base = following(BASE, held.map(|held| held.base.as_str()));
     std::fs::create_dir_all(to.join(&base))?;
     source.keep_log().await?;
     let began = source.here().await?;
@@ -137,7 +137,7 @@ async fn go_on(
     progress: &Progress,
 ) -> anyhow::Result<String> {
     progress.say("copying the quota Redis");
-    let number = following(REDIS, Some(&manifest.redis));
+    let number = following(REDIS, number_of(REDIS, &manifest.redis));
     manifest.whole_until_us = source.now().await?;
     let data = cell.redis.launch.log.parent().context("the quota Redis has no folder")?;
     let place = format!("{}/{number}", manifest.base);
@@ -180,7 +180,7 @@ impl Cell {
         ensure!(cells.contains(&name.as_str()), "there is no cell {name}: there are {}", cells.join(", "));
         ensure!(
             state.world.redis == RedisShape::Single,
-            "only a quota Redis of one server is copied: this one is of several (--redis sentinel, cluster)"
+            "only a quota Redis of one server is copied while it serves, and this one is of several (--redis sentinel, cluster): `cellctl cell snapshot NAME` copies such a stack, which stands still meanwhile"
         );
         let of = |role: Role| {
             let mut found = processes.iter().filter(|process| process.cell.as_deref() == Some(&name));
@@ -209,7 +209,7 @@ fn make(to: &Path) -> anyhow::Result<File> {
         for entry in std::fs::read_dir(to).with_context(cannot)? {
             let name = entry?.file_name();
             let ours =
-                name.to_str().is_some_and(|name| name.starts_with(BASE) || name == LOCK || name == "manifest.new");
+                name.to_str().is_some_and(|name| name.starts_with(BASE) || name == LOCK || name == HALF_MANIFEST);
             ensure!(ours, "{} is not empty, and holds no backup", to.display());
         }
     }
@@ -224,6 +224,9 @@ fn sweep(to: &Path, held: Option<&Manifest>) -> anyhow::Result<()> {
     for entry in std::fs::read_dir(to)? {
         let entry = entry?;
         let name = entry.file_name().to_str().unwrap_or_default().to_owned();
+        if name == HALF_MANIFEST {
+            std::fs::remove_file(entry.path())?;
+        }
         if !name.starts_with(BASE) {
             continue;
         }
@@ -240,10 +243,23 @@ fn sweep(to: &Path, held: Option<&Manifest>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The number after that of `held`.
-fn following(prefix: &str, held: Option<&str>) -> String {
-    let held = held.and_then(|held| held.strip_prefix(prefix)?.parse::<u64>().ok());
+/// A folder's number.
+fn number_of(prefix: &str, name: &str) -> Option<u64> {
+    name.strip_prefix(prefix)?.parse().ok()
+}
+
+fn following(prefix: &str, held: Option<u64>) -> String {
     format!("{prefix}{}", held.unwrap_or(0) + 1)
+}
+
+/// A folder for a base, of a name that no other had: a program that copies may outlive the command that was
+/// killed for a moment, and writes where it was told to.
+fn following_base(to: &Path) -> anyhow::Result<String> {
+    let mut highest = None;
+    for entry in std::fs::read_dir(to)? {
+        highest = highest.max(entry?.file_name().to_str().and_then(|name| number_of(BASE, name)));
+    }
+    Ok(following(BASE, highest))
 }
 
 /// A cell that is alone keeps its secrets with it; those of a world are the world's. Returns their files.
