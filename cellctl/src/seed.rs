@@ -5,12 +5,14 @@
 use crate::stack::{Progress, Target};
 use anyhow::{Context, bail, ensure};
 use cellar_client::{Admin, Client, ClientError};
+use cellar_directory::Email;
 use cellar_model::wire::SignUpBody;
 use cellar_model::{RegionName, TierDocument, TierName, UserId};
 use futures::{StreamExt, TryStreamExt};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -70,14 +72,19 @@ impl Seed {
             toml::from_str(&text).with_context(said)?
         };
         ensure!(file.tiers.len() <= TIERS_MAX, "{}: at most {TIERS_MAX} tiers", said());
-        ensure!(file.users.len() <= USERS_MAX, "{}: at most {USERS_MAX} users; more are imported", said());
+        ensure!(file.users.len() <= USERS_MAX, "{}: at most {USERS_MAX} users", said());
+        each_once(&file.users).with_context(said)?;
         let folder = path.parent().unwrap_or(Path::new("."));
         let tiers = file.tiers.iter().map(|tier| {
             let tier = folder.join(tier);
             let text = std::fs::read_to_string(&tier).with_context(|| format!("the tier {}", tier.display()))?;
             TierDocument::from_toml(&text).with_context(|| format!("{} is no tier", tier.display()))
         });
-        Ok(Self { tiers: tiers.collect::<anyhow::Result<_>>()?, users: file.users, path: path.to_owned() })
+        let tiers: Vec<TierDocument> = tiers.collect::<anyhow::Result<_>>()?;
+        let mut names = HashSet::new();
+        let doubled = tiers.iter().find(|tier| !names.insert(&tier.name));
+        ensure!(doubled.is_none(), "{}: two of its tier files have one name", said());
+        Ok(Self { tiers, users: file.users, path: path.to_owned() })
     }
 
     /// Puts the tiers in force and signs the users up.
@@ -118,6 +125,20 @@ impl Seed {
         admin.put_tier(tier).await?;
         Ok(())
     }
+}
+
+/// Of two users with one e-mail or id, one would be left out.
+fn each_once(users: &[SeedUser]) -> anyhow::Result<()> {
+    let (mut emails, mut ids) = (HashMap::new(), HashMap::new());
+    for (n, user) in (1..).zip(users) {
+        let email = Email::parse(&user.email).with_context(|| format!("user {n}"))?;
+        if let Some(first) = emails.insert(email.reveal().to_lowercase(), n) {
+            bail!("users {first} and {n} have the same e-mail");
+        }
+        let first = user.user_id.as_ref().and_then(|id| ids.insert(id, n));
+        ensure!(first.is_none(), "users {} and {n} have the same user_id", first.unwrap_or_default());
+    }
+    Ok(())
 }
 
 impl SeedUser {
@@ -186,6 +207,16 @@ mod tests {
             ("[[user]]\nemail = \"a@b\"\n", "missing field `tier`"),
             ("[[users]]\n", "unknown field `users`"),
             ("tiers = [\"none.toml\"]\n", "none.toml"),
+            ("tiers = [\"own.toml\", \"own.toml\"]\n", "two of its tier files have one name"),
+            ("[[user]]\nemail = \"a\"\ntier = \"free\"\n", "user 1"),
+            (
+                "[[user]]\nemail = \"a@b\"\ntier = \"free\"\n[[user]]\nemail = \"A@b\"\ntier = \"pro\"\n",
+                "users 1 and 2 have the same e-mail",
+            ),
+            (
+                "[[user]]\nemail = \"a@b\"\ntier = \"free\"\nuser_id = \"u\"\n[[user]]\nemail = \"c@b\"\ntier = \"free\"\nuser_id = \"u\"\n",
+                "users 1 and 2 have the same user_id",
+            ),
             ("[[user]]\nemail = \"a@b\"\ntier = \"free\"\nuser_id = \"a b\"\n", "user"),
         ] {
             let error = format!("{:#}", read("seed.toml", text).err().unwrap());

@@ -39,6 +39,13 @@ async fn a_cell_begins_with_its_seed_and_comes_back_to_what_was_kept() {
     world.cellctl.ok(&["cell", "reset", "--seed", &file]).unwrap();
     assert_eq!(world.client.preferences(&ada).await.unwrap()["theme"], "dark");
     world.cellctl.ok(&["audit"]).unwrap();
+
+    // One that has lost a file is refused, and costs nothing.
+    let kept = world.cellctl.stack().join("snapshots/kept/data/local-1-postgres/cluster/PG_VERSION");
+    std::fs::remove_file(kept).unwrap();
+    let refused = world.cellctl.run(&["cell", "load", "kept"]).unwrap();
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("is damaged"), "{refused:?}");
+    assert_eq!(users(&world), 2);
 }
 
 /// Goal: `devstack::cell()` is a cell in a line, beside others, and leaves nothing behind.
@@ -81,6 +88,10 @@ async fn a_cell_opens_its_door_only_as_it_was_told() {
     let (port, admin_port) = two_free_ports();
     let up = ["cell", "up", "--listen", "0.0.0.0", "--port", &port, "--admin-port", &admin_port];
     let keys = ["--service-key-file", &key];
+    let taken = std::net::TcpListener::bind(format!("0.0.0.0:{port}")).unwrap();
+    let refused = cellctl.keep(&[&up[..], &["--allow-plaintext"]].concat()).unwrap_err().to_string();
+    assert!(refused.contains("is taken by another program"), "{refused}");
+    drop(taken);
     let refused = cellctl.keep(&up).unwrap_err().to_string();
     assert!(refused.contains("--allow-plaintext"), "{refused}");
 

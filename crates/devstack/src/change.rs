@@ -88,7 +88,8 @@ impl Stack {
         let held = &self.state.world;
         let but_regions = World { regions: held.regions.clone(), ..world.clone() };
         if but_regions != *held || held.single {
-            return Err(StackError::OtherShape { folder: self.folder().to_owned(), held: held.describe() });
+            let (folder, asked) = (self.folder().to_owned(), world.describe());
+            return Err(StackError::OtherShape { folder, held: held.describe(), asked });
         }
         for (region, cell) in held.cells() {
             let Some((now_in, now)) = world.cell(&cell.name) else { continue };

@@ -17,10 +17,10 @@ pub enum StackError {
     #[error("another command is at work on the stack in {}: try again when it is done", .folder.display())]
     Busy { folder: PathBuf },
     #[error(
-        "the stack in {} has another shape ({held}): `cellctl down --delete --stack {}` removes it with its data; or give another --stack, or none of these options to start it as it is",
+        "the stack in {} has another shape ({held}) than what is asked for ({asked}): `cellctl down --delete --stack {}` removes it with its data; or give another --stack, or none of these options to start it as it is",
         .folder.display(), .folder.display()
     )]
-    OtherShape { folder: PathBuf, held: String },
+    OtherShape { folder: PathBuf, held: String, asked: String },
     #[error("there is no stack in {}: `cellctl up` starts one", .folder.display())]
     NoStack { folder: PathBuf },
     #[error("the stack has no process or role {name}: it has {known}")]
@@ -33,7 +33,9 @@ pub enum StackError {
     NotReady { name: String, seconds: u64, tail: String },
     #[error("{name} ended while starting; its log ends:\n{tail}")]
     Died { name: String, tail: String },
-    #[error("port {port} is taken by another program: {name} cannot start")]
+    #[error(
+        "port {port} is taken by another program: {name} cannot start; end that program, or give a new stack another port"
+    )]
     PortTaken { name: String, port: u16 },
     #[error("the state of the stack in {} cannot be read: {cause}", .path.display())]
     State { path: PathBuf, cause: String },

@@ -54,8 +54,14 @@ impl Stack {
         if snapshot.shape != self.shape() {
             return Err(failed("loading a snapshot", "the stack had other processes when it was taken".into()));
         }
+        let from = self.folders.snapshots().join(name);
+        let bytes = bytes_in(&from.join("data"));
+        if bytes != snapshot.bytes {
+            let cause = format!("{} has {bytes} bytes instead of {}: it is damaged", from.display(), snapshot.bytes);
+            return Err(failed("loading a snapshot", cause));
+        }
         let ran = self.stand_still().await;
-        let (folders, from) = (self.folders.clone(), self.folders.snapshots().join(name));
+        let folders = self.folders.clone();
         let loaded = blocking(move || {
             folders.replace_data(|new| copy_folder(&from.join("data"), new))?;
             // After the data: killed in between, the same command again makes it whole.

@@ -10,6 +10,7 @@ use crate::world::World;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::fs::File;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 /// What the one who fills the directory is told.
@@ -263,6 +264,12 @@ impl Stack {
 
 pub(crate) fn fresh(world: &World, folders: &Folders, say: &mut impl FnMut(&str)) -> Result<StackState, StackError> {
     say(&format!("a new stack: {}", world.describe()));
+    // Before a stack is made that would have this port for good.
+    let door = world.door;
+    let mut taken = [door.port, door.admin_port].into_iter().flatten();
+    if let Some(port) = taken.find(|port| TcpListener::bind((door.address(), *port)).is_err()) {
+        return Err(StackError::PortTaken { name: "the cell".into(), port });
+    }
     let plan = plan(world, folders)?;
     Ok(StackState {
         world: world.clone(),
@@ -301,7 +308,8 @@ async fn resume(
     // What an ephemeral one left behind is nobody's any more.
     let filled = held.is_filled() && !held.world.ephemeral;
     if held.world != *world && !held.world.ephemeral && (held.complete || filled) {
-        return Err(StackError::OtherShape { folder: folders.stack.clone(), held: held.world.describe() });
+        let (folder, asked) = (folders.stack.clone(), world.describe());
+        return Err(StackError::OtherShape { folder, held: held.world.describe(), asked });
     }
     if !filled {
         // Its directory may be half filled.
