@@ -2,6 +2,8 @@
 
 mod accounts;
 mod admits;
+mod backup_faults;
+mod backup_size;
 mod backups;
 mod bad_input;
 mod cells;

@@ -49,6 +49,12 @@ async fn a_bucket_is_exact(redis: &str) {
         assert_eq!(ask(&world, user, "asked", 0).await, (200, None), "on Redis");
         assert_eq!(world.books(None, user, "tokens").await, (100, 100, 100));
     }
+    // Its files are no copy of what several servers hold; what is one instead is said.
+    let backup = world.cellctl.folder().join("backup");
+    let refused = world.cellctl.run(&["cell", "backup", &backup.display().to_string()]).unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("of one server") && said.contains("cell snapshot"), "{said}");
+    assert!(!backup.exists(), "a backup that is refused begins none");
 }
 
 #[tokio::test(flavor = "multi_thread")]
