@@ -48,6 +48,10 @@ pub(crate) struct Compare {
 /// A server that was recovered takes writes a moment after it takes connections.
 const PROMOTED_MAX: Duration = Duration::from_secs(60);
 const PROMOTED_POLL: Duration = Duration::from_millis(50);
+/// For every shard to turn, which drains what the copy of Redis holds. Two processes that start together hand
+/// shards to each other, and neither counts one that it takes for the other's when it says that it is ready.
+const TURNED_MAX: Duration = Duration::from_secs(120);
+const TURNED_POLL: Duration = Duration::from_millis(100);
 /// Serial reads of the directory at once.
 const READS_MAX: usize = 32;
 /// Users of a page.
@@ -87,9 +91,10 @@ pub(crate) async fn take_over(config: &CellConfig, asked: &TakeOver) -> anyhow::
     write(&asked.out, &TakenOver { shards: raised, charges, unknown_users, no_longer_here, in_doubt })
 }
 
-/// After the first start, when every shard has turned.
+/// After the first start, once every shard has turned: before that the ledger is not whole.
 pub(crate) async fn compare(config: &CellConfig, asked: &Compare) -> anyhow::Result<()> {
     let pool = connect(&config.secrets()?.postgres_url).await?;
+    turned(&pool).await?;
     let names = asked.check.as_deref().map(read_names).transpose()?.unwrap_or_default();
     let gone = restored::gone(&pool, &names).await?;
     let gone = gone.into_iter().map(|(user, charge)| format!("{} {charge}", user.as_str())).collect();
@@ -112,6 +117,21 @@ async fn promoted(pool: &PgPool) -> anyhow::Result<()> {
         tokio::time::sleep(PROMOTED_POLL).await;
     }
     Ok(())
+}
+
+async fn turned(pool: &PgPool) -> anyhow::Result<()> {
+    let until = tokio::time::Instant::now() + TURNED_MAX;
+    loop {
+        let turning = restored::turning(pool).await?;
+        if turning.is_empty() {
+            return Ok(());
+        }
+        anyhow::ensure!(
+            tokio::time::Instant::now() < until,
+            "the shards {turning:?} have not opened on their Redis: what the ledger lacks cannot be said"
+        );
+        tokio::time::sleep(TURNED_POLL).await;
+    }
 }
 
 /// Writes the charges that `whole` has and `cut` has not. Returns how many.

@@ -1,6 +1,6 @@
 //! JSON bodies: what cannot be parsed is 400, what makes no sense is 422, what is too long is 413.
 
-use crate::limits::{BODY_MAX, BODY_READ_TIMEOUT};
+use crate::limits::{BODY_MAX, BODY_READ_TIMEOUT, LINGER_BYTES_MAX, LINGER_MAX};
 use crate::problem::HttpProblem;
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
@@ -21,22 +21,39 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
 }
 
 /// A whole body within `BODY_MAX`, or 413.
-pub async fn read_body<B>(body: B) -> Result<Bytes, Problem>
+pub async fn read_body<B>(mut body: B) -> Result<Bytes, Problem>
 where
-    B: http_body::Body,
+    B: http_body::Body + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let whole = tokio::time::timeout(BODY_READ_TIMEOUT, Limited::new(body, BODY_MAX).collect());
+    let whole = tokio::time::timeout(BODY_READ_TIMEOUT, Limited::new(&mut body, BODY_MAX).collect());
     let Ok(whole) = whole.await else {
         return Err(Problem::new(ProblemType::Malformed).detail("the body did not arrive in time"));
     };
     match whole {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            linger(&mut body).await;
             Err(Problem::new(ProblemType::TooLarge).detail(format!("a body may have {BODY_MAX} bytes")))
         }
         Err(_) => Err(Problem::new(ProblemType::Malformed).detail("the body did not arrive whole")),
     }
+}
+
+/// Reads on for a while and keeps nothing: a caller who still sends when the connection is closed finds it
+/// broken, and never reads why.
+async fn linger<B: http_body::Body + Unpin>(body: &mut B) {
+    let mut left = LINGER_BYTES_MAX;
+    let rest = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            let bytes = frame.data_ref().map_or(0, bytes::Buf::remaining);
+            match left.checked_sub(bytes) {
+                Some(fewer) => left = fewer,
+                None => return,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LINGER_MAX, rest).await;
 }
 
 /// Parses a body, telling what is no JSON from JSON that makes no sense here.

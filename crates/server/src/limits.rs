@@ -14,6 +14,10 @@ pub const HEADERS_MAX: usize = 64;
 pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the end of the headers to the end of a body that is read whole.
 pub const BODY_READ_TIMEOUT: Duration = Duration::from_secs(10);
+/// Of a body that is too long, what is read and dropped before the 413, and for how long: a caller who sends the
+/// whole of it before he reads should find the answer.
+pub const LINGER_BYTES_MAX: usize = 8 * BODY_MAX;
+pub const LINGER_MAX: Duration = Duration::from_secs(2);
 /// Connections at once; more wait in the kernel's queue.
 pub const CONNECTIONS_MAX: usize = 10_000;
 /// For how long a stopping process lets requests under way finish.

@@ -348,6 +348,27 @@ async fn every_named_series_stands_at_zero_and_unreadiness_has_reasons() {
 
 /// Goal: the limit on headers is the number it is said to be.
 /// Method: a head of exactly so many bytes; and as many without an end, all of which the server reads.
+/// Goal: a body that is too long is answered, and not met with a broken connection.
+/// Method: all of it is sent before anything is read, by both ways.
+#[tokio::test]
+async fn who_sends_a_body_that_is_too_long_to_its_end_reads_that_it_was() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    for hot in [true, false] {
+        let server = Server::start(hot).await;
+        let length = 4 * limits::BODY_MAX;
+        let mut stream = tokio::net::TcpStream::connect(server.at).await.unwrap();
+        let head = format!(
+            "POST {CONSUME} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\ncontent-length: {length}\r\n\r\n",
+            server.key
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'x'; length]).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("/problems/too-large"), "{answer}");
+    }
+}
+
 #[tokio::test]
 async fn headers_up_to_the_limit_are_read_and_longer_ones_are_431() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -212,6 +212,7 @@ pub const STATEMENTS: &[&str] = &[
     super::restored::CHECKS,
     super::restored::PLACES,
     super::restored::ENDS,
+    super::restored::TURNING,
     super::restored::NAMED,
     super::restored::WAITING,
 ];

@@ -52,6 +52,9 @@ pub(super) const NAMED: &str = "
     select l.user_id, l.checks from ledger l where l.user_id = any($1::text[]) and (l.kind = 7 or
         (l.user_id, l.epoch, l.fence, l.version) in (select * from unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[])))";
 
+/// Who has not drained its copy of Redis yet: a turn does, before it opens its shard.
+pub(super) const TURNING: &str = "select shard from shard where opened < fence or mode is distinct from 'redis'";
+
 /// What a turn has yet to charge: nothing of it is lost.
 pub(super) const WAITING: &str = "select user_id, entry from late where answered";
 
@@ -88,6 +91,12 @@ pub async fn take_over(
     }
     books.commit().await.map_err(QuotaError::Postgres)?;
     Ok(raised)
+}
+
+/// The shards whose turn is not finished, or that have no Redis: the ledger may lack what their stream holds.
+pub async fn turning(pool: &PgPool) -> Result<Vec<u16>, QuotaError> {
+    let rows = sqlx::query_scalar::<_, i16>(TURNING).fetch_all(pool).await.map_err(QuotaError::Postgres)?;
+    Ok(rows.into_iter().map(|shard| shard as u16).collect())
 }
 
 /// The last entry of each shard that the ledger has; nothing of one that never charged.
