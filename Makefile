@@ -4,7 +4,7 @@ CARGO ?= cargo
 TRACE ?=
 ARGS ?=
 POLICIES = policies/gcra policies/monthly-bucket policies/token-bucket policies/daily-window
-POLICY_TESTS = --test never_over_admits --test hostile --test native_equals_component --test gallery
+POLICY_TESTS = --test never_over_admits --test hostile --test native_equals_component --test gallery --test shipped
 
 .PHONY: help run test test-full test-containers containers images bench build lint setup setup-cassandra setup-terraform policies dist
 

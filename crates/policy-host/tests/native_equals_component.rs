@@ -3,10 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "what cannot be unwrapped is the test's failure")]
 
+use cellar_policy_daily_window::DailyWindow;
 use cellar_policy_gcra::Gcra;
 use cellar_policy_host::{ConfigureError, Host, HostLimits, Operation, Outcome, Policy, Request, Stores};
 use cellar_policy_monthly_bucket::MonthlyBucket;
 use cellar_policy_sdk as sdk;
+use cellar_policy_token_bucket::TokenBucket;
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseResult, TestRunner};
 use std::path::PathBuf;
@@ -168,6 +170,35 @@ fn gcra_native_and_component_agree_on_random_histories() {
 
 #[test]
 fn monthly_bucket_native_and_component_agree_on_random_histories() {
-    let settings = [r#"{"limit":100}"#, r#"{"limit":1}"#, r#"{"limit":20}"#, r#"{"limit":1099511627776}"#];
-    histories_agree::<MonthlyBucket>("monthly-bucket", settings, &["{", "{}", r#"{"limit":1.5,"x":0}"#]);
+    let settings = [
+        r#"{"limit":100}"#,
+        r#"{"limit":1,"anchor_day":31,"utc_offset_minutes":-720}"#,
+        r#"{"limit":20,"anchor_day":15,"utc_offset_minutes":840}"#,
+        r#"{"limit":1099511627776}"#,
+    ];
+    let bad = ["{", "{}", r#"{"limit":1.5,"x":0}"#, r#"{"limit":1,"anchor_day":0,"utc_offset_minutes":1000}"#];
+    histories_agree::<MonthlyBucket>("monthly-bucket", settings, &bad);
+}
+
+#[test]
+fn token_bucket_native_and_component_agree_on_random_histories() {
+    let settings = [
+        r#"{"limit":100}"#,
+        r#"{"limit":1,"every":"hour","rollover_max":120}"#,
+        r#"{"limit":20,"every":"week","rollover_max":0,"utc_offset_minutes":330}"#,
+        r#"{"limit":1099511627776,"every":"day"}"#,
+    ];
+    let bad = ["[]", "{}", r#"{"limit":1,"every":"eon"}"#, r#"{"limit":1,"rollover_max":121}"#];
+    histories_agree::<TokenBucket>("token-bucket", settings, &bad);
+}
+
+#[test]
+fn daily_window_native_and_component_agree_on_random_histories() {
+    let settings = [
+        r#"{"limit":100}"#,
+        r#"{"limit":1,"opens_at_minute":1439,"open_minutes":1}"#,
+        r#"{"limit":20,"opens_at_minute":540,"open_minutes":480,"utc_offset_minutes":-300}"#,
+        r#"{"limit":1099511627776,"utc_offset_minutes":840}"#,
+    ];
+    histories_agree::<DailyWindow>("daily-window", settings, &["{}", r#"{"limit":1,"open_minutes":1441}"#]);
 }

@@ -9,6 +9,7 @@ mod export;
 mod fixed;
 mod outcome;
 mod policy;
+pub mod priced;
 mod promise;
 mod request;
 mod settings;
