@@ -80,7 +80,7 @@ async fn put_key(directory: &OpenDirectory, name: &str, key: &str, scopes: Vec<S
 
 /// Policies that ship, and that no tier of the beginning names. Each is compiled by every process that follows the
 /// catalog: they come in when somebody wants them.
-const LATER: [&str; 4] = ["token-bucket", "daily-window", "weighted", "night-discount"];
+const LATER: [&str; 5] = ["token-bucket", "daily-window", "weighted", "night-discount", "open-reservations"];
 
 async fn put_policies(directory: &OpenDirectory) -> anyhow::Result<()> {
     let folder = policies_folder()?;
