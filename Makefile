@@ -3,8 +3,8 @@
 CARGO ?= cargo
 TRACE ?=
 ARGS ?=
-POLICIES = policies/gcra policies/monthly-bucket
-POLICY_TESTS = --test never_over_admits --test hostile --test native_equals_component --test gallery
+POLICIES = policies/gcra policies/monthly-bucket policies/token-bucket policies/daily-window policies/weighted policies/night-discount policies/open-reservations
+POLICY_TESTS = --test never_over_admits --test hostile --test native_equals_component --test gallery --test shipped
 
 .PHONY: help run test test-full test-containers containers images bench build lint setup setup-cassandra setup-terraform policies dist
 

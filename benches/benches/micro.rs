@@ -22,6 +22,10 @@ fn decide(c: &mut Criterion) {
     for (name, settings) in [
         ("gcra", r#"{"limit":1000000,"period_s":1,"burst":1000000}"#),
         ("monthly-bucket", r#"{"limit":1000000000000}"#),
+        ("token-bucket", r#"{"limit":1000000000000}"#),
+        ("daily-window", r#"{"limit":1000000000000}"#),
+        ("weighted", r#"{"limit":1000000000000,"weights":{"large":5000,"small":200}}"#),
+        ("night-discount", r#"{"limit":1000000000000,"price_permille":500,"from_minute":1320,"minutes":480}"#),
     ] {
         let policy = host.load(&component(&format!("{name}.wasm"))).expect("a built-in policy");
         let parameters = policy.configure(settings).expect("good settings");

@@ -7,6 +7,7 @@ mod spend;
 mod waits;
 
 use crate::history::{Amount, Pause, START_US, Scale, Step, amounts, pauses, steps};
+use crate::promise::Promise;
 use crate::subject::Subject;
 use crate::user::{Broken, User, scale};
 use proptest::prelude::*;
@@ -135,12 +136,29 @@ pub(crate) fn cases(settings: BoxedStrategy<Value>) -> impl Strategy<Value = Cas
     )
 }
 
+/// The other settings, except for what they say an amount is worth. What was spent at one price is another amount
+/// at another, and neither is wrong.
+fn at_the_same_prices(subject: &dyn Subject, case: &Case) -> Value {
+    let mut others = case.others.clone();
+    let (Some(others_members), Some(members)) = (others.as_object_mut(), case.settings.as_object()) else {
+        return others;
+    };
+    for price in subject.about().promises.iter().flat_map(Promise::prices) {
+        match members.get(price) {
+            Some(value) => _ = others_members.insert(price.to_owned(), value.clone()),
+            None => _ = others_members.remove(price),
+        }
+    }
+    others
+}
+
 impl<'a> Trial<'a> {
     /// None if the policy refuses the settings: they were drawn without knowing how they belong together.
     pub(crate) fn of(subject: &'a dyn Subject, case: &'a Case) -> Option<Result<Self, Broken>> {
         let parameters = subject.configure(&case.settings).ok()?;
         // Others that are refused are no others: the tier stays as it is.
-        let others = subject.configure(&case.others).unwrap_or_else(|_| parameters.clone());
+        let others = at_the_same_prices(subject, case);
+        let others = subject.configure(&others).unwrap_or_else(|_| parameters.clone());
         let scale = match scale(subject, &parameters, START_US) {
             Ok(scale) => scale,
             Err(broken) => return Some(Err(broken)),

@@ -67,10 +67,7 @@ impl fmt::Display for Report {
             }
         }
         for promise in &self.promises {
-            match promise {
-                Promise::Rate { .. } => writeln!(f, "  promise  a burst, and its limit in every period")?,
-                Promise::CalendarMonth { .. } => writeln!(f, "  promise  its limit in every calendar month")?,
-            }
+            writeln!(f, "  promise  {}", promise.sentence())?;
         }
         if self.promises.is_empty() {
             writeln!(f, "  it promises nothing over time: only instants were held against its limit")?;

@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 
 /// Members that are read of a schema: settings have a handful.
 const MEMBERS_MAX: usize = 32;
+/// Entries that are drawn of a map, beyond what it must have.
+const ENTRIES_MAX: usize = 3;
 /// As deep as settings go; below that, nothing is drawn.
 const DEPTH_MAX: u32 = 4;
 /// What a number may be where the schema names no end.
@@ -91,12 +93,23 @@ fn object(schema: &Value, root: &Value, depth: u32) -> BoxedStrategy<Value> {
             drawn.prop_map(move |value| (name.clone(), value)).boxed()
         })
         .collect();
-    members
-        .prop_map(|members| {
+    // A map has no names of its own: some are drawn.
+    let form = schema.get("additionalProperties").filter(|form| form.is_object());
+    let free = form.map_or_else(|| Just(Vec::new()).boxed(), |form| entries(schema, of(form, root, depth - 1)));
+    (members, free)
+        .prop_map(|(members, free)| {
             let said = members.into_iter().filter_map(|(name, value)| Some((name, value?)));
-            Value::Object(said.collect::<Map<String, Value>>())
+            Value::Object(said.chain(free).collect::<Map<String, Value>>())
         })
         .boxed()
+}
+
+fn entries(schema: &Value, value: BoxedStrategy<Value>) -> BoxedStrategy<Vec<(String, Value)>> {
+    let bound = |name: &str| schema.get(name).and_then(Value::as_u64).and_then(|bound| usize::try_from(bound).ok());
+    let least = bound("minProperties").unwrap_or(0).min(MEMBERS_MAX);
+    let most = bound("maxProperties").unwrap_or(ENTRIES_MAX).clamp(least, least.saturating_add(ENTRIES_MAX));
+    let entry = ("[a-z]{1,8}".prop_map(String::from), value);
+    proptest::collection::vec(entry, least..=most).boxed()
 }
 
 #[cfg(test)]
@@ -109,11 +122,15 @@ mod tests {
     #[test]
     fn what_is_drawn_keeps_to_the_schema() {
         let schema = json!({
-            "type": "object", "required": ["limit", "mode"],
+            "type": "object", "required": ["limit", "mode", "weights"],
             "properties": {
                 "limit": { "type": "integer", "minimum": 1, "maximum": 100 },
                 "burst": { "type": ["integer", "null"], "minimum": 1, "maximum": 7 },
                 "mode": { "$ref": "#/$defs/Mode" },
+                "weights": {
+                    "type": "object", "maxProperties": 2,
+                    "additionalProperties": { "type": "integer", "minimum": 1, "maximum": 9 },
+                },
             },
             "$defs": { "Mode": { "type": "string", "enum": ["day", "night"] } },
         });
@@ -123,6 +140,8 @@ mod tests {
             let value = strategy.new_tree(&mut runner).unwrap().current();
             assert!((1..=100).contains(&value["limit"].as_u64().unwrap()), "{value}");
             assert!(value["mode"] == "day" || value["mode"] == "night", "{value}");
+            let weights = value["weights"].as_object().unwrap();
+            assert!(weights.len() <= 2 && weights.values().all(|w| (1..=9).contains(&w.as_u64().unwrap())), "{value}");
             assert!(value["burst"].is_null() || (1..=7).contains(&value["burst"].as_u64().unwrap()), "{value}");
         }
     }

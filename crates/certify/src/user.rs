@@ -1,7 +1,7 @@
 //! One user of a policy: asks and tells, and remembers what was said, for who has to read it.
 
 use crate::history::{Scale, Step};
-use crate::promise::moment;
+use crate::promise::{Promise, moment};
 use crate::subject::{Instance, Subject};
 use cellar_policy_host::{Operation, Outcome, Request};
 use serde_json::Value;
@@ -18,6 +18,8 @@ pub(crate) struct User {
     pub(crate) parameters: Vec<u8>,
     pub(crate) state: Vec<u8>,
     pub(crate) now_us: u64,
+    /// What he spends by: of a policy that promises what is open at most, by reserving.
+    taking: Operation,
     /// In the order they were sent.
     pub(crate) calls: Vec<Call>,
 }
@@ -37,6 +39,7 @@ impl User {
             parameters: parameters.to_vec(),
             state: Vec::new(),
             now_us,
+            taking: taking(subject),
             calls: Vec::new(),
         }
     }
@@ -69,7 +72,12 @@ impl User {
     }
 
     pub(crate) fn consume(&mut self, cost: u64) -> Result<Outcome, Broken> {
-        self.tell(request(Operation::Consume, self.now_us, cost))
+        self.tell(self.take(self.now_us, cost))
+    }
+
+    /// The question of who spends `cost`.
+    pub(crate) fn take(&self, at_us: u64, cost: u64) -> Request<'static> {
+        request(self.taking, at_us, cost)
     }
 
     /// What is left at `at_us`, which is not before now; the user stays where he is.
@@ -119,6 +127,11 @@ impl User {
         let _ = write!(text, "  but {what}");
         text
     }
+}
+
+fn taking(subject: &dyn Subject) -> Operation {
+    let open = subject.about().promises.iter().any(|promise| matches!(promise, Promise::Open { .. }));
+    if open { Operation::Reserve } else { Operation::Consume }
 }
 
 /// A tenth of a century before the end of the calendar: waits are added to it.

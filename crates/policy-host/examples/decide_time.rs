@@ -1,4 +1,4 @@
-//! How long one decision takes: `decide_time COMPONENT SETTINGS_JSON [CALLS]`.
+//! How long one decision takes, and the fuel of the last: `decide_time COMPONENT SETTINGS_JSON [CALLS [MODEL]]`.
 
 use cellar_policy_host::{Host, HostLimits, Operation, Request, Stores};
 use std::time::Instant;
@@ -8,6 +8,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let component = std::fs::read(arguments.next().ok_or("which component?")?)?;
     let settings = arguments.next().ok_or("which settings?")?;
     let calls: u64 = arguments.next().map_or(Ok(2_000_000), |calls| calls.parse())?;
+    let model = arguments.next();
+    let attributes: Vec<(&str, &str)> = model.iter().map(|model| ("model", model.as_str())).collect();
 
     let host = Host::new(HostLimits::default())?;
     let started = Instant::now();
@@ -26,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 cost: 1,
                 held: 0,
                 held_at_us: 0,
-                attributes: &[],
+                attributes: &attributes,
             };
             let outcome = stores.decide(&policy, &parameters, &state, &request)?;
             admitted += u64::from(outcome.admitted);
@@ -36,6 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         println!("{round} {:.3} µs a call", started.elapsed().as_secs_f64() * 1e6 / calls as f64);
     }
+    println!("fuel      {}", stores.fuel_burnt(&policy));
     println!("admitted  {admitted} of {}", 2 * calls);
     Ok(())
 }

@@ -3,10 +3,15 @@
 
 #![allow(clippy::unwrap_used, reason = "what cannot be unwrapped is the test's failure")]
 
+use cellar_policy_daily_window::DailyWindow;
 use cellar_policy_gcra::Gcra;
 use cellar_policy_host::{ConfigureError, Host, HostLimits, Operation, Outcome, Policy, Request, Stores};
 use cellar_policy_monthly_bucket::MonthlyBucket;
+use cellar_policy_night_discount::NightDiscount;
+use cellar_policy_open_reservations::OpenReservations;
 use cellar_policy_sdk as sdk;
+use cellar_policy_token_bucket::TokenBucket;
+use cellar_policy_weighted::Weighted;
 use proptest::prelude::*;
 use proptest::test_runner::{TestCaseResult, TestRunner};
 use std::path::PathBuf;
@@ -168,6 +173,66 @@ fn gcra_native_and_component_agree_on_random_histories() {
 
 #[test]
 fn monthly_bucket_native_and_component_agree_on_random_histories() {
-    let settings = [r#"{"limit":100}"#, r#"{"limit":1}"#, r#"{"limit":20}"#, r#"{"limit":1099511627776}"#];
-    histories_agree::<MonthlyBucket>("monthly-bucket", settings, &["{", "{}", r#"{"limit":1.5,"x":0}"#]);
+    let settings = [
+        r#"{"limit":100}"#,
+        r#"{"limit":1,"anchor_day":31,"utc_offset_minutes":-720}"#,
+        r#"{"limit":20,"anchor_day":15,"utc_offset_minutes":840}"#,
+        r#"{"limit":1099511627776}"#,
+    ];
+    let bad = ["{", "{}", r#"{"limit":1.5,"x":0}"#, r#"{"limit":1,"anchor_day":0,"utc_offset_minutes":1000}"#];
+    histories_agree::<MonthlyBucket>("monthly-bucket", settings, &bad);
+}
+
+#[test]
+fn token_bucket_native_and_component_agree_on_random_histories() {
+    let settings = [
+        r#"{"limit":100}"#,
+        r#"{"limit":1,"every":"hour","rollover_max":120}"#,
+        r#"{"limit":20,"every":"week","rollover_max":0,"utc_offset_minutes":330}"#,
+        r#"{"limit":1099511627776,"every":"day"}"#,
+    ];
+    let bad = ["[]", "{}", r#"{"limit":1,"every":"eon"}"#, r#"{"limit":1,"rollover_max":121}"#];
+    histories_agree::<TokenBucket>("token-bucket", settings, &bad);
+}
+
+#[test]
+fn daily_window_native_and_component_agree_on_random_histories() {
+    let settings = [
+        r#"{"limit":100}"#,
+        r#"{"limit":1,"opens_at_minute":1439,"open_minutes":1}"#,
+        r#"{"limit":20,"opens_at_minute":540,"open_minutes":480,"utc_offset_minutes":-300}"#,
+        r#"{"limit":1099511627776,"utc_offset_minutes":840}"#,
+    ];
+    histories_agree::<DailyWindow>("daily-window", settings, &["{}", r#"{"limit":1,"open_minutes":1441}"#]);
+}
+
+#[test]
+fn night_discount_native_and_component_agree_on_random_histories() {
+    let settings = [
+        r#"{"limit":100,"price_permille":500,"from_minute":1320,"minutes":480}"#,
+        r#"{"limit":1,"price_permille":1,"from_minute":0,"minutes":1440,"every":"hour"}"#,
+        r#"{"limit":20,"price_permille":333,"from_minute":1439,"minutes":2,"every":"week","utc_offset_minutes":330}"#,
+        r#"{"limit":1099511627776,"price_permille":1000,"from_minute":60,"minutes":1,"every":"day"}"#,
+    ];
+    let bad = ["{}", r#"{"limit":1,"price_permille":1001,"from_minute":1440,"minutes":0}"#];
+    histories_agree::<NightDiscount>("night-discount", settings, &bad);
+}
+
+#[test]
+fn weighted_native_and_component_agree_on_random_histories() {
+    let settings = [
+        r#"{"limit":100,"weights":{"large":3000,"small":100}}"#,
+        r#"{"limit":1,"weights":{},"unknown_weight_permille":1000000,"every":"hour"}"#,
+        r#"{"limit":20,"weights":{"large":1},"default_weight_permille":333,"every":"day","utc_offset_minutes":-720}"#,
+        r#"{"limit":1099511627776,"attribute":"region"}"#,
+    ];
+    let bad = ["{}", r#"{"limit":1,"attribute":"","weights":{"large":0}}"#, r#"{"limit":1,"weights":{"":1}}"#];
+    histories_agree::<Weighted>("weighted", settings, &bad);
+}
+
+#[test]
+fn open_reservations_native_and_component_agree_on_random_histories() {
+    let settings =
+        [r#"{"limit":100}"#, r#"{"limit":1,"open_s":1}"#, r#"{"limit":20,"open_s":60}"#, r#"{"limit":1099511627776}"#];
+    histories_agree::<OpenReservations>("open-reservations", settings, &["{}", r#"{"limit":1,"open_s":3601}"#]);
 }

@@ -1,4 +1,4 @@
-//! monthly-bucket against an oracle that keeps every charge in a map by calendar month.
+//! monthly-bucket against an oracle that keeps every charge in a map by the months of a calendar.
 
 #![allow(clippy::unwrap_used, reason = "what cannot be unwrapped is the test's failure")]
 
@@ -6,11 +6,40 @@ use cellar_policy_monthly_bucket::{LIMIT_MAX, MonthlyBucket};
 use cellar_policy_sdk::{Operation, Outcome, Request, configure, decide};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
+use jiff::tz::Offset;
 use proptest::prelude::*;
 use std::collections::HashMap;
 
 const DAY_US: u64 = 86_400_000_000;
+
+/// As an operator writes them.
+#[derive(Clone, Copy, Debug)]
+struct Months {
+    limit: u64,
+    anchor_day: u8,
+    utc_offset_minutes: i64,
+}
+
+impl Months {
+    fn plain(limit: u64) -> Self {
+        Self { limit, anchor_day: 1, utc_offset_minutes: 0 }
+    }
+
+    fn parameters(self) -> Vec<u8> {
+        let Self { limit, anchor_day, utc_offset_minutes } = self;
+        let settings =
+            format!(r#"{{"limit":{limit},"anchor_day":{anchor_day},"utc_offset_minutes":{utc_offset_minutes}}}"#);
+        configure::<MonthlyBucket>(&settings).unwrap()
+    }
+
+    /// Which month holds the moment, by the calendar.
+    fn month(self, at_us: u64) -> i64 {
+        let offset = Offset::from_seconds(i32::try_from(self.utc_offset_minutes * 60).unwrap()).unwrap();
+        let date = offset.to_datetime(Timestamp::from_microsecond(at_us as i64).unwrap()).date();
+        let begins = i8::try_from(self.anchor_day).unwrap().min(date.days_in_month());
+        i64::from(date.year()) * 12 + i64::from(date.month()) - i64::from(date.day() < begins)
+    }
+}
 
 struct User {
     parameters: Vec<u8>,
@@ -19,7 +48,11 @@ struct User {
 
 impl User {
     fn new(limit: u64) -> Self {
-        Self { parameters: parameters(limit), state: Vec::new() }
+        Self::of(Months::plain(limit))
+    }
+
+    fn of(months: Months) -> Self {
+        Self { parameters: months.parameters(), state: Vec::new() }
     }
 
     fn ask(&self, request: &Request) -> Outcome<Vec<u8>> {
@@ -37,28 +70,33 @@ impl User {
     fn consume(&mut self, now_us: u64, cost: u64) -> Outcome<Vec<u8>> {
         self.tell(&Request::new(Operation::Consume, now_us, cost))
     }
-}
 
-fn parameters(limit: u64) -> Vec<u8> {
-    configure::<MonthlyBucket>(&format!(r#"{{"limit":{limit}}}"#)).unwrap()
+    fn remaining(&self, now_us: u64) -> u64 {
+        self.ask(&Request::new(Operation::Peek, now_us, 0)).remaining
+    }
 }
 
 fn us(text: &str) -> u64 {
     let civil: DateTime = text.parse().unwrap();
-    TimeZone::UTC.to_timestamp(civil).unwrap().as_microsecond() as u64
+    Offset::UTC.to_timestamp(civil).unwrap().as_microsecond() as u64
 }
 
-fn calendar_month(at_us: u64) -> (i16, i8) {
-    let date = TimeZone::UTC.to_datetime(Timestamp::from_microsecond(at_us as i64).unwrap()).date();
-    (date.year(), date.month())
+fn months(limit: impl Strategy<Value = u64>) -> impl Strategy<Value = Months> {
+    let anchor_day = prop_oneof![3 => Just(1_u8), 2 => 1..=28_u8, 2 => 29..=31_u8];
+    let offset = prop_oneof![Just(0_i64), -720..=840_i64, Just(-720), Just(840)];
+    (limit, anchor_day, offset).prop_map(|(limit, anchor_day, utc_offset_minutes)| Months {
+        limit,
+        anchor_day,
+        utc_offset_minutes,
+    })
 }
 
-fn histories() -> impl Strategy<Value = (u64, Vec<(u64, u64)>)> {
-    let limit = prop_oneof![1..100_u64, 1..=LIMIT_MAX];
-    limit.prop_flat_map(|limit| {
+fn histories() -> impl Strategy<Value = (Months, Vec<(u64, u64)>)> {
+    months(prop_oneof![1..100_u64, 1..=LIMIT_MAX]).prop_flat_map(|months| {
+        let limit = months.limit;
         let pause = prop_oneof![Just(0_u64), 0..5_u64, 0..DAY_US, 0..40 * DAY_US, 0..4_000 * DAY_US];
         let cost = prop_oneof![Just(1_u64), 0..=limit, Just(limit), 1..=(limit / 3).max(1)];
-        (Just(limit), prop::collection::vec((pause, cost), 1..50))
+        (Just(months), prop::collection::vec((pause, cost), 1..50))
     })
 }
 
@@ -66,32 +104,32 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_month_ever_holds_more_than_its_limit((limit, history) in histories(), start_us in 0..100 * 366 * DAY_US) {
-        let (mut user, mut now_us, mut spent) = (User::new(limit), start_us, HashMap::new());
+    fn no_month_ever_holds_more_than_its_limit((months, history) in histories(), start_us in 0..100 * 366 * DAY_US) {
+        let (mut user, mut now_us, mut spent) = (User::of(months), start_us, HashMap::new());
         for (pause_us, cost) in history {
             now_us += pause_us;
-            let spent: &mut u64 = spent.entry(calendar_month(now_us)).or_default();
+            let spent: &mut u64 = spent.entry(months.month(now_us)).or_default();
             let outcome = user.consume(now_us, cost);
-            prop_assert_eq!(outcome.admitted, *spent + cost <= limit);
+            prop_assert_eq!(outcome.admitted, *spent + cost <= months.limit);
             if outcome.admitted {
                 *spent += cost;
             } else {
                 prop_assert_eq!(&outcome.state, &None);
             }
-            prop_assert_eq!(outcome.remaining, limit - *spent);
-            prop_assert_eq!(outcome.limit, limit);
+            prop_assert_eq!(outcome.remaining, months.limit - *spent);
+            prop_assert_eq!(outcome.limit, months.limit);
         }
     }
 
     #[test]
-    fn waits_end_with_the_month_to_the_microsecond((limit, history) in histories(), start_us in 0..100 * 366 * DAY_US) {
-        let (mut user, mut now_us) = (User::new(limit), start_us);
+    fn waits_end_with_the_month_to_the_microsecond((months, history) in histories(), start_us in 0..100 * 366 * DAY_US) {
+        let (mut user, mut now_us) = (User::of(months), start_us);
         for (pause_us, cost) in history {
             now_us += pause_us;
             let outcome = user.consume(now_us, cost);
             let end_us = now_us + outcome.reset_after_us;
-            prop_assert_ne!(calendar_month(end_us), calendar_month(now_us));
-            prop_assert_eq!(calendar_month(end_us - 1), calendar_month(now_us));
+            prop_assert_eq!(months.month(end_us), months.month(now_us) + 1);
+            prop_assert_eq!(months.month(end_us - 1), months.month(now_us));
             if !outcome.admitted {
                 prop_assert_eq!(outcome.retry_after_us, outcome.reset_after_us);
                 let at = |at_us| user.ask(&Request::new(Operation::Consume, at_us, cost)).admitted;
@@ -100,14 +138,92 @@ proptest! {
         }
     }
 
+    /// A user lives under one set of settings, then under another. At the change nothing is forgotten or invented;
+    /// later nothing that was spent in the month at hand is forgotten, and what was spent before is gone by the
+    /// first border behind the month that it was spent in. What is said of waiting is true in between.
     #[test]
-    fn another_limit_finds_what_was_spent(from in 1..=LIMIT_MAX, to in 1..=LIMIT_MAX, share in 0..=100_u64) {
-        let mut user = User::new(from);
-        let spent = from / 100 * share;
-        user.consume(0, spent);
-        user.parameters = parameters(to);
-        prop_assert_eq!(user.ask(&Request::new(Operation::Peek, 0, 0)).remaining, to.saturating_sub(spent));
+    fn another_limit_day_or_offset_finds_what_was_spent(
+        (from, history) in histories(), to in months(1..=LIMIT_MAX), start_us in 0..100 * 366 * DAY_US,
+        pauses in prop::collection::vec(prop_oneof![0..DAY_US, 0..20 * DAY_US, 0..70 * DAY_US], 1..8),
+    ) {
+        let (mut user, mut now_us, mut charges) = (User::of(from), start_us, Vec::new());
+        for (pause_us, cost) in history {
+            now_us += pause_us;
+            if user.consume(now_us, cost).admitted {
+                charges.push((now_us, cost));
+            }
+        }
+        let spent_now = from.limit - user.remaining(now_us);
+        let changed_us = now_us;
+        user.parameters = to.parameters();
+        // A month that was over before the change stays over, under whichever settings.
+        let last = charges.last().map_or(0, |(at, _)| from.month(*at));
+        charges.retain(|(at, _)| from.month(*at) == last);
+        let since = |month: i64| charges.iter().filter(|(at, _)| to.month(*at) == month).map(|(_, cost)| cost).sum::<u64>();
+        if charges.last().is_some_and(|(at, _)| *at == now_us) {
+            prop_assert_eq!(user.remaining(now_us), to.limit.saturating_sub(spent_now));
+        }
+        for pause_us in pauses {
+            now_us += pause_us;
+            let left = user.remaining(now_us);
+            prop_assert!(left <= to.limit.saturating_sub(since(to.month(now_us))), "something is forgotten");
+            if from.month(now_us) > from.month(changed_us) && to.month(now_us) > to.month(changed_us) + 1 {
+                prop_assert_eq!(left, to.limit, "something is invented");
+            }
+            let outcome = user.ask(&Request::new(Operation::Consume, now_us, left + 1));
+            if !outcome.admitted && left < to.limit {
+                let at = |at_us| user.ask(&Request::new(Operation::Consume, at_us, left + 1)).admitted;
+                let then_us = now_us + outcome.retry_after_us;
+                prop_assert!(at(then_us) && !at(then_us - 1), "a wait of {}", outcome.retry_after_us);
+            }
+        }
     }
+
+    /// What 1.0.0 wrote and read: the start of the calendar month in UTC, and what was spent in it.
+    #[test]
+    fn under_the_settings_of_1_0_0_its_states_are_kept_byte_for_byte(
+        at_us in 0..8_000 * 365 * DAY_US, limit in 1..=LIMIT_MAX, share in 1..=100_u64,
+    ) {
+        let cost = (limit / 100 * share).max(1);
+        let mut user = User { parameters: configure::<MonthlyBucket>(&format!(r#"{{"limit":{limit}}}"#)).unwrap(), state: Vec::new() };
+        user.consume(at_us, cost);
+        let date = Offset::UTC.to_datetime(Timestamp::from_microsecond(at_us as i64).unwrap()).date();
+        let start_us = Offset::UTC.to_timestamp(date.first_of_month().at(0, 0, 0, 0)).unwrap().as_microsecond() as u64;
+        prop_assert_eq!(&user.state, &[start_us.to_le_bytes(), cost.to_le_bytes()].concat());
+        prop_assert_eq!(user.remaining(at_us), limit - cost);
+    }
+}
+
+#[test]
+fn an_anniversary_on_a_day_that_a_month_lacks_is_its_last() {
+    let months = Months { limit: 10, anchor_day: 31, utc_offset_minutes: 0 };
+    let mut user = User::of(months);
+    for (from, to) in [
+        ("2024-01-31T00:00:00", "2024-02-29T00:00:00"),
+        ("2024-02-29T00:00:00", "2024-03-31T00:00:00"),
+        ("2024-03-31T00:00:00", "2024-04-30T00:00:00"),
+        ("2023-02-28T00:00:00", "2023-03-31T00:00:00"),
+    ] {
+        user.state.clear();
+        assert!(user.consume(us(from), 10).admitted, "{from}");
+        assert_eq!(user.consume(us(to) - 1, 1).retry_after_us, 1, "{to}");
+        assert!(user.consume(us(to), 10).admitted, "{to}");
+    }
+}
+
+#[test]
+fn a_month_begins_at_local_midnight() {
+    let mut user = User::of(Months { limit: 10, anchor_day: 1, utc_offset_minutes: 330 });
+    assert!(user.consume(us("2024-02-29T18:29:59.999999"), 10).admitted);
+    assert_eq!(user.consume(us("2024-02-29T18:29:59.999999"), 1).retry_after_us, 1);
+    assert!(user.consume(us("2024-02-29T18:30:00"), 10).admitted);
+}
+
+#[test]
+fn a_day_and_an_offset_that_do_not_exist_are_refused_at_their_places() {
+    let problems = configure::<MonthlyBucket>(r#"{"limit":1,"anchor_day":32,"utc_offset_minutes":-721}"#).unwrap_err();
+    let said: Vec<String> = problems.into_iter().map(|p| format!("{} {}", p.pointer, p.message)).collect();
+    assert_eq!(said, ["/anchor_day must be at most 31", "/utc_offset_minutes must be at least -720"]);
 }
 
 #[test]

@@ -4,13 +4,16 @@
 //! The same code compiles natively, where `cargo test` needs no WebAssembly: [`describe`],
 //! [`configure`], [`decide`] and [`migrate`] are the component's functions, byte for byte.
 
+pub mod calendar;
 mod export;
 mod fixed;
 mod outcome;
 mod policy;
+pub mod priced;
 mod promise;
 mod request;
 mod settings;
+mod spent;
 
 #[cfg(target_arch = "wasm32")]
 pub use export::bindings;
@@ -20,3 +23,4 @@ pub use policy::{Policy, configure, decide, describe, migrate};
 pub use promise::Promise;
 pub use request::{AMOUNT_MAX, Attribute, Operation, Request, TIME_MAX_US};
 pub use settings::Problem;
+pub use spent::Spent;

@@ -1,17 +1,16 @@
 //! How much is admitted.
 
 use super::Trial;
-use crate::user::{Broken, request};
-use cellar_policy_host::Operation;
+use crate::user::Broken;
 
 pub(super) fn exact_remaining(trial: &Trial<'_>) -> Result<(), Broken> {
     let mut user = trial.seasoned()?;
     let left = user.remaining()?;
     let now_us = user.now_us;
-    if left > 0 && !user.ask(request(Operation::Consume, now_us, left))?.admitted {
+    if left > 0 && !user.ask(user.take(now_us, left))?.admitted {
         return Err(user.broken("what remains is not admitted"));
     }
-    if user.ask(request(Operation::Consume, now_us, left.saturating_add(1)))?.admitted {
+    if user.ask(user.take(now_us, left.saturating_add(1)))?.admitted {
         return Err(user.broken("more than what remains is admitted"));
     }
     Ok(())

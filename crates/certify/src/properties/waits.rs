@@ -2,8 +2,7 @@
 
 use super::Trial;
 use crate::promise::moment;
-use crate::user::{Broken, User, request};
-use cellar_policy_host::Operation;
+use crate::user::{Broken, User};
 
 const DAY_US: u64 = 86_400_000_000;
 
@@ -12,13 +11,12 @@ pub(super) fn honest_retry_after(trial: &Trial<'_>) -> Result<(), Broken> {
     // Something is denied: what the case asks, or one more than is left.
     let cost = trial.amount().max(user.remaining()?.saturating_add(1));
     let now_us = user.now_us;
-    let denied = user.ask(request(Operation::Consume, now_us, cost))?;
+    let denied = user.ask(user.take(now_us, cost))?;
     if denied.admitted {
         return Ok(());
     }
-    let admitted = |user: &mut User, at_us: u64| -> Result<bool, Broken> {
-        Ok(user.ask(request(Operation::Consume, at_us, cost))?.admitted)
-    };
+    let admitted =
+        |user: &mut User, at_us: u64| -> Result<bool, Broken> { Ok(user.ask(user.take(at_us, cost))?.admitted) };
     let wait_us = denied.retry_after_us;
     if wait_us == 0 {
         for later_us in [1, DAY_US, 31 * DAY_US, 366 * DAY_US, 3_660 * DAY_US] {
@@ -48,7 +46,9 @@ pub(super) fn honest_reset_after(trial: &Trial<'_>) -> Result<(), Broken> {
     let lacks = stands.remaining < full(trial, user.now_us)?;
     if lacks && stands.reset_after_us > 0 {
         let before_us = back_us - 1;
-        if user.peek(before_us)?.remaining >= full(trial, before_us)? {
+        // Where nobody has anything, at an hour that is closed, nothing is back.
+        let before = full(trial, before_us)?;
+        if before > 0 && user.peek(before_us)?.remaining >= before {
             return Err(user.broken(&format!("everything is back before {}", moment(back_us))));
         }
     }

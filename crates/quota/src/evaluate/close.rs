@@ -228,7 +228,8 @@ impl Evaluation<'_> {
     }
 
     /// Asks one slot to make `used` of what it gave. Beyond what it gave, the policy is charged: grants
-    /// are spent only where a policy denies, and a settle is never denied.
+    /// are spent only where a policy denies, and a settle is never denied. A policy is told of an open reservation's
+    /// end also where nothing comes of it in amounts: it may count what is open.
     #[expect(clippy::too_many_arguments, reason = "the slot's part of everything `correct` was given")]
     fn correct_slot<'t>(
         &mut self,
@@ -245,7 +246,8 @@ impl Evaluation<'_> {
         let grants_back = unused.min(take.granted);
         let more = used.saturating_sub(given);
         let cost = take.amount + more - (unused - grants_back);
-        if cost == take.amount {
+        let over = held.gives_back && take.amount > 0;
+        if cost == take.amount && !over {
             return Ok(Answered { slot, state: None, grants_back, above: 0 });
         }
         let question =

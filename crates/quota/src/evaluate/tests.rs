@@ -25,16 +25,19 @@ struct Bench {
 impl Bench {
     /// A rate of ten requests a minute and a bucket of 100 tokens, with lines of the tier's own.
     fn new(lines: &str) -> Self {
-        let host = Host::new(HostLimits::default()).unwrap();
-        let text = format!(
+        Self::of(&format!(
             r#"name = "t"
             {lines}
             policy = [
               {{ slot = "rate", use = "gcra@1", unit = "requests", settings = {{ limit = 10, period_s = 60 }} }},
               {{ slot = "monthly", use = "monthly-bucket@1", unit = "tokens", settings = {{ limit = 100 }} }},
             ]"#
-        );
-        let document = TierDocument::from_toml(&text).unwrap();
+        ))
+    }
+
+    fn of(tier: &str) -> Self {
+        let host = Host::new(HostLimits::default()).unwrap();
+        let document = TierDocument::from_toml(tier).unwrap();
         let policy = |name: &str| {
             let running = std::env::current_exe().unwrap();
             let built = running.ancestors().map(|folder| folder.join("policies").join(format!("{name}.wasm")));
@@ -160,4 +163,23 @@ fn a_blocked_user_spends_nothing_and_is_settled_all_the_same() {
         assert_eq!(bench.decide(T0, operation, 1, 1, LATER), Decision::Refuse(Refusal::Blocked));
     }
     assert_eq!(left(&bench.decide(T0, Operation::Settle { charge: RESERVED }, 5, 10, LATER)), [5, 90]);
+}
+
+#[test]
+fn a_policy_of_open_reservations_is_told_of_a_settle_that_used_all_of_one() {
+    let mut bench = Bench::of(
+        r#"name = "t"
+        policy = [
+          { slot = "open", use = "open-reservations@1", unit = "requests", settings = { limit = 2 } },
+          { slot = "monthly", use = "monthly-bucket@1", unit = "tokens", settings = { limit = 100 } },
+        ]"#,
+    );
+    let reserve = Operation::Reserve { expires_in_s: 60 };
+    assert_eq!(left(&bench.decide(T0, reserve.clone(), 1, 60, RESERVED)), [1, 40]);
+    assert_eq!(left(&bench.decide(T0, reserve.clone(), 1, 30, LATER)), [0, 10]);
+    let third = ChargeId { version: Version(3), ..RESERVED };
+    assert!(matches!(bench.decide(T0, reserve.clone(), 1, 1, third), Decision::Deny { .. }));
+    let settle = Operation::Settle { charge: RESERVED };
+    assert_eq!(left(&bench.decide(T0, settle, 1, 60, third)), [1, 10]);
+    assert!(matches!(bench.decide(T0, reserve, 1, 1, third), Decision::Admit { .. }));
 }
