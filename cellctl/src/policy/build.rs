@@ -1,6 +1,7 @@
 //! `policy build`: a crate in, a component out.
 
 use super::BUILT;
+use super::c_policy::CPolicy;
 use super::toolchain::{NO_CARGO, TARGET, Toolchain};
 use anyhow::{Context, ensure};
 use cellar_policy_host::{Digest, Host, HostLimits};
@@ -15,23 +16,27 @@ const PACKAGE_PREFIX: &str = "cellar-policy-";
 
 /// Into `out` by their names, or each into its own folder.
 pub(super) fn build(folders: &[PathBuf], out: Option<&Path>) -> anyhow::Result<()> {
-    let toolchain = Toolchain::find()?;
     for folder in folders {
-        let built = build_one(&toolchain, folder, out);
+        let built = build_one(folder, out);
         println!("{}", built.with_context(|| format!("{} was not built", folder.display()))?);
     }
     Ok(())
 }
 
 /// Builds one, and says what it is.
-pub(super) fn build_one(toolchain: &Toolchain, folder: &Path, out: Option<&Path>) -> anyhow::Result<String> {
-    let package = PolicyCrate::read(folder)?;
-    let status = package.build_command(toolchain).status();
-    ensure!(status.context(NO_CARGO)?.success(), "cargo failed");
-    let component = package.component()?;
-
+pub(super) fn build_one(folder: &Path, out: Option<&Path>) -> anyhow::Result<String> {
+    let (name, component) = match CPolicy::find(folder)? {
+        Some(policy) => (policy.name.clone(), policy.component()?),
+        None => {
+            let package = PolicyCrate::read(folder)?;
+            let status = package.build_command(&Toolchain::find()?).status();
+            ensure!(status.context(NO_CARGO)?.success(), "cargo failed");
+            let component = package.component()?;
+            (package.name, component)
+        }
+    };
     let path = match out {
-        Some(out) => out.join(&package.name).with_extension("wasm"),
+        Some(out) => out.join(&name).with_extension("wasm"),
         None => folder.join(BUILT),
     };
     // An unchanged component keeps its time, and has passed the gate when it was written.
@@ -39,7 +44,7 @@ pub(super) fn build_one(toolchain: &Toolchain, folder: &Path, out: Option<&Path>
         Host::new(HostLimits::default())?.load(&component)?;
         write(&path, &component)?;
     }
-    Ok(format!("{}  {} KiB  {}", package.name, component.len().div_ceil(1024), Digest::of(&component)))
+    Ok(format!("{name}  {} KiB  {}", component.len().div_ceil(1024), Digest::of(&component)))
 }
 
 /// All of it or nothing: a cell may be reading the folder.
@@ -85,8 +90,8 @@ struct Target {
 
 impl PolicyCrate {
     pub(super) fn read(folder: &Path) -> anyhow::Result<Self> {
-        let manifest =
-            fs::canonicalize(folder.join("Cargo.toml")).with_context(|| format!("{} is no crate", folder.display()))?;
+        let manifest = fs::canonicalize(folder.join("Cargo.toml"))
+            .with_context(|| format!("{} has no policy; `cellctl policy new NAME` writes one", folder.display()))?;
         let output = Command::new("cargo")
             .args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"])
             .arg(&manifest)

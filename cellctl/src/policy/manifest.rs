@@ -5,11 +5,16 @@ use anyhow::Context;
 
 /// What a crate has from its workspace: `serde.workspace = true`.
 const INHERITS: &str = ".workspace = true";
+const OF_TESTS: &str = "[dev-dependencies]";
 const LINTS: &str = "[lints]\nworkspace = true\n\n";
 
 /// The manifest with everything that it has from the workspace written out: the same versions, the same features.
+/// What only its own tests need is left out: they are run in the repository.
 pub(super) fn alone(manifest: &str) -> anyhow::Result<String> {
     let manifest = manifest.replace(LINTS, "");
+    // A section ends where the next begins.
+    let sections = manifest.split_inclusive("\n\n").filter(|section| !section.starts_with(OF_TESTS));
+    let manifest = sections.collect::<String>();
     let lines = manifest.lines().map(|line| match line.strip_suffix(INHERITS) {
         Some(key) => workspaces(key).map(|value| format!("{key} = {value}\n")),
         None => Ok(format!("{line}\n")),
@@ -37,6 +42,12 @@ mod tests {
             assert_eq!(alone["dependencies"][name], workspace["workspace"]["dependencies"][name], "{name}");
         }
         assert!(!alone.contains_key("lints"));
+    }
+
+    #[test]
+    fn what_only_tests_need_is_left_out() {
+        let manifest = "[dependencies]\nserde.workspace = true\n\n[dev-dependencies]\nproptest.workspace = true\n";
+        assert!(!super::alone(manifest).unwrap().contains("proptest"));
     }
 
     #[test]

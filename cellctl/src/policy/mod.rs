@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod c_policy;
 mod catalog;
 mod certify;
 mod check;

@@ -1,7 +1,7 @@
 //! `policy test`: a policy's own tests, natively, and then whether its component is the same policy.
 
 use super::build::{PolicyCrate, build_one};
-use super::toolchain::{NO_CARGO, Toolchain};
+use super::toolchain::NO_CARGO;
 use super::{BUILT, Component};
 use anyhow::{Context, bail, ensure};
 use cellar_policy_host::{Host, HostLimits, Operation, Outcome, Request, Stores};
@@ -103,7 +103,7 @@ struct Compared {
 }
 
 fn compare(folder: &Path, told: &Told) -> anyhow::Result<Compared> {
-    build_one(&Toolchain::find()?, folder, None)?;
+    build_one(folder, None)?;
     let artifact = Component { component: folder.join(BUILT) }.read()?;
     // A fault is a difference like any other, and the next call is asked all the same: no breaker.
     let host = Host::new(HostLimits { breaker_faults: u32::MAX, ..HostLimits::default() })?;

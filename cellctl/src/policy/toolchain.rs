@@ -11,7 +11,7 @@ pub(super) const TARGET: &str = "wasm32-unknown-unknown";
 
 /// The stack a policy keeps in its linear memory. The linker's own choice, a megabyte, is all the
 /// memory that a policy is granted.
-const STACK_BYTES: usize = 64 << 10;
+pub(super) const STACK_BYTES: usize = 64 << 10;
 
 pub(super) enum Toolchain {
     Ordinary,

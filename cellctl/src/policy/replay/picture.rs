@@ -60,10 +60,12 @@ impl Picture {
         Ok(())
     }
 
-    /// A picture a user. `peek` says what remains at a moment to one of that state.
+    /// A picture a user, all over the same time. `peek` says what remains at a moment to one of that state.
     pub(super) fn draw(&self, mut peek: impl FnMut(&[u8], u64) -> anyhow::Result<u64>) -> anyhow::Result<Vec<String>> {
-        let mut pictures =
-            self.users.iter().map(|series| series.draw(&mut peek)).collect::<anyhow::Result<Vec<_>>>()?;
+        let moments = || self.users.iter().flat_map(|series| &series.calls).map(|call| call.at_us);
+        let (first_us, last_us) = (moments().min().unwrap_or(0), moments().max().unwrap_or(0));
+        let pictures = self.users.iter().map(|series| series.draw(first_us, last_us, &mut peek));
+        let mut pictures = pictures.collect::<anyhow::Result<Vec<_>>>()?;
         let left_out = self.places.len().saturating_sub(self.users.len());
         if left_out > 0 {
             pictures.push(format!("{left_out} more users are not drawn; --user NAME draws one"));
@@ -73,21 +75,24 @@ impl Picture {
 }
 
 impl Series {
-    fn draw(&self, peek: &mut impl FnMut(&[u8], u64) -> anyhow::Result<u64>) -> anyhow::Result<String> {
-        // A series begins with its first call.
-        let (first_us, last_us) = (self.calls[0].at_us, self.calls[self.calls.len() - 1].at_us);
-        let width_us = ((last_us - first_us) / COLUMNS as u64 + 1).max(1);
-        let (mut remaining, mut denied) = ([0; COLUMNS], [0_usize; COLUMNS]);
-        let mut next = 0;
+    fn draw(
+        &self,
+        first_us: u64,
+        last_us: u64,
+        peek: &mut impl FnMut(&[u8], u64) -> anyhow::Result<u64>,
+    ) -> anyhow::Result<String> {
+        let width_us = (last_us - first_us) / COLUMNS as u64 + 1;
+        let (mut remaining, mut denied) = ([0; COLUMNS], [false; COLUMNS]);
+        let (mut next, mut state) = (0, &[][..]);
         for column in 0..COLUMNS {
-            // What is left when the column ends, after all that was asked in it.
+            // What is left when the column ends, after all that was asked in it. Before his first call nobody has
+            // a state.
             let end_us = first_us + width_us * (column as u64 + 1) - 1;
-            while next < self.calls.len() && self.calls[next].at_us <= end_us {
-                denied[column] += usize::from(self.calls[next].denied);
-                next += 1;
+            while let Some(call) = self.calls.get(next).filter(|call| call.at_us <= end_us) {
+                (next, state) = (next + 1, &call.state);
+                denied[column] |= call.denied;
             }
-            // The first call is in the first column, so one came before.
-            remaining[column] = peek(&self.calls[next - 1].state, end_us.min(Micros::MAX.0))?;
+            remaining[column] = peek(state, end_us.min(Micros::MAX.0))?;
         }
         let rows = rows(&remaining, self.limit);
         let label = self.limit.to_string();
@@ -96,9 +101,9 @@ impl Series {
             let mark = if row == 0 { &label } else { "" };
             text.push_str(&format!("{mark:>14} ┤{bars}\n"));
         }
-        let marks: String = denied.iter().map(|count| if *count > 0 { DENIED } else { ' ' }).collect();
+        let marks: String = denied.iter().map(|denied| if *denied { DENIED } else { ' ' }).collect();
         text.push_str(&format!("{:>14} └{}\n", 0, "─".repeat(COLUMNS)));
-        if denied.iter().any(|count| *count > 0) {
+        if denied.contains(&true) {
             text.push_str(&format!("{:>14}  {}\n", "denied", marks.trim_end()));
         }
         let (from, to) = (Micros(first_us).to_rfc3339(), Micros(last_us).to_rfc3339());
@@ -143,7 +148,7 @@ mod tests {
     fn a_series_shows_its_denials_where_they_were() {
         let call = |at_us, denied| Call { at_us, denied, state: vec![1] };
         let series = Series { user: "ada".into(), limit: 10, calls: vec![call(0, false), call(600, true)] };
-        let text = series.draw(&mut |_, at_us| Ok(if at_us < 300 { 10 } else { 0 })).unwrap();
+        let text = series.draw(0, 600, &mut |_, at_us| Ok(if at_us < 300 { 10 } else { 0 })).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0] == "ada" && lines[1].starts_with("            10 ┤█"), "{text}");
         assert!(lines[8].starts_with("        denied ") && lines[8].ends_with(DENIED), "{text}");

@@ -46,6 +46,17 @@ fixed_struct! {
     }
 }
 
+impl Parameters {
+    /// The day of a moment, counted from the Unix epoch.
+    fn day(&self, at_us: u64) -> u64 {
+        at_us / DAY_US
+    }
+
+    fn until_tomorrow_us(&self, now_us: u64) -> u64 {
+        DAY_US - now_us % DAY_US
+    }
+}
+
 impl Policy for Rule {
     /// Tiers use it by this name: `use = "daily-budget@1"`.
     const NAME: &'static str = "daily-budget";
@@ -64,10 +75,10 @@ impl Policy for Rule {
     }
 
     fn decide(parameters: &Parameters, state: Option<State>, request: &Request) -> Outcome<State> {
-        let today = request.now_us / DAY_US;
+        let today = parameters.day(request.now_us);
+        let until_tomorrow_us = parameters.until_tomorrow_us(request.now_us);
         // A new day begins at nothing.
         let spent = state.filter(|state| state.day == today).map_or(0, |state| state.spent);
-        let until_tomorrow_us = (today + 1) * DAY_US - request.now_us;
 
         let stands = |spent: u64| Outcome {
             admitted: true,
@@ -87,7 +98,7 @@ impl Policy for Rule {
         // A settle is never denied: what was used was used. The difference to what was held is charged, above the
         // limit too, or given back, but only on the day that it was taken from.
         if request.operation == Operation::Settle {
-            let same_day = request.held_at_us / DAY_US == today;
+            let same_day = parameters.day(request.held_at_us) == today;
             return match request.held.checked_sub(request.cost) {
                 None => spending(spent.saturating_add(request.cost - request.held)),
                 Some(unused) if unused > 0 && same_day => spending(spent.saturating_sub(unused)),
