@@ -4,9 +4,9 @@ CARGO ?= cargo
 TRACE ?=
 ARGS ?=
 POLICIES = policies/gcra policies/monthly-bucket policies/token-bucket policies/daily-window policies/weighted policies/night-discount policies/open-reservations
-POLICY_TESTS = --test never_over_admits --test hostile --test native_equals_component --test gallery --test shipped
+POLICY_TESTS = --test never_over_admits --test hostile --test frozen --test native_equals_component --test gallery --test shipped
 
-.PHONY: help run test test-full test-containers containers images bench build lint setup setup-cassandra setup-terraform policies dist
+.PHONY: help run test test-full test-containers containers images bench build lint setup setup-cassandra setup-terraform setup-c policies dist
 
 help:
 	@printf '%s\n' \
@@ -21,6 +21,7 @@ help:
 	  'make lint         formatting and lints' \
 	  'make setup        find or install Redis, Postgres and the WebAssembly target' \
 	  'make setup-cassandra  the same for Java and Maven, which a directory on Cassandra needs' \
+	  'make setup-c     clang and lld, which a policy in C needs' \
 	  'make setup-terraform  tflint, which reads terraform/aws; Terraform itself is not installed' \
 	  'make dist         a release archive in target/dist-archives; scripts/try-archive tries it'
 
@@ -32,6 +33,10 @@ setup-cassandra:
 
 setup-terraform:
 	@scripts/setup terraform
+
+# The test of a policy in C says that it was skipped where this could not be had.
+setup-c:
+	-@scripts/setup c
 
 # Always the whole workspace: a choice of packages is another choice of features, and builds the
 # dependencies again.
@@ -48,12 +53,13 @@ run: build
 	target/debug/cellctl run --trace "$(TRACE)" $(ARGS)
 
 # A part that fails does not keep the others from running; a build that fails does.
-test: setup setup-cassandra
+test: setup setup-cassandra setup-c
 	@scripts/timed --begin
 	@scripts/timed 'build' $(CARGO) build --workspace --all-targets -q
 	@scripts/timed 'build: policies' $(MAKE) --no-print-directory policies
 	@-scripts/timed 'unit tests' $(CARGO) test --workspace --lib --bins -q
 	@-scripts/timed 'policies and host' $(CARGO) test --workspace -q $(POLICY_TESTS)
+	@-scripts/timed 'SDK pages' $(CARGO) test -q -p cellar-policy-sdk --doc
 	@-scripts/timed 'models' $(CARGO) test --workspace -q --test models -- --nocapture
 	@-scripts/timed 'contract tests' $(CARGO) test --workspace -q --test contract
 	@-scripts/timed 'terraform' scripts/terraform

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod admits;
+mod authors;
 mod backup_faults;
 mod backup_size;
 mod backups;

@@ -4,7 +4,7 @@ use cellar_devstack::Cellctl;
 use serde_json::Value;
 
 /// A built-in component, where `make policies` puts it.
-fn component(name: &str) -> String {
+pub fn component(name: &str) -> String {
     let running = std::env::current_exe().unwrap();
     let places = running.ancestors().map(|folder| folder.join("policies").join(name).with_extension("wasm"));
     let found = places.into_iter().find(|path| path.is_file());

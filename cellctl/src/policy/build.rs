@@ -1,6 +1,8 @@
 //! `policy build`: a crate in, a component out.
 
-use super::toolchain::{TARGET, Toolchain};
+use super::BUILT;
+use super::c_policy::CPolicy;
+use super::toolchain::{NO_CARGO, TARGET, Toolchain};
 use anyhow::{Context, ensure};
 use cellar_policy_host::{Digest, Host, HostLimits};
 use serde::Deserialize;
@@ -12,35 +14,46 @@ use wit_component::ComponentEncoder;
 /// What packages of policies are called before their own name.
 const PACKAGE_PREFIX: &str = "cellar-policy-";
 
-pub(super) fn build(crates: &[PathBuf], out: &Path) -> anyhow::Result<()> {
-    let toolchain = Toolchain::find()?;
-    fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    for folder in crates {
-        build_one(&toolchain, folder, out).with_context(|| format!("{} was not built", folder.display()))?;
+/// Into `out` by their names, or each into its own folder.
+pub(super) fn build(folders: &[PathBuf], out: Option<&Path>) -> anyhow::Result<()> {
+    for folder in folders {
+        let built = build_one(folder, out);
+        println!("{}", built.with_context(|| format!("{} was not built", folder.display()))?);
     }
     Ok(())
 }
 
-fn build_one(toolchain: &Toolchain, folder: &Path, out: &Path) -> anyhow::Result<()> {
-    let package = PolicyCrate::read(folder)?;
-    let status = package.build_command(toolchain).status();
-    ensure!(status.context("cargo does not start")?.success(), "cargo failed");
-    let component = package.component()?;
-
-    let path = out.join(&package.name).with_extension("wasm");
+/// Builds one, and says what it is.
+pub(super) fn build_one(folder: &Path, out: Option<&Path>) -> anyhow::Result<String> {
+    let (name, component) = match CPolicy::find(folder)? {
+        Some(policy) => (policy.name.clone(), policy.component()?),
+        None => {
+            let package = PolicyCrate::read(folder)?;
+            let status = package.build_command(&Toolchain::find()?).status();
+            ensure!(status.context(NO_CARGO)?.success(), "cargo failed");
+            let component = package.component()?;
+            (package.name, component)
+        }
+    };
+    let path = match out {
+        Some(out) => out.join(&name).with_extension("wasm"),
+        None => folder.join(BUILT),
+    };
     // An unchanged component keeps its time, and has passed the gate when it was written.
     if fs::read(&path).ok().as_ref() != Some(&component) {
         Host::new(HostLimits::default())?.load(&component)?;
         write(&path, &component)?;
     }
-    println!("{}  {} KiB  {}", package.name, component.len().div_ceil(1024), Digest::of(&component));
-    Ok(())
+    Ok(format!("{name}  {} KiB  {}", component.len().div_ceil(1024), Digest::of(&component)))
 }
 
 /// All of it or nothing: a cell may be reading the folder.
 fn write(path: &Path, component: &[u8]) -> anyhow::Result<()> {
     let partial = path.with_extension(format!("wasm.{}", std::process::id()));
-    fs::write(&partial, component)
+    // Each path has a folder: that of all components, or `target`.
+    path.parent()
+        .map_or(Ok(()), fs::create_dir_all)
+        .and_then(|()| fs::write(&partial, component))
         .and_then(|()| fs::rename(&partial, path))
         .with_context(|| format!("cannot write {}", path.display()))
 }
@@ -77,13 +90,13 @@ struct Target {
 
 impl PolicyCrate {
     pub(super) fn read(folder: &Path) -> anyhow::Result<Self> {
-        let manifest =
-            fs::canonicalize(folder.join("Cargo.toml")).with_context(|| format!("{} is no crate", folder.display()))?;
+        let manifest = fs::canonicalize(folder.join("Cargo.toml"))
+            .with_context(|| format!("{} has no policy; `cellctl policy new NAME` writes one", folder.display()))?;
         let output = Command::new("cargo")
             .args(["metadata", "--no-deps", "--format-version", "1", "--manifest-path"])
             .arg(&manifest)
             .output()
-            .context("cargo does not start")?;
+            .context(NO_CARGO)?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
         let metadata: Metadata = serde_json::from_slice(&output.stdout)?;
         let package = metadata.packages.into_iter().find(|p| p.manifest_path == manifest);

@@ -1,10 +1,17 @@
 //! `cellctl policy`: what a policy's author does, without any server, and what a Cellar has of policies.
 
+mod bench;
 mod build;
+mod c_policy;
 mod catalog;
 mod certify;
 mod check;
+mod files;
+mod locked;
+mod manifest;
+mod new;
 mod replay;
+mod test;
 mod toolchain;
 mod watch;
 
@@ -16,16 +23,23 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+/// Where `policy build` puts a component, and every later step looks for it: in the policy's own folder.
+const BUILT: &str = "target/policy.wasm";
+
 /// A built component.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Component {
-    #[arg(long, value_name = "FILE")]
+    /// The component, as `policy build` makes it
+    #[arg(long, value_name = "FILE", default_value = BUILT)]
     component: PathBuf,
 }
 
 impl Component {
     fn read(&self) -> anyhow::Result<Vec<u8>> {
-        std::fs::read(&self.component).with_context(|| format!("cannot read {self}"))
+        std::fs::read(&self.component).with_context(|| {
+            let makes_it = if self.component == Path::new(BUILT) { "; `cellctl policy build` makes it" } else { "" };
+            format!("cannot read {self}{makes_it}")
+        })
     }
 }
 
@@ -37,15 +51,19 @@ impl fmt::Display for Component {
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum PolicyCommand {
-    /// Compile policy crates to components
+    /// Write a new policy's folder: the policy, its tests, and all it needs to be built anywhere
+    New(new::NewArguments),
+    /// Compile policies to components
     Build {
-        /// Folders of policy crates
-        #[arg(required = true, value_name = "PATH")]
-        crates: Vec<PathBuf>,
-        /// Where <NAME>.wasm goes
-        #[arg(long, value_name = "DIR", default_value = "target/policies")]
-        out: PathBuf,
+        /// Folders of policies
+        #[arg(default_value = ".", value_name = "PATH")]
+        folders: Vec<PathBuf>,
+        /// Put <NAME>.wasm there [default: target/policy.wasm in each policy's folder]
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
     },
+    /// Run a policy's own tests, then hold its component to the native code; exit status 1 if either fails
+    Test(test::TestArguments),
     /// Whether the host lets a component in, what it says of itself, and whether settings fit it
     Check(check::CheckArguments),
     /// Test what it can be relied on for, by generated histories; exit status 1 if a property is broken
@@ -61,28 +79,29 @@ pub(crate) enum PolicyCommand {
     /// A line {"user","operation","at_us","cost"} in, a line {"admitted","limit","remaining",
     /// "retry_after_us","reset_after_us"} out. The operation is consume if absent; a settle also has
     /// "held" and "held_at_us"; "attributes" is a map of strings.
-    Run {
-        #[arg(long, value_name = "FILE")]
-        component: PathBuf,
-        /// The policy's settings; - is the standard input
-        #[arg(long, value_name = "FILE.json")]
-        settings: PathBuf,
-        /// The requests; - is the standard input
-        #[arg(long, value_name = "FILE.jsonl")]
-        requests: PathBuf,
-    },
+    ///
+    /// A file that ends in .csv or .csv.gz has a header: a column `user` (if absent all are one user's), one of
+    /// `at_us` (microseconds) or `timestamp` (a date and time, or seconds), `cost` or `tokens` (if absent each costs
+    /// 1), `operation`, `held`, `held_at_us`. Any other column is an attribute of its name, and so is `attr.NAME` of
+    /// the name NAME; an empty field gives none.
+    Run(replay::RunArguments),
+    /// How long a decision takes, and how much fuel it burns
+    Bench(bench::BenchArguments),
 }
 
 pub(crate) async fn run(folder: &Path, command: PolicyCommand) -> anyhow::Result<ExitCode> {
     let done = |()| ExitCode::SUCCESS;
     match command {
         PolicyCommand::List { name, json } => catalog::list(folder, name.as_ref(), json).await.map(done),
-        PolicyCommand::Build { crates, out } => blocking(move || build::build(&crates, &out).map(done)).await,
+        PolicyCommand::New(arguments) => blocking(move || new::run(&arguments).map(done)).await,
+        PolicyCommand::Build { folders, out } => {
+            blocking(move || build::build(&folders, out.as_deref()).map(done)).await
+        }
+        PolicyCommand::Test(arguments) => blocking(move || test::run(&arguments)).await,
         PolicyCommand::Check(arguments) => blocking(move || check::run(&arguments).map(done)).await,
         PolicyCommand::Certify(arguments) => blocking(move || certify::run(&arguments)).await,
-        PolicyCommand::Run { component, settings, requests } => {
-            blocking(move || replay::replay(&component, &settings, &requests).map(done)).await
-        }
+        PolicyCommand::Run(arguments) => blocking(move || replay::run(&arguments).map(done)).await,
+        PolicyCommand::Bench(arguments) => blocking(move || bench::run(&arguments).map(done)).await,
     }
 }
 

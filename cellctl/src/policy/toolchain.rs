@@ -1,15 +1,17 @@
 //! Which compiler makes WebAssembly here: the ordinary one with its target, or the one that
 //! `scripts/wasm-target` unpacked into the cache.
 
-use anyhow::{Context, bail, ensure};
+use super::files::WASM_TARGET;
+use anyhow::{Context, ensure};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 pub(super) const TARGET: &str = "wasm32-unknown-unknown";
 
 /// The stack a policy keeps in its linear memory. The linker's own choice, a megabyte, is all the
 /// memory that a policy is granted.
-const STACK_BYTES: usize = 64 << 10;
+pub(super) const STACK_BYTES: usize = 64 << 10;
 
 pub(super) enum Toolchain {
     Ordinary,
@@ -20,24 +22,35 @@ pub(super) enum Toolchain {
     },
 }
 
+/// What to do where Cargo is missing.
+pub(super) const NO_CARGO: &str = "cargo does not start: install Rust (https://rustup.rs) and try again";
+
 impl Toolchain {
+    /// The compiler, made ready if this machine has none for the target yet: once for each user.
     pub(super) fn find() -> anyhow::Result<Self> {
+        if let Some(ready) = Self::look()? {
+            return Ok(ready);
+        }
+        prepare()?;
+        Self::look()?
+            .with_context(|| format!("this machine cannot compile to {TARGET}; run: rustup target add {TARGET}"))
+    }
+
+    fn look() -> anyhow::Result<Option<Self>> {
         let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let output = Command::new(&rustc).args(["--print", "sysroot"]).output();
-        let output = output.with_context(|| format!("{} does not start", rustc.display()))?;
+        let output = output.with_context(|| {
+            format!("{} does not start: install Rust (https://rustup.rs) and try again", rustc.display())
+        })?;
         ensure!(output.status.success(), "{} cannot name its sysroot", rustc.display());
         let sysroot = PathBuf::from(String::from_utf8(output.stdout)?.trim_end());
         if sysroot.join("lib/rustlib").join(TARGET).join("lib").is_dir() {
-            return Ok(Self::Ordinary);
+            return Ok(Some(Self::Ordinary));
         }
         let unpacked = cache()?.join("wasm-target");
         let linker = sysroot.join("lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld");
-        if !unpacked.join("complete").is_file() || !linker.is_file() {
-            bail!(
-                "this machine cannot compile to {TARGET}; run: rustup target add {TARGET}   (or: scripts/wasm-target)"
-            );
-        }
-        Ok(Self::Unpacked { rustc: unpacked.join("rustc"), linker })
+        let is_there = unpacked.join("complete").is_file() && linker.is_file();
+        Ok(is_there.then(|| Self::Unpacked { rustc: unpacked.join("rustc"), linker }))
     }
 
     /// `cargo build` of one crate for the target, for speed and small size, into a target folder of
@@ -66,6 +79,20 @@ impl Toolchain {
         }
         cargo
     }
+}
+
+/// Runs `scripts/wasm-target`, as this program carries it. What it says is progress, not a result.
+fn prepare() -> anyhow::Result<()> {
+    let mut script = Command::new("bash")
+        .arg("-s")
+        .stdin(Stdio::piped())
+        .stdout(io::stderr())
+        .spawn()
+        .context("bash, which would make the WebAssembly target ready, does not start")?;
+    let written = script.stdin.take().map_or(Ok(()), |mut input| input.write_all(WASM_TARGET.as_bytes()));
+    let status = script.wait()?;
+    ensure!(status.success(), "the WebAssembly target could not be made ready; the line above says what to do");
+    written.context("the script that makes the WebAssembly target ready was not read")
 }
 
 /// Paths are made the same everywhere: a digest shall say what a policy does, not where it was built.

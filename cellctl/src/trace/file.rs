@@ -25,9 +25,10 @@ struct Columns {
     user: Option<usize>,
 }
 
-const TIME: [&str; 5] = ["timestamp", "time", "at", "arrived_at", "at_us"];
-const CONTEXT: [&str; 5] = ["contexttokens", "context_tokens", "input_tokens", "prompt_tokens", "request_tokens"];
-const GENERATED: [&str; 5] =
+pub(crate) const TIME: [&str; 5] = ["timestamp", "time", "at", "arrived_at", "at_us"];
+pub(crate) const CONTEXT: [&str; 5] =
+    ["contexttokens", "context_tokens", "input_tokens", "prompt_tokens", "request_tokens"];
+pub(crate) const GENERATED: [&str; 5] =
     ["generatedtokens", "generated_tokens", "output_tokens", "completion_tokens", "response_tokens"];
 const TOTAL: [&str; 2] = ["tokens", "total_tokens"];
 const USER: [&str; 4] = ["user", "user_id", "userid", "session"];
@@ -108,7 +109,7 @@ impl Columns {
 
 /// A date and time, with or without an offset (then UTC), or a number: microseconds since the epoch
 /// when it is that large, else seconds.
-fn time(text: &str) -> Result<Micros> {
+pub(crate) fn time(text: &str) -> Result<Micros> {
     let odd = || anyhow!("{text:?} is not a time");
     if let Ok(number) = text.parse::<f64>() {
         let us = if number > 1e12 { number } else { number * 1e6 };

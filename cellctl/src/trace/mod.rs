@@ -14,6 +14,7 @@ use people::Crowd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+pub(crate) use file::{CONTEXT, GENERATED, TIME, time};
 pub(crate) use play::play;
 
 #[derive(Subcommand)]

@@ -5,7 +5,9 @@
 
 use cellar_policy_daily_window::DailyWindow;
 use cellar_policy_gcra::Gcra;
-use cellar_policy_host::{ConfigureError, Host, HostLimits, Operation, Outcome, Policy, Request, Stores};
+use cellar_policy_host::{
+    ConfigureError, Fault, Host, HostLimits, Operation, Outcome, Policy, Request, Stores, check_outcome,
+};
 use cellar_policy_monthly_bucket::MonthlyBucket;
 use cellar_policy_night_discount::NightDiscount;
 use cellar_policy_open_reservations::OpenReservations;
@@ -77,27 +79,16 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..40)
 }
 
-fn native<P: sdk::Policy>(parameters: &[u8], state: &[u8], request: &Request<'_>) -> Outcome {
-    let operation = match request.operation {
+fn sdk_operation(operation: Operation) -> sdk::Operation {
+    match operation {
         Operation::Consume => sdk::Operation::Consume,
         Operation::Reserve => sdk::Operation::Reserve,
         Operation::Settle => sdk::Operation::Settle,
         Operation::Peek => sdk::Operation::Peek,
-    };
-    let attribute =
-        |(name, value): &(&str, &str)| sdk::Attribute { name: (*name).to_owned(), value: (*value).to_owned() };
-    let outcome = sdk::decide::<P>(
-        parameters,
-        state,
-        &sdk::Request {
-            operation,
-            now_us: request.now_us,
-            cost: request.cost,
-            held: request.held,
-            held_at_us: request.held_at_us,
-            attributes: request.attributes.iter().map(attribute).collect(),
-        },
-    );
+    }
+}
+
+fn host_outcome(outcome: sdk::Outcome<Vec<u8>>) -> Outcome {
     Outcome {
         admitted: outcome.admitted,
         state: outcome.state,
@@ -107,6 +98,20 @@ fn native<P: sdk::Policy>(parameters: &[u8], state: &[u8], request: &Request<'_>
         reset_after_us: outcome.reset_after_us,
         note: outcome.note,
     }
+}
+
+fn native<P: sdk::Policy>(parameters: &[u8], state: &[u8], request: &Request<'_>) -> Outcome {
+    let attribute =
+        |(name, value): &(&str, &str)| sdk::Attribute { name: (*name).to_owned(), value: (*value).to_owned() };
+    let request = sdk::Request {
+        operation: sdk_operation(request.operation),
+        now_us: request.now_us,
+        cost: request.cost,
+        held: request.held,
+        held_at_us: request.held_at_us,
+        attributes: request.attributes.iter().map(attribute).collect(),
+    };
+    host_outcome(sdk::decide::<P>(parameters, state, &request))
 }
 
 fn histories_agree<P: sdk::Policy>(name: &str, settings: [&str; 4], bad_settings: &[&str]) {
@@ -235,4 +240,34 @@ fn open_reservations_native_and_component_agree_on_random_histories() {
     let settings =
         [r#"{"limit":100}"#, r#"{"limit":1,"open_s":1}"#, r#"{"limit":20,"open_s":60}"#, r#"{"limit":1099511627776}"#];
     histories_agree::<OpenReservations>("open-reservations", settings, &["{}", r#"{"limit":1,"open_s":3601}"#]);
+}
+
+/// What an author's native tests take for a lie is what the host takes for a fault, in the same words.
+#[test]
+fn the_sdk_and_the_host_believe_the_same_outcomes() {
+    let operations = [Operation::Consume, Operation::Reserve, Operation::Settle, Operation::Peek];
+    let (mut believed, mut refused) = (0, 0);
+    for (n, operation) in (0..4_096_u64).flat_map(|n| operations.map(|operation| (n, operation))) {
+        let of = |bit: u32, yes: u64| if n >> bit & 1 == 1 { yes } else { 0 };
+        let request =
+            Request { operation, now_us: 0, cost: of(0, 1) + of(1, 9), held: 0, held_at_us: 0, attributes: &[] };
+        let state_bytes = [None, Some(0), Some(8), Some(4_097)][(n >> 2 & 3) as usize];
+        let native = sdk::Outcome {
+            admitted: of(4, 1) == 1,
+            state: state_bytes.map(|bytes| vec![0; bytes]),
+            limit: of(5, 5),
+            remaining: of(6, 3) + of(7, 3),
+            retry_after_us: of(8, 1) + of(9, sdk::TIME_MAX_US),
+            reset_after_us: of(10, 1) + of(11, sdk::TIME_MAX_US),
+            note: 0,
+        };
+        let asked = sdk::Request::new(sdk_operation(operation), 0, request.cost);
+        let outcome = host_outcome(native.clone());
+        match (sdk::testing::truth(&native, &asked), check_outcome(outcome, &request, 4 << 10)) {
+            (Ok(()), Ok(_)) => believed += 1,
+            (Err(sdk::testing::Lie(native)), Err(Fault::BadOutcome { what })) if native == what => refused += 1,
+            (native, host) => panic!("{request:?}: {native:?}, but the host says {host:?}"),
+        }
+    }
+    assert!(believed > 100 && refused > 100, "{believed} believed, {refused} refused");
 }

@@ -13,7 +13,13 @@ pub mod bindings {
     });
 }
 
-/// Exports a [`Policy`](crate::Policy) as the component of a crate of type `cdylib`.
+/// Exports a [`Policy`](crate::Policy) as the component of a crate of type `cdylib`: once, at the end of its
+/// `lib.rs`.
+///
+/// ```
+/// # use cellar_policy_sdk::example::Rule;
+/// cellar_policy_sdk::export_policy!(Rule);
+/// ```
 #[macro_export]
 macro_rules! export_policy {
     ($policy:ty) => {

@@ -2,15 +2,18 @@
 //! full width. Nothing to parse, and equal values have equal bytes.
 
 /// A value of a fixed number of bytes. [`fixed_struct!`](crate::fixed_struct) writes the
-/// implementation for a struct.
+/// implementation for a struct. There is one for `u8`, `u16`, `u32`, `u64` and `bool`.
 pub trait Fixed: Sized {
+    /// How many bytes: a state has 1 to 4,096, parameters at most 65,536.
     const BYTES: usize;
 
+    /// Puts the value's bytes at the end.
     fn append(&self, bytes: &mut Vec<u8>);
 
     /// Takes the value off the front; none if there are too few bytes or they mean nothing.
     fn take(bytes: &mut &[u8]) -> Option<Self>;
 
+    /// The value's bytes and nothing else.
     fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(Self::BYTES);
         self.append(&mut bytes);
@@ -62,6 +65,24 @@ impl Fixed for bool {
 
 /// Declares a struct and its fixed form. A field's place is its place in the declaration: to move
 /// one is a new state schema.
+///
+/// ```
+/// use cellar_policy_sdk::{Fixed, fixed_struct};
+///
+/// fixed_struct! {
+///     #[derive(Debug, PartialEq)]
+///     pub struct State {
+///         pub day: u16,
+///         pub spent: u64,
+///     }
+/// }
+///
+/// let state = State { day: 3, spent: 700 };
+/// assert_eq!(State::BYTES, 10);
+/// assert_eq!(state.to_bytes(), [3, 0, 0xbc, 0x02, 0, 0, 0, 0, 0, 0]);
+/// assert_eq!(State::from_bytes(&state.to_bytes()), Some(state));
+/// assert_eq!(State::from_bytes(&[1, 2, 3]), None);
+/// ```
 #[macro_export]
 macro_rules! fixed_struct {
     (

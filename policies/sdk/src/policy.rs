@@ -11,6 +11,64 @@ use serde_json::json;
 
 /// A policy: a pure function of (parameters, state, request).
 ///
+/// ```
+/// use cellar_policy_sdk::{AMOUNT_MAX, Operation, Outcome, Policy, Problem, Request, fixed_struct};
+/// use schemars::JsonSchema;
+/// use serde::Deserialize;
+///
+/// /// So many units, and never more.
+/// struct Once;
+///
+/// #[derive(Deserialize, JsonSchema)]
+/// #[serde(deny_unknown_fields)]
+/// struct Settings {
+///     /// Units there are.
+///     #[schemars(range(min = 1, max = AMOUNT_MAX))]
+///     limit: u64,
+/// }
+///
+/// fixed_struct! { struct Parameters { limit: u64, } }
+/// fixed_struct! { struct State { spent: u64, } }
+///
+/// impl Policy for Once {
+///     const NAME: &'static str = "once";
+///     const VERSION: &'static str = "1.0.0";
+///     const UNIT: &'static str = "requests";
+///     const STATE_SCHEMA: u32 = 1;
+///     type Settings = Settings;
+///     type Parameters = Parameters;
+///     type State = State;
+///
+///     fn compile(settings: Settings) -> Result<Parameters, Vec<Problem>> {
+///         Ok(Parameters { limit: settings.limit })
+///     }
+///
+///     fn decide(parameters: &Parameters, state: Option<State>, request: &Request) -> Outcome<State> {
+///         let spent = state.map_or(0, |state| state.spent);
+///         let remaining = |spent: u64| parameters.limit.saturating_sub(spent);
+///         let stands = |spent: u64| Outcome {
+///             admitted: true,
+///             state: None,
+///             limit: parameters.limit,
+///             remaining: remaining(spent),
+///             retry_after_us: 0,
+///             reset_after_us: 0,
+///             note: 0,
+///         };
+///         let spending = |spent: u64| Outcome { state: Some(State { spent }), ..stands(spent) };
+///         match request.operation {
+///             _ if request.only_asks() => stands(spent),
+///             Operation::Settle => spending(spent.saturating_add(request.cost).saturating_sub(request.held)),
+///             _ if request.cost <= remaining(spent) => spending(spent + request.cost),
+///             _ => Outcome { admitted: false, ..stands(spent) },
+///         }
+///     }
+/// }
+///
+/// use cellar_policy_sdk::testing::Sim;
+/// Sim::<Once>::new(r#"{"limit": 2}"#).consume(2).admitted().remaining(0);
+/// ```
+///
 /// **Invariant:** no clock, no randomness, no memory of the last call. The host keeps one instance
 /// for many users and may drop it between any two calls.
 pub trait Policy {
@@ -20,7 +78,7 @@ pub trait Policy {
     const VERSION: &'static str;
     /// What it is meant to count.
     const UNIT: &'static str;
-    /// Raised with every change of `State`'s bytes; `migrate` then reads the older ones.
+    /// Raised with every change of `State`'s bytes; `upgrade` then reads the older ones.
     const STATE_SCHEMA: u32;
     /// What the notes of an outcome mean, from 1 on.
     const NOTES: &'static [&'static str] = &[];
@@ -41,6 +99,7 @@ pub trait Policy {
     /// Checks what a schema cannot say, and prepares.
     fn compile(settings: Self::Settings) -> Result<Self::Parameters, Vec<Problem>>;
 
+    /// One decision. A state of none is a user whom the policy has not seen.
     fn decide(parameters: &Self::Parameters, state: Option<Self::State>, request: &Request) -> Outcome<Self::State>;
 
     /// Reads a state of an older schema. There is none by default.
@@ -50,6 +109,13 @@ pub trait Policy {
 }
 
 /// Metadata as JSON.
+///
+/// ```
+/// use cellar_policy_sdk::{describe, example::Rule};
+///
+/// let metadata: serde_json::Value = serde_json::from_str(&describe::<Rule>()).unwrap();
+/// assert_eq!(metadata["settings_schema"]["properties"]["limit"]["minimum"], 1);
+/// ```
 pub fn describe<P: Policy>() -> String {
     json!({
         "name": P::NAME,
@@ -71,6 +137,14 @@ pub fn configure<P: Policy>(settings_json: &str) -> Result<Vec<u8>, Vec<Problem>
 }
 
 /// One decision, over bytes.
+///
+/// ```
+/// use cellar_policy_sdk::{Operation, Request, configure, decide, example::Rule};
+///
+/// let parameters = configure::<Rule>(r#"{"limit": 10}"#).unwrap();
+/// let outcome = decide::<Rule>(&parameters, &[], &Request::new(Operation::Consume, 0, 3));
+/// assert!(outcome.admitted && outcome.remaining == 7 && outcome.state.is_some());
+/// ```
 ///
 /// # Panics
 /// If parameters or state are none that this version wrote: the host then sees a trap, and nobody

@@ -5,10 +5,19 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 /// What is wrong with one place of the settings.
+///
+/// ```
+/// use cellar_policy_sdk::{Problem, configure, example::Rule};
+///
+/// let problems = configure::<Rule>(r#"{"limit": 0, "burst": 3}"#).unwrap_err();
+/// assert!(problems.contains(&Problem::new("/limit", "must be at least 1")));
+/// assert!(problems.contains(&Problem::new("/burst", "is not a setting; there are limit")));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// A JSON pointer (RFC 6901); empty for the whole.
     pub pointer: String,
+    /// What is wrong there, as the end of a sentence that begins with the place.
     pub message: String,
 }
 
@@ -16,6 +25,7 @@ pub struct Problem {
 const PROBLEMS_MAX: usize = 100;
 
 impl Problem {
+    /// A problem at `pointer`: `"/limit"`.
     pub fn new(pointer: impl Into<String>, message: impl Into<String>) -> Self {
         Self { pointer: pointer.into(), message: message.into() }
     }
