@@ -14,6 +14,8 @@ use people::Crowd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+pub(crate) use file::{REQUESTS_MAX, each};
+pub(crate) use people::zipf_senders_of;
 pub(crate) use play::play;
 
 #[derive(Subcommand)]
