@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{get, post};
 use cellar_directory::{Digest, OpenDirectory, PolicyEntry, catalog, pages};
 use cellar_model::wire::{CellInstances, CellShards, LedgerExport, LedgerRow};
 use cellar_model::{PolicyName, Problem, ProblemType, RegionName, Scope, TierDocument, TierName, UserId};
@@ -45,7 +45,7 @@ pub(crate) fn routes(state: AdminState) -> Router {
             .route("/admin/v1/tiers", get(tiers))
             .route("/admin/v1/tiers/{name}", get(tier).put(put_tier))
             .route("/admin/v1/policies", get(policies))
-            .route("/admin/v1/policies/{name}/{version}", put(put_policy));
+            .route("/admin/v1/policies/{name}/{version}", get(policy_artifact).put(put_policy));
         // … and the directory is read here.
         routes = routes
             .route("/admin/v1/directory/homes", get(homes))
@@ -159,13 +159,25 @@ async fn ledger_months(State(state): State<AdminState>) -> Result<Response, Http
     Ok(axum::Json(state.quota.ledger().months().await.map_err(unread)?).into_response())
 }
 
+#[derive(Deserialize)]
+struct WithChecks {
+    #[serde(default)]
+    checks: bool,
+}
+
 /// Rows of a month after the one sent (`null`: from its first).
 async fn ledger_page(
     State(state): State<AdminState>,
     Path(month): Path<String>,
+    Query(with): Query<WithChecks>,
     JsonBody(after): JsonBody<Option<LedgerRow>>,
 ) -> Result<Response, HttpProblem> {
-    let page = state.quota.ledger().page(&month, after.as_ref()).await.map_err(unread)?;
+    let ledger = state.quota.ledger();
+    let page = match with.checks {
+        true => ledger.page_with_checks(&month, after.as_ref()).await,
+        false => ledger.page(&month, after.as_ref()).await,
+    };
+    let page = page.map_err(unread)?;
     let odd = || Problem::new(ProblemType::Invalid).detail("a month is written as 2023-11");
     Ok(axum::Json(page.ok_or_else(odd)?).into_response())
 }
@@ -248,6 +260,15 @@ async fn put_tier(
 async fn policies(State(state): State<AdminState>) -> Result<Response, HttpProblem> {
     let catalog = catalog::read(&state.directory).await.map_err(|_| directory_down())?;
     Ok(axum::Json(catalog.policies).into_response())
+}
+
+/// The component of a policy version.
+async fn policy_artifact(
+    State(state): State<AdminState>,
+    Path((name, version)): Path<(PolicyName, String)>,
+) -> Result<Response, HttpProblem> {
+    let found = catalog::artifact_of(&state.directory, &name, &version).await.map_err(|_| directory_down())?;
+    Ok(found.ok_or(ProblemType::NotFound)?.into_response())
 }
 
 /// Adds a policy version that the host of this cell lets in; tiers that name its major decide by it from now on.

@@ -9,6 +9,7 @@ mod ledger;
 mod policy;
 mod seed;
 mod stack;
+mod table;
 mod tier;
 mod topology;
 mod trace;
@@ -126,14 +127,17 @@ fn main() -> ExitCode {
     match runtime.block_on(run(arguments)) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("cellctl: {error:#}");
-            if error.chain().any(|cause| matches!(cause.downcast_ref(), Some(ClientError::NoAnswer { .. }))) {
-                eprintln!(
-                    "`cellctl status` says what runs; `cellctl up` or `cellctl restart NAME` starts what does not"
-                );
-            }
+            complain(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Says what went wrong, and where to look when nobody answered.
+fn complain(error: &anyhow::Error) {
+    eprintln!("cellctl: {error:#}");
+    if error.chain().any(|cause| matches!(cause.downcast_ref(), Some(ClientError::NoAnswer { .. }))) {
+        eprintln!("`cellctl status` says what runs; `cellctl up` or `cellctl restart NAME` starts what does not");
     }
 }
 

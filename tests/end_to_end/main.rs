@@ -3,11 +3,13 @@
 mod accounts;
 mod admits;
 mod authors;
+mod backtest;
 mod backup_faults;
 mod backup_size;
 mod backups;
 mod bad_input;
 mod cells;
+mod certificates;
 mod claims;
 mod compose;
 mod doors;

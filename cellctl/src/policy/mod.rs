@@ -1,5 +1,6 @@
 //! `cellctl policy`: what a policy's author does, without any server, and what a Cellar has of policies.
 
+mod backtest;
 mod bench;
 mod build;
 mod c_policy;
@@ -68,6 +69,10 @@ pub(crate) enum PolicyCommand {
     Check(check::CheckArguments),
     /// Test what it can be relied on for, by generated histories; exit status 1 if a property is broken
     Certify(certify::CertifyArguments),
+    /// Ask again what was asked already, of a candidate and of the present tier: who would be denied
+    ///
+    /// Of the ledger of a Cellar, or of a trace. Exit status 2 if nothing could be said.
+    Backtest(Box<backtest::BacktestArguments>),
     /// The versions a Cellar has, and the slots that decide by them
     List {
         name: Option<PolicyName>,
@@ -102,6 +107,7 @@ pub(crate) async fn run(folder: &Path, command: PolicyCommand) -> anyhow::Result
         PolicyCommand::Certify(arguments) => blocking(move || certify::run(&arguments)).await,
         PolicyCommand::Run(arguments) => blocking(move || replay::run(&arguments).map(done)).await,
         PolicyCommand::Bench(arguments) => blocking(move || bench::run(&arguments).map(done)).await,
+        PolicyCommand::Backtest(arguments) => backtest::run(folder, *arguments).await,
     }
 }
 

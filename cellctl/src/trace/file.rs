@@ -35,38 +35,54 @@ const USER: [&str; 4] = ["user", "user_id", "userid", "session"];
 
 /// Reads a whole trace, or says which line is wrong: nothing of a trace with an error is played.
 pub(crate) fn read(path: &Path) -> Result<Vec<TraceRequest>> {
-    let file = std::fs::File::open(path).with_context(|| format!("cannot open the trace {}", path.display()))?;
-    let mut reader = BufReader::new(file);
+    open(path).and_then(parse).with_context(|| format!("the trace {} cannot be played", path.display()))
+}
+
+/// Hands over the requests of a trace in the order of the file, to who keeps them in a form of his own.
+pub(crate) fn each(path: &Path, take: impl FnMut(TraceRequest)) -> Result<()> {
+    let handed = open(path).and_then(|input| rows(input, take));
+    handed.with_context(|| format!("the trace {} cannot be read", path.display()))
+}
+
+fn open(path: &Path) -> Result<Box<dyn Read>> {
+    let mut reader = BufReader::new(std::fs::File::open(path)?);
     let mut magic = [0; 2];
     let got = reader.read(&mut magic)?;
     let start = std::io::Cursor::new(magic[..got].to_vec()).chain(reader);
     // By content, not by name: a renamed file is read all the same.
-    let result =
-        if magic[..got] == [0x1f, 0x8b] { parse(flate2::read::MultiGzDecoder::new(start)) } else { parse(start) };
-    result.with_context(|| format!("the trace {} cannot be played", path.display()))
+    let packed = magic[..got] == [0x1f, 0x8b];
+    Ok(if packed { Box::new(flate2::read::MultiGzDecoder::new(start)) } else { Box::new(start) })
 }
 
 pub(crate) fn parse(input: impl Read) -> Result<Vec<TraceRequest>> {
+    let mut requests = Vec::new();
+    rows(input, |request| requests.push(request))?;
+    // A user's time never runs backwards; equal times keep the order of the file.
+    requests.sort_by_key(|request| request.at);
+    Ok(requests)
+}
+
+fn rows(input: impl Read, mut take: impl FnMut(TraceRequest)) -> Result<()> {
     let mut csv = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(false).from_reader(input);
     let columns = Columns::find(&csv.headers().context("line 1")?.clone())?;
-    let mut requests = Vec::new();
+    let mut requests = 0;
     for record in csv.records() {
         let record = record.map_err(|error| {
             let line = error.position().map_or(0, csv::Position::line);
             anyhow!("line {line}: {error}")
         })?;
         let line = record.position().map_or(0, csv::Position::line);
-        requests.push(columns.request(&record).with_context(|| format!("line {line}"))?);
-        if requests.len() > REQUESTS_MAX {
-            bail!("more than {REQUESTS_MAX} requests");
+        let request = columns.request(&record).with_context(|| format!("line {line}"))?;
+        requests += 1;
+        if requests > REQUESTS_MAX {
+            bail!("more than {REQUESTS_MAX} requests: give it in parts, each with all requests of some of the users");
         }
+        take(request);
     }
-    if requests.is_empty() {
+    if requests == 0 {
         bail!("it has no requests");
     }
-    // A user's time never runs backwards; equal times keep the order of the file.
-    requests.sort_by_key(|request| request.at);
-    Ok(requests)
+    Ok(())
 }
 
 impl Columns {

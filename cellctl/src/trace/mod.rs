@@ -14,7 +14,8 @@ use people::Crowd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-pub(crate) use file::{CONTEXT, GENERATED, TIME, time};
+pub(crate) use file::{CONTEXT, GENERATED, REQUESTS_MAX, TIME, each, time};
+pub(crate) use people::zipf_senders_of;
 pub(crate) use play::play;
 
 #[derive(Subcommand)]

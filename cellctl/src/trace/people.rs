@@ -28,9 +28,9 @@ pub(crate) struct Crowd {
 impl Crowd {
     /// The users, and for each request the number of the one who sends it.
     pub(crate) fn assign(&self, requests: &[TraceRequest]) -> anyhow::Result<(Vec<Person>, Vec<usize>)> {
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        let rng = ChaCha8Rng::seed_from_u64(self.seed);
         let labelled = requests.iter().all(|request| request.user.is_some());
-        let (labels, senders) = if labelled { by_label(requests) } else { self.by_zipf(requests.len(), &mut rng)? };
+        let (labels, senders) = if labelled { by_label(requests) } else { self.by_zipf(requests.len(), rng)? };
         // Tiers from a stream of their own: another number of requests changes nobody's tier.
         let mut rng = ChaCha8Rng::seed_from_u64(self.seed.wrapping_add(1));
         let whole: u32 = self.tiers.iter().map(|(_, share)| share).sum();
@@ -39,10 +39,8 @@ impl Crowd {
         Ok((people.collect(), senders))
     }
 
-    fn by_zipf(&self, requests: usize, rng: &mut ChaCha8Rng) -> anyhow::Result<(Vec<String>, Vec<usize>)> {
-        let zipf = Zipf::new(self.users as f64, self.zipf)
-            .map_err(|e| anyhow::anyhow!("{} users with exponent {}: {e}", self.users, self.zipf))?;
-        let senders = (0..requests).map(|_| (zipf.sample(rng) as usize).clamp(1, self.users) - 1).collect();
+    fn by_zipf(&self, requests: usize, rng: ChaCha8Rng) -> anyhow::Result<(Vec<String>, Vec<usize>)> {
+        let senders = zipf_senders(self.users, self.zipf, rng)?.take(requests).collect();
         Ok(((1..=self.users).map(|n| n.to_string()).collect(), senders))
     }
 
@@ -55,6 +53,17 @@ impl Crowd {
         }
         unreachable!("a draw is below the sum of the shares")
     }
+}
+
+/// By number from 0, who sends each request in the order of their times: the same for the same seed.
+pub(crate) fn zipf_senders_of(users: usize, exponent: f64, seed: u64) -> anyhow::Result<impl Iterator<Item = usize>> {
+    zipf_senders(users, exponent, ChaCha8Rng::seed_from_u64(seed))
+}
+
+fn zipf_senders(users: usize, exponent: f64, mut rng: ChaCha8Rng) -> anyhow::Result<impl Iterator<Item = usize>> {
+    let zipf = Zipf::new(users as f64, exponent)
+        .map_err(|e| anyhow::anyhow!("{users} users with exponent {exponent}: {e}"))?;
+    Ok(std::iter::repeat_with(move || (zipf.sample(&mut rng) as usize).clamp(1, users) - 1))
 }
 
 /// One new user a label, in the order of first appearance.

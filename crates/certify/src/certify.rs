@@ -1,5 +1,7 @@
 //! Every property over as many cases as asked for, each failure made as short as it gets.
 
+use crate::fingerprint;
+use crate::fuel;
 use crate::properties::{Case, Property, Trial, cases};
 use crate::report::{Finding, Report, Verdict};
 use crate::settings::drawn;
@@ -48,6 +50,19 @@ pub enum CertifyError {
 /// # Errors
 /// When the plan does not fit the policy; what the policy does wrong is in the report.
 pub fn certify(subject: &dyn Subject, digest: Option<String>, plan: &Plan) -> Result<Report, CertifyError> {
+    certify_beside(subject, digest, None, plan)
+}
+
+/// The same beside the artifact before it: whether each reads what the other has written.
+///
+/// # Errors
+/// As of `certify`.
+pub fn certify_beside(
+    subject: &dyn Subject,
+    digest: Option<String>,
+    previous: Option<&dyn Subject>,
+    plan: &Plan,
+) -> Result<Report, CertifyError> {
     let about = subject.about();
     if !(1..=CASES_MAX).contains(&plan.cases) {
         return Err(CertifyError::Cases);
@@ -56,14 +71,16 @@ pub fn certify(subject: &dyn Subject, digest: Option<String>, plan: &Plan) -> Re
         let refused = |message| CertifyError::Settings { settings: settings.clone(), message };
         subject.configure(settings).map_err(refused)?;
     }
-    let known = |name: &String| Property::ALL.iter().any(|property| property.name() == name);
+    let known = |name: &String| all().any(|property| property.name() == name);
     if let Some(name) = about.waives.iter().find(|name| !known(name)) {
         return Err(CertifyError::Waives { name: name.clone() });
     }
     let settings = settings(&about.settings_schema, &plan.settings);
-    let findings = Property::ALL.map(|property| {
+    let tested = all().filter(|property| previous.is_some() || !Property::BESIDE_PREVIOUS.contains(property));
+    let findings = tested.map(|property| {
         let waived = about.waives.iter().any(|name| name == property.name());
-        let verdict = if waived { Ok(Verdict::Waived) } else { test(subject, property, settings.clone(), plan) };
+        let verdict =
+            if waived { Ok(Verdict::Waived) } else { test(subject, previous, property, settings.clone(), plan) };
         verdict.map(|verdict| Finding {
             property: property.name().to_owned(),
             sentence: property.sentence().to_owned(),
@@ -77,9 +94,16 @@ pub fn certify(subject: &dyn Subject, digest: Option<String>, plan: &Plan) -> Re
         promises: about.promises.clone(),
         seed: plan.seed,
         cases: plan.cases,
-        findings: findings.into_iter().collect::<Result<_, _>>()?,
+        findings: findings.collect::<Result<_, _>>()?,
         fuel_most: subject.fuel_most(),
+        fuel: fuel::search(subject, &settings),
+        fingerprint: fingerprint::of(subject, &drawn(&about.settings_schema)),
+        previous: previous.map(|previous| format!("{} {}", previous.about().name, previous.about().version)),
     })
+}
+
+fn all() -> impl Iterator<Item = Property> {
+    Property::ALL.into_iter().chain(Property::BESIDE_PREVIOUS)
 }
 
 fn settings(schema: &Value, given: &[Value]) -> BoxedStrategy<Value> {
@@ -92,6 +116,7 @@ fn settings(schema: &Value, given: &[Value]) -> BoxedStrategy<Value> {
 
 fn test(
     subject: &dyn Subject,
+    previous: Option<&dyn Subject>,
     property: Property,
     settings: BoxedStrategy<Value>,
     plan: &Plan,
@@ -110,7 +135,7 @@ fn test(
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed));
     let broken = RefCell::new(String::new());
     let outcome = runner.run(&cases(settings), |case: Case| {
-        let checked = match Trial::of(subject, &case) {
+        let checked = match Trial::of(subject, previous, &case) {
             None => return Err(TestCaseError::reject("settings that it does not take")),
             Some(Ok(trial)) => property.check(&trial),
             Some(Err(broken)) => Err(broken),

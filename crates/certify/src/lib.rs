@@ -7,6 +7,8 @@
 //! (`waives`), and the certificate repeats that.
 
 mod certify;
+mod fingerprint;
+mod fuel;
 mod history;
 mod promise;
 mod properties;
@@ -15,8 +17,10 @@ mod settings;
 mod subject;
 mod user;
 
-pub use certify::{CertifyError, Plan, certify};
+pub use certify::{CertifyError, Plan, certify, certify_beside};
+pub use fingerprint::{Differs, Fingerprint};
+pub use fuel::{Fuel, Worst};
 pub use promise::Promise;
 pub use properties::Property;
 pub use report::{Finding, Report, Verdict};
-pub use subject::{About, Component, ComponentError, Instance, Subject};
+pub use subject::{About, Component, ComponentError, Engine, Instance, Subject};

@@ -1,6 +1,7 @@
 //! The properties, each as a check of one drawn case.
 
 mod limits;
+mod previous;
 mod purity;
 mod settles;
 mod spend;
@@ -28,6 +29,8 @@ pub enum Property {
     SettleConserves,
     CarriesSpend,
     Migrates,
+    ReadsPrevious,
+    ReadByPrevious,
 }
 
 /// One case: settings twice (a tier may change), a history, and what else a property needs.
@@ -45,6 +48,8 @@ pub(crate) struct Case {
 /// A case against a subject, its settings compiled.
 pub(crate) struct Trial<'a> {
     pub(crate) subject: &'a dyn Subject,
+    /// The artifact before it, with its own parameters for the case's settings: none if it refuses them.
+    pub(crate) previous: Option<(&'a dyn Subject, Vec<u8>)>,
     pub(crate) case: &'a Case,
     pub(crate) parameters: Vec<u8>,
     pub(crate) others: Vec<u8>,
@@ -67,6 +72,9 @@ impl Property {
         Property::Migrates,
     ];
 
+    /// Tested where there is an artifact before it.
+    pub const BESIDE_PREVIOUS: [Property; 2] = [Property::ReadsPrevious, Property::ReadByPrevious];
+
     pub fn name(self) -> &'static str {
         match self {
             Property::Answers => "answers",
@@ -81,6 +89,8 @@ impl Property {
             Property::SettleConserves => "settle-conserves",
             Property::CarriesSpend => "carries-spend",
             Property::Migrates => "migrates",
+            Property::ReadsPrevious => "reads-previous",
+            Property::ReadByPrevious => "read-by-previous",
         }
     }
 
@@ -109,6 +119,10 @@ impl Property {
             }
             Property::CarriesSpend => "Other settings neither forget nor invent what was spent.",
             Property::Migrates => "migrate reads its own states, and they mean the same.",
+            Property::ReadsPrevious => {
+                "What the version before it has written it reads, and nothing spent is forgotten or invented."
+            }
+            Property::ReadByPrevious => "The version before it can take users back, with what they have spent.",
         }
     }
 
@@ -126,6 +140,8 @@ impl Property {
             Property::SettleConserves => settles::settle_conserves(trial),
             Property::CarriesSpend => spend::carries_spend(trial),
             Property::Migrates => purity::migrates(trial),
+            Property::ReadsPrevious => previous::reads_previous(trial),
+            Property::ReadByPrevious => previous::read_by_previous(trial),
         }
     }
 }
@@ -154,7 +170,11 @@ fn at_the_same_prices(subject: &dyn Subject, case: &Case) -> Value {
 
 impl<'a> Trial<'a> {
     /// None if the policy refuses the settings: they were drawn without knowing how they belong together.
-    pub(crate) fn of(subject: &'a dyn Subject, case: &'a Case) -> Option<Result<Self, Broken>> {
+    pub(crate) fn of(
+        subject: &'a dyn Subject,
+        previous: Option<&'a dyn Subject>,
+        case: &'a Case,
+    ) -> Option<Result<Self, Broken>> {
         let parameters = subject.configure(&case.settings).ok()?;
         // Others that are refused are no others: the tier stays as it is.
         let others = at_the_same_prices(subject, case);
@@ -163,7 +183,8 @@ impl<'a> Trial<'a> {
             Ok(scale) => scale,
             Err(broken) => return Some(Err(broken)),
         };
-        Some(Ok(Self { subject, case, parameters, others, scale }))
+        let previous = previous.and_then(|previous| Some((previous, previous.configure(&case.settings).ok()?)));
+        Some(Ok(Self { subject, previous, case, parameters, others, scale }))
     }
 
     pub(crate) fn user(&self) -> User {

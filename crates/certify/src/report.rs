@@ -1,5 +1,7 @@
 //! What was found, for people and for machines.
 
+use crate::fingerprint::Fingerprint;
+use crate::fuel::Fuel;
 use crate::promise::Promise;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -40,6 +42,15 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// The most fuel that any call of all histories burnt.
     pub fuel_most: u64,
+    /// The most that a search for it found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fuel: Option<Fuel>,
+    /// What it answers to a fixed set of histories, whatever the plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<Fingerprint>,
+    /// The artifact before it, whose states it reads and which reads its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<String>,
 }
 
 impl Report {
@@ -71,6 +82,15 @@ impl fmt::Display for Report {
         }
         if self.promises.is_empty() {
             writeln!(f, "  it promises nothing over time: only instants were held against its limit")?;
+        }
+        if let Some(previous) = &self.previous {
+            writeln!(f, "  held against the version before it, {previous}")?;
+        }
+        if let Some(fuel) = &self.fuel {
+            write!(f, "{fuel}")?;
+        }
+        if let Some(fingerprint) = &self.fingerprint {
+            writeln!(f, "  {fingerprint}")?;
         }
         write!(
             f,

@@ -2,9 +2,9 @@
 
 use crate::promise::Promise;
 use cellar_policy_host::{
-    ConfigureError, Fault, GateError, Host, HostError, HostLimits, Outcome, Policy, Request, Stores,
+    ConfigureError, ENGINE, Fault, GateError, Host, HostError, HostLimits, Outcome, Policy, Request, Stores,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -39,6 +39,29 @@ pub trait Subject {
     fn fuel_most(&self) -> u64 {
         0
     }
+
+    /// What compiling these settings burns; 0 where nothing counts it.
+    fn configure_fuel(&self, _settings: &Value) -> u64 {
+        0
+    }
+
+    /// What it runs on. None: nothing of that kind.
+    fn engine(&self) -> Option<Engine> {
+        None
+    }
+}
+
+/// What a component was run by, as far as its fuel depends on it or is held against it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Engine {
+    /// Name and version.
+    pub name: String,
+    /// Of one `decide` or `migrate`.
+    pub decide_fuel: u64,
+    /// Of one `configure`.
+    pub configure_fuel: u64,
+    pub memory_max_bytes: usize,
+    pub state_max_bytes: usize,
 }
 
 /// One live instance.
@@ -101,6 +124,15 @@ impl Subject for Component {
 
     fn fuel_most(&self) -> u64 {
         self.fuel_most.get()
+    }
+
+    fn configure_fuel(&self, settings: &Value) -> u64 {
+        self.policy.configure_counted(&settings.to_string()).1
+    }
+
+    fn engine(&self) -> Option<Engine> {
+        let HostLimits { decide_fuel, configure_fuel, memory_max_bytes, state_max_bytes, .. } = HostLimits::default();
+        Some(Engine { name: ENGINE.into(), decide_fuel, configure_fuel, memory_max_bytes, state_max_bytes })
     }
 }
 

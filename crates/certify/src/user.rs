@@ -99,7 +99,12 @@ impl User {
     }
 
     pub(crate) fn go(&mut self, pause_us: u64) {
-        self.now_us = self.now_us.saturating_add(pause_us).min(LAST_US);
+        self.now_us = Self::after(self.now_us, pause_us);
+    }
+
+    /// As far as the calendar goes.
+    pub(crate) fn after(now_us: u64, pause_us: u64) -> u64 {
+        now_us.saturating_add(pause_us).min(LAST_US)
     }
 
     pub(crate) fn migrate(&mut self, from_schema: u32) -> Result<Vec<u8>, Broken> {
@@ -145,7 +150,7 @@ pub(crate) fn settle(now_us: u64, cost: u64, held: u64, held_at_us: u64) -> Requ
     Request { held, held_at_us, ..request(Operation::Settle, now_us, cost) }
 }
 
-fn shown(request: &Request<'_>) -> String {
+pub(crate) fn shown(request: &Request<'_>) -> String {
     let (at, cost) = (moment(request.now_us), request.cost);
     match request.operation {
         Operation::Consume => format!("{at}  consume {cost}"),

@@ -1,12 +1,14 @@
 //! The admin API: tiers, the topology, the books. For operator keys, on admin listeners.
 
 use crate::error::ClientError;
-use crate::transport::{Client, Credential};
+use crate::transport::{Client, Credential, bytes};
 use cellar_model::wire::{
     AccountsPage, AuditPage, CellAccount, CellInstance, CellInstances, CellShard, CellShards, ClaimsPage, HomesPage,
     LedgerExport, LedgerMonth, LedgerPage, LedgerRow,
 };
-use cellar_model::{CellName, PolicyName, RevisedTier, SettingProblem, TierDocument, TierName, UserId};
+use cellar_model::{
+    ARTIFACT_BYTES_MAX, CellName, PolicyName, RevisedTier, SettingProblem, TierDocument, TierName, UserId,
+};
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +66,12 @@ impl Admin {
     /// The policy versions there are.
     pub async fn policies(&self) -> Result<Vec<PolicyVersion>, ClientError> {
         self.0.ask(Method::GET, "/admin/v1/policies", |request| request).await
+    }
+
+    /// The component of a policy version.
+    pub async fn policy_artifact(&self, policy: &PolicyVersion) -> Result<Vec<u8>, ClientError> {
+        let path = format!("/admin/v1/policies/{}/{}", policy.name, policy.version);
+        bytes(self.0.send(Method::GET, &path, |request| request).await?, ARTIFACT_BYTES_MAX).await
     }
 
     /// Adds a policy version. The same bytes again are no change; other bytes are refused.
@@ -139,6 +147,19 @@ impl Admin {
         after: Option<&LedgerRow>,
     ) -> Result<LedgerPage, ClientError> {
         self.0.ask(Method::POST, &format!("{}/ledger/{month}", base(cell)), |request| request.json(&after)).await
+    }
+
+    /// The same with every row's checks, in shorter pages.
+    pub async fn ledger_checks_page(
+        &self,
+        cell: Option<&CellName>,
+        month: &str,
+        after: Option<&LedgerRow>,
+    ) -> Result<LedgerPage, ClientError> {
+        let path = format!("{}/ledger/{month}?checks=true", base(cell));
+        // Its place is all that counts of it.
+        let after = after.map(|row| LedgerRow { checks: Vec::new(), ..row.clone() });
+        self.0.ask(Method::POST, &path, |request| request.json(&after)).await
     }
 
     /// Says that a month has been exported whole.

@@ -117,6 +117,23 @@ pub(crate) async fn json<T: DeserializeOwned>(response: Response) -> Result<T, C
     response.json().await.map_err(|_| ClientError::Odd { url, status })
 }
 
+/// An answer that is not JSON, as far as `bytes_max`.
+pub(crate) async fn bytes(mut response: Response, bytes_max: usize) -> Result<Vec<u8>, ClientError> {
+    if !response.status().is_success() {
+        return Err(refusal(response).await);
+    }
+    let (url, status) = (response.url().to_string(), response.status().as_u16());
+    let mut body = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() <= bytes_max => body.extend_from_slice(&chunk),
+            Ok(Some(_)) => return Err(ClientError::Odd { url, status }),
+            Ok(None) => return Ok(body),
+            Err(cause) => return Err(ClientError::NoAnswer { url, cause }),
+        }
+    }
+}
+
 pub(crate) async fn refusal(response: Response) -> ClientError {
     let (url, status): (String, StatusCode) = (response.url().to_string(), response.status());
     match response.json::<ProblemBody>().await {

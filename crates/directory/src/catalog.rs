@@ -112,6 +112,19 @@ pub async fn artifact(directory: &impl Documents, digest: &Digest) -> Result<Opt
     Ok(bytes)
 }
 
+/// The same of a version by its name; none: there is no such version.
+pub async fn artifact_of(
+    directory: &impl Documents,
+    name: &PolicyName,
+    version: &str,
+) -> Result<Option<Vec<u8>>, DirectoryError> {
+    let entry = read(directory).await?.policies.into_iter().find(|one| one.name == *name && one.version == version);
+    match entry {
+        Some(entry) => artifact(directory, &entry.digest).await,
+        None => Ok(None),
+    }
+}
+
 async fn put(
     directory: &impl Documents,
     kind: CatalogKind,

@@ -1,8 +1,8 @@
 //! The JSON bodies of the HTTP contract, for those who serve it and those who call it.
 
 use crate::{
-    Amount, Answer, Attribute, CellName, Cost, Denial, Effect, Epoch, Fence, RegionName, SessionId, SlotName, TierName,
-    UserId,
+    Amount, Answer, Attribute, CellName, Cost, Denial, Effect, Epoch, Fence, GrantTerms, OverrideTerms, RegionName,
+    SessionId, SlotName, TierName, UserId,
 };
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
@@ -455,9 +455,36 @@ pub struct LedgerRow {
     pub places: i32,
     /// By unit.
     pub charges: BTreeMap<SmolStr, i64>,
+    /// One by one, where that was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<LedgerAct>,
 }
 
-/// `POST /admin/v1/ledger/{month}` of a cell: rows after the one sent, in the order of their key.
+/// One admitted check of a commit: enough to ask it again.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LedgerAct {
+    pub charge_id: String,
+    pub at_us: u64,
+    pub act: Acted,
+    /// By unit; negative where something was given back.
+    pub charges: BTreeMap<SmolStr, i64>,
+}
+
+/// What an admitted check did; `of` is the charge that it closed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Acted {
+    Consume,
+    Reserve,
+    Settle { of: String },
+    Refund { of: String },
+    Expire { of: String },
+    Grant(GrantTerms),
+    Override(OverrideTerms),
+}
+
+/// `POST /admin/v1/ledger/{month}` of a cell: rows after the one sent, in the order of their key. With
+/// `?checks=true` each says its checks one by one, and a page is shorter.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LedgerPage {
     pub rows: Vec<LedgerRow>,

@@ -7,6 +7,10 @@ use crate::policy::Policy;
 use std::sync::Arc;
 use wasmtime::{Config, Engine};
 
+/// What compiles and runs policies. What a call burns may be another number in another version, so who compares
+/// fuel has to know it.
+pub const ENGINE: &str = "wasmtime 48.0.8";
+
 /// Compiles policies. Cheap to clone.
 #[derive(Clone)]
 pub struct Host(Arc<Inner>);
@@ -55,4 +59,16 @@ fn config(limits: &HostLimits) -> Config {
         // A trap's kind is reported; its frames would be read by nobody and make traps slow.
         .wasm_backtrace_max_frames(None);
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ENGINE;
+
+    #[test]
+    fn the_engine_is_named_as_it_is_built() {
+        let lock = include_str!("../../../Cargo.lock");
+        let (name, version) = ENGINE.split_once(' ').unwrap();
+        assert!(lock.contains(&format!("name = \"{name}\"\nversion = \"{version}\"\n")), "{ENGINE}");
+    }
 }

@@ -26,6 +26,8 @@ type Shared = Arc<Vec<u8>>;
 type Decide = TypedFunc<(Shared, Shared, WitRequest), (WitOutcome,)>;
 type Configure = TypedFunc<(&'static str,), ConfigureAnswer>;
 type ConfigureAnswer = (Result<Vec<u8>, Vec<WitProblem>>,);
+/// Parameters, or all that is wrong with the settings.
+pub(crate) type Configured = Result<Vec<u8>, Vec<SettingProblem>>;
 type Migrate = TypedFunc<(u32, Shared, Shared), (Result<Vec<u8>, String>,)>;
 
 /// Where the component's functions are, looked up once a version.
@@ -141,21 +143,28 @@ fn store(linked: &InstancePre<Grant>, limits: &HostLimits) -> wasmtime::Result<S
     Ok(store)
 }
 
-/// Asks a fresh instance once, with the fuel of a load, and drops it.
+/// Asks a fresh instance once, with the fuel of a load, and drops it. Beside the answer stands what it burnt.
 fn once<P, R>(
     linked: &InstancePre<Grant>,
     limits: &HostLimits,
     function: ComponentExportIndex,
     arguments: P,
-) -> wasmtime::Result<R>
+) -> (wasmtime::Result<R>, u64)
 where
     P: ComponentNamedList + Lower,
     R: ComponentNamedList + Lift,
 {
-    let mut store = store(linked, limits)?;
-    store.set_fuel(limits.configure_fuel)?;
-    let instance = linked.instantiate(&mut store)?;
-    instance.get_typed_func::<P, R>(&mut store, function)?.call(&mut store, arguments)
+    let mut store = match store(linked, limits) {
+        Ok(store) => store,
+        Err(error) => return (Err(error), 0),
+    };
+    let ask = || {
+        store.set_fuel(limits.configure_fuel)?;
+        let instance = linked.instantiate(&mut store)?;
+        instance.get_typed_func::<P, R>(&mut store, function)?.call(&mut store, arguments)
+    };
+    let answer = ask();
+    (answer, limits.configure_fuel.saturating_sub(store.get_fuel().unwrap_or(0)))
 }
 
 /// Also checks that all four functions have the interface's types.
@@ -165,8 +174,8 @@ pub(crate) fn describe(
     limits: &HostLimits,
 ) -> Result<String, GateError> {
     check_types(linked, exports, limits).map_err(|e| GateError::Interface { what: format!("{e:#}") })?;
-    let (json,): (String,) =
-        once(linked, limits, exports.describe, ()).map_err(|e| GateError::Describe { what: format!("{e:#}") })?;
+    let (answer, _): (wasmtime::Result<(String,)>, u64) = once(linked, limits, exports.describe, ());
+    let (json,) = answer.map_err(|e| GateError::Describe { what: format!("{e:#}") })?;
     Ok(json)
 }
 
@@ -186,9 +195,10 @@ pub(crate) fn configure(
     exports: &Exports,
     limits: &HostLimits,
     settings_json: &str,
-) -> Result<Result<Vec<u8>, Vec<SettingProblem>>, Fault> {
-    let (answer,): ConfigureAnswer =
-        once(linked, limits, exports.configure, (settings_json,)).map_err(|e| Fault::of_call(&e))?;
+) -> (Result<Configured, Fault>, u64) {
+    let (answer, fuel): (wasmtime::Result<ConfigureAnswer>, u64) =
+        once(linked, limits, exports.configure, (settings_json,));
     let problem = |p: WitProblem| SettingProblem { pointer: p.pointer, message: p.message };
-    Ok(answer.map_err(|problems| problems.into_iter().map(problem).collect()))
+    let said = |(answer,): ConfigureAnswer| answer.map_err(|all| all.into_iter().map(problem).collect());
+    (answer.map(said).map_err(|e| Fault::of_call(&e)), fuel)
 }

@@ -5,7 +5,7 @@ use crate::describe::Description;
 use crate::digest::Digest;
 use crate::fault::Fault;
 use crate::gate::GateError;
-use crate::instance::{self, Exports, Grant};
+use crate::instance::{self, Configured, Exports, Grant};
 use crate::limits::HostLimits;
 use cellar_model::SettingProblem;
 use std::fmt;
@@ -68,11 +68,22 @@ impl Policy {
 
     /// Compiles settings, in an instance of its own: loading a tier leaves no trace in a worker.
     pub fn configure(&self, settings_json: &str) -> Result<Vec<u8>, ConfigureError> {
+        self.configure_counted(settings_json).0
+    }
+
+    /// The same, with the fuel it burnt.
+    pub fn configure_counted(&self, settings_json: &str) -> (Result<Vec<u8>, ConfigureError>, u64) {
         let (bytes, max) = (settings_json.len(), self.limits.parameters_max_bytes);
         if bytes > max {
-            return Err(ConfigureError::TooLarge { bytes, max });
+            return (Err(ConfigureError::TooLarge { bytes, max }), 0);
         }
-        match instance::configure(&self.linked, &self.exports, &self.limits, settings_json)? {
+        let (answer, fuel) = instance::configure(&self.linked, &self.exports, &self.limits, settings_json);
+        (answer.map_err(ConfigureError::from).and_then(|answer| self.parameters(answer)), fuel)
+    }
+
+    fn parameters(&self, answer: Configured) -> Result<Vec<u8>, ConfigureError> {
+        let max = self.limits.parameters_max_bytes;
+        match answer {
             Ok(parameters) if parameters.len() > max => {
                 Err(Fault::BadOutcome { what: "parameters that are too large" }.into())
             }

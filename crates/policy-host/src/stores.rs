@@ -16,6 +16,16 @@ pub struct Stores {
     instances_max: usize,
     /// Counts calls, so that `last_used` orders them.
     tick: u64,
+    burnt: Burnt,
+}
+
+/// What all calls of one worker have cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Burnt {
+    pub calls: u64,
+    pub fuel: u64,
+    /// By one call.
+    pub fuel_most: u64,
 }
 
 struct Kept {
@@ -27,7 +37,7 @@ struct Kept {
 impl Stores {
     pub fn new(host: &Host) -> Self {
         let instances_max = host.limits().instances_max.max(1);
-        Self { kept: Vec::with_capacity(instances_max), instances_max, tick: 0 }
+        Self { kept: Vec::with_capacity(instances_max), instances_max, tick: 0, burnt: Burnt::default() }
     }
 
     /// Asks `policy`. An empty `state` is a user it has not seen. A fault here says nothing about
@@ -59,22 +69,36 @@ impl Stores {
         kept.map_or(policy.limits.decide_fuel, |kept| kept.instance.fuel_burnt(&policy.limits))
     }
 
+    /// What all calls until now have burnt.
+    pub fn burnt(&self) -> Burnt {
+        self.burnt
+    }
+
+    fn count(&mut self, fuel: u64) {
+        let Burnt { calls, fuel: sum, fuel_most } = self.burnt;
+        self.burnt = Burnt { calls: calls + 1, fuel: sum.saturating_add(fuel), fuel_most: fuel_most.max(fuel) };
+    }
+
     fn ask<R>(&mut self, policy: &Policy, call: impl FnOnce(&mut Instance) -> Result<R, Fault>) -> Result<R, Fault> {
         if !policy.breaker.admits() {
             return Err(Fault::BreakerOpen);
         }
         let answer = match self.place(policy) {
-            Ok(place) => match call(&mut self.kept[place].instance) {
-                // A refusal to migrate is an answer: the policy is sound.
-                Err(fault) if !matches!(fault, Fault::NotMigrated { .. }) => {
-                    self.kept.swap_remove(place);
-                    Err(fault)
+            Ok(place) => {
+                let answer = call(&mut self.kept[place].instance);
+                self.count(self.kept[place].instance.fuel_burnt(&policy.limits));
+                match answer {
+                    // A refusal to migrate is an answer: the policy is sound.
+                    Err(fault) if !matches!(fault, Fault::NotMigrated { .. }) => {
+                        self.kept.swap_remove(place);
+                        Err(fault)
+                    }
+                    answer => {
+                        policy.breaker.succeeded();
+                        return answer;
+                    }
                 }
-                answer => {
-                    policy.breaker.succeeded();
-                    return answer;
-                }
-            },
+            }
             Err(fault) => Err(fault),
         };
         policy.breaker.failed();

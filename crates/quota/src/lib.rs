@@ -17,6 +17,7 @@ mod metrics;
 mod outcome;
 pub mod protocol;
 mod record;
+mod replay;
 mod shard;
 mod standing;
 mod store;
@@ -34,6 +35,7 @@ pub use record::{
     Flags, Grant, Head, Override, RECORD_BYTES_MAX, RESERVATIONS_MAX, Record, RecordBody, RecordError, Reservation,
     SlotState, Take, Taker,
 };
+pub use replay::{Decided, Replay, Replayed};
 pub use shard::ShardId;
 pub use standing::{NotHere, Visit};
 pub use store::{Audit, Fsync, Ledger, STATEMENTS, restored};

@@ -16,10 +16,10 @@
 #[cfg(not(target_arch = "wasm32"))]
 extern crate self as cellar_policy_sdk;
 
+pub mod calendar;
 #[cfg(not(target_arch = "wasm32"))]
 #[path = "../template/src/lib.rs"]
 pub mod example;
-pub mod calendar;
 mod export;
 mod fixed;
 mod outcome;

@@ -3,7 +3,7 @@
 use super::AdminState;
 use crate::cells::Cell;
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::response::Response;
 use bytes::Bytes;
 use cellar_model::{CellName, Problem, ProblemType};
@@ -36,6 +36,7 @@ pub(super) async fn ask(
 pub(super) async fn ledger(
     State(state): State<AdminState>,
     Path((cell, month)): Path<(String, String)>,
+    Query(with): Query<WithChecks>,
     method: Method,
     headers: HeaderMap,
     body: Bytes,
@@ -46,7 +47,14 @@ pub(super) async fn ledger(
     if !month.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
         return Err(ProblemType::NotFound.into());
     }
-    send(cell, method, &format!("/admin/v1/ledger/{month}"), &headers, body).await
+    let query = if with.checks { "?checks=true" } else { "" };
+    send(cell, method, &format!("/admin/v1/ledger/{month}{query}"), &headers, body).await
+}
+
+#[derive(serde::Deserialize)]
+pub(super) struct WithChecks {
+    #[serde(default)]
+    checks: bool,
 }
 
 /// An operator's word that a life of one of a cell's processes is over.

@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{get, post};
 use cellar_directory::{DirectoryError, ErrorKind, OpenDirectory, UserHome, pages};
 use cellar_model::{Problem, ProblemType, Scope, UserId};
 use cellar_server::{HttpProblem, Keys};
@@ -37,7 +37,7 @@ pub(crate) fn routes(state: AdminState) -> Router {
         .route("/admin/v1/tiers", get(tiers::all))
         .route("/admin/v1/tiers/{name}", get(tiers::one).put(tiers::put))
         .route("/admin/v1/policies", get(tiers::policies))
-        .route("/admin/v1/policies/{name}/{version}", put(tiers::put_policy))
+        .route("/admin/v1/policies/{name}/{version}", get(tiers::policy_artifact).put(tiers::put_policy))
         .route("/admin/v1/topology", get(topology::show).put(topology::put))
         .route("/admin/v1/topology/count", post(topology::count))
         .route("/admin/v1/users/{id}", get(user))

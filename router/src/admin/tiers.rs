@@ -101,6 +101,15 @@ pub(super) async fn policies(State(state): State<AdminState>) -> Result<Response
     Ok(axum::Json(catalog.policies).into_response())
 }
 
+/// The component of a policy version.
+pub(super) async fn policy_artifact(
+    State(state): State<AdminState>,
+    Path((name, version)): Path<(PolicyName, String)>,
+) -> Result<Response, HttpProblem> {
+    let found = catalog::artifact_of(&state.directory, &name, &version).await.map_err(failed)?;
+    Ok(found.ok_or(ProblemType::NotFound)?.into_response())
+}
+
 /// Adds a policy version. One that is there is never changed, so what no cell would let in is refused
 /// here, as far as that shows without a compiler.
 pub(super) async fn put_policy(

@@ -6,7 +6,7 @@
 mod native;
 mod wrong;
 
-use cellar_certify::{Plan, Property, Report, Subject, Verdict, certify};
+use cellar_certify::{Differs, Engine, Fingerprint, Plan, Property, Report, Subject, Verdict, certify, certify_beside};
 use cellar_policy_gcra::Gcra;
 use cellar_policy_monthly_bucket::MonthlyBucket;
 use native::{Flawed, Native, Sound};
@@ -53,6 +53,41 @@ fn every_wrong_policy_is_caught_by_the_property_that_names_its_fault() {
     caught::<wrong::RemainingOffByOne>(Property::ExactRemaining);
     caught::<wrong::TrapsOnOne>(Property::Answers);
     caught::<wrong::ClosesAtNight>(Property::MonotoneInTime);
+}
+
+/// A version beside the one before it.
+fn caught_beside<F: Flawed + 'static, P: Flawed + 'static>(by: Property) {
+    let plan = Plan { cases: 200, ..Plan::default() };
+    let report = certify_beside(&Native::<F>::new(), None, Some(&Native::<P>::new()), &plan).unwrap();
+    let broken: Vec<&str> = report.broken().map(|finding| finding.property.as_str()).collect();
+    println!("{:<60} {}", std::any::type_name::<F>(), broken.join(", "));
+    assert_eq!(broken, [by.name()], "{report}");
+}
+
+#[test]
+fn a_version_that_forgets_what_the_one_before_it_wrote_is_caught_and_so_is_one_that_cannot_be_undone() {
+    caught_beside::<wrong::Successor, wrong::Predecessor>(Property::ReadByPrevious);
+    caught_beside::<wrong::ForgetsThePrevious, wrong::OfSchemaTwo>(Property::ReadsPrevious);
+    let plan = Plan { cases: 200, ..Plan::default() };
+    let same = Native::<Sound<Gcra>>::new();
+    let report = certify_beside(&same, None, Some(&Native::<Sound<Gcra>>::new()), &plan).unwrap();
+    assert!(report.certified() && report.findings.len() == 14, "{report}");
+}
+
+#[test]
+fn a_fingerprint_is_the_same_again_and_says_what_differs() {
+    let of = |subject: &dyn Subject| report(subject, 1).fingerprint.unwrap();
+    let (sound, other) = (of(&Native::<Sound<Gcra>>::new()), of(&Native::<wrong::ResetTooSoon>::new()));
+    assert!(sound.calls > 1_000, "{sound}");
+    assert_eq!(sound.differs(&of(&Native::<Sound<Gcra>>::new())), None);
+    assert_eq!(sound.differs(&other), Some(Differs::Outcomes));
+    let burnt = Fingerprint { fuel: "another".into(), ..sound.clone() };
+    assert_eq!(sound.differs(&burnt), Some(Differs::Fuel));
+    let engine =
+        Engine { name: "x 1".into(), decide_fuel: 1, configure_fuel: 1, memory_max_bytes: 1, state_max_bytes: 1 };
+    let elsewhere = Fingerprint { engine: Some(engine), ..burnt };
+    assert_eq!(sound.differs(&elsewhere), Some(Differs::FuelOfAnotherEngine));
+    assert_eq!(sound.differs(&Fingerprint { histories: 3, ..other }), Some(Differs::Histories));
 }
 
 #[test]

@@ -12,6 +12,9 @@ const STATE_MAX_BYTES: usize = 4 << 10;
 pub(crate) trait Flawed {
     type Base: sdk::Policy;
 
+    /// Of its states, if not that of the policy it is on top of.
+    const SCHEMA: Option<u32> = None;
+
     fn decide(parameters: &[u8], state: &[u8], request: &sdk::Request) -> sdk::Outcome<Vec<u8>> {
         sdk::decide::<Self::Base>(parameters, state, request)
     }
@@ -39,7 +42,8 @@ pub(crate) struct Native<F> {
 
 impl<F: Flawed> Native<F> {
     pub(crate) fn new() -> Self {
-        let about = serde_json::from_str(&sdk::describe::<F::Base>()).unwrap();
+        let mut about: About = serde_json::from_str(&sdk::describe::<F::Base>()).unwrap();
+        about.state_schema = F::SCHEMA.unwrap_or(about.state_schema);
         Self { about, flaw: std::marker::PhantomData }
     }
 }

@@ -147,6 +147,42 @@ flawed! {
 }
 
 flawed! {
+    /// Its states are of a second schema, which a version before it has never heard of.
+    Successor of MonthlyBucket,
+    const SCHEMA: Option<u32> = Some(2);
+    fn migrate(from_schema: u32, _: &[u8], state: &[u8]) -> Result<Vec<u8>, String> {
+        if from_schema == 1 || from_schema == 2 { Ok(state.to_vec()) } else { Err("unread".into()) }
+    }
+}
+
+flawed! {
+    /// Reads its own states and no later ones.
+    Predecessor of MonthlyBucket,
+    fn migrate(from_schema: u32, _: &[u8], state: &[u8]) -> Result<Vec<u8>, String> {
+        if from_schema == 1 { Ok(state.to_vec()) } else { Err("of a later version".into()) }
+    }
+}
+
+flawed! {
+    /// Sound, and the version before the next one.
+    OfSchemaTwo of MonthlyBucket,
+    const SCHEMA: Option<u32> = Some(2);
+    fn migrate(_: u32, _: &[u8], state: &[u8]) -> Result<Vec<u8>, String> {
+        Ok(state.to_vec())
+    }
+}
+
+flawed! {
+    /// Begins anew where the version before it had counted already.
+    ForgetsThePrevious of MonthlyBucket,
+    fn migrate(from_schema: u32, _: &[u8], state: &[u8]) -> Result<Vec<u8>, String> {
+        let month = Month::from_bytes(state).ok_or("unread")?;
+        let spent = if from_schema == 1 { month.spent } else { 0 };
+        Ok(Month { spent, ..month }.to_bytes())
+    }
+}
+
+flawed! {
     /// Takes a user of another rate for a new one.
     ForgetsOnTierChange of Gcra,
     fn decide(parameters: &[u8], state: &[u8], request: &Request) -> Outcome<Vec<u8>> {

@@ -1,9 +1,10 @@
 //! The ledger by months of policy time: read for export, and dropped once that has been done.
 
+use crate::entry::{Act, LedgerCheck};
 use crate::error::QuotaError;
 use crate::tail::Month;
 use cellar_model::UserId;
-use cellar_model::wire::{LedgerMonth, LedgerPage, LedgerRow};
+use cellar_model::wire::{Acted, LedgerAct, LedgerMonth, LedgerPage, LedgerRow};
 use smol_str::SmolStr;
 use sqlx::{PgPool, Row};
 use std::ops::Range;
@@ -11,6 +12,8 @@ use std::ops::Range;
 const DAY_US: i64 = 86_400_000_000;
 /// Rows of a page.
 const PAGE_ROWS: i64 = 2_000;
+/// The same where checks are asked for: a commit may have 32 of them.
+const PAGE_ROWS_WITH_CHECKS: i64 = 500;
 /// For a drop's lock on the ledger: drains wait behind it, so it gives up soon and is tried again.
 const DROP_LOCK_MS: u32 = 100;
 
@@ -22,7 +25,8 @@ pub(super) const MONTHS: &str = "
     where p.relname = 'ledger' order by 1";
 
 pub(super) const ROWS: &str = "
-    select at_us, shard, fence, seq, n, user_id, epoch, version, kind, places, charges::text
+    select at_us, shard, fence, seq, n, user_id, epoch, version, kind, places, charges::text,
+           case when $9 then checks end as checks
     from ledger where at_us >= $1 and at_us < $2 and (at_us, shard, fence, seq, n) > ($3, $4, $5, $6, $7)
     order by at_us, shard, fence, seq, n limit $8";
 
@@ -86,6 +90,25 @@ impl Ledger {
 
     /// A page of a month's rows after `after`, in the order of their primary key. None: no such month.
     pub async fn page(&self, month: &str, after: Option<&LedgerRow>) -> Result<Option<LedgerPage>, QuotaError> {
+        self.rows(month, after, PAGE_ROWS, false).await
+    }
+
+    /// The same with every row's checks.
+    pub async fn page_with_checks(
+        &self,
+        month: &str,
+        after: Option<&LedgerRow>,
+    ) -> Result<Option<LedgerPage>, QuotaError> {
+        self.rows(month, after, PAGE_ROWS_WITH_CHECKS, true).await
+    }
+
+    async fn rows(
+        &self,
+        month: &str,
+        after: Option<&LedgerRow>,
+        rows_max: i64,
+        with_checks: bool,
+    ) -> Result<Option<LedgerPage>, QuotaError> {
         let Some(month) = Month::parse(month) else { return Ok(None) };
         let (from, to) = month.bounds();
         let place = after.map_or((i64::MIN, 0, 0, 0, 0), |row| (row.at_us, row.shard, row.fence, row.seq, row.n));
@@ -97,11 +120,12 @@ impl Ledger {
             .bind(place.2)
             .bind(place.3)
             .bind(place.4)
-            .bind(PAGE_ROWS)
+            .bind(rows_max)
+            .bind(with_checks)
             .fetch_all(&self.pool)
             .await
             .map_err(QuotaError::Postgres)?;
-        let whole = (rows.len() as i64) < PAGE_ROWS;
+        let whole = (rows.len() as i64) < rows_max;
         let rows: Result<Vec<LedgerRow>, sqlx::Error> = rows.iter().map(ledger_row).collect();
         Ok(Some(LedgerPage { rows: rows.map_err(QuotaError::Postgres)?, last: whole }))
     }
@@ -168,6 +192,11 @@ impl Ledger {
 
 fn ledger_row(row: &sqlx::postgres::PgRow) -> Result<LedgerRow, sqlx::Error> {
     let charges: String = row.try_get("charges")?;
+    let checks: Option<Vec<u8>> = row.try_get("checks")?;
+    let checks: Vec<LedgerCheck> = match &checks {
+        Some(packed) => postcard::from_bytes(packed).map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+        None => Vec::new(),
+    };
     Ok(LedgerRow {
         at_us: row.try_get("at_us")?,
         shard: row.try_get("shard")?,
@@ -180,5 +209,21 @@ fn ledger_row(row: &sqlx::postgres::PgRow) -> Result<LedgerRow, sqlx::Error> {
         kind: row.try_get("kind")?,
         places: row.try_get("places")?,
         charges: serde_json::from_str(&charges).map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+        checks: checks.into_iter().map(said).collect(),
     })
+}
+
+/// A check as an export and a backtest read it.
+fn said(check: LedgerCheck) -> LedgerAct {
+    let act = match check.act {
+        Act::Consume => Acted::Consume,
+        Act::Reserve { .. } => Acted::Reserve,
+        Act::Settle { of } => Acted::Settle { of: of.to_string() },
+        Act::Refund { of } => Acted::Refund { of: of.to_string() },
+        Act::Expire { of } => Acted::Expire { of: of.to_string() },
+        Act::Grant(terms) => Acted::Grant(*terms),
+        Act::Override(terms) => Acted::Override(*terms),
+    };
+    let charges = check.charges.iter().map(|(unit, amount)| (unit.as_str().into(), *amount)).collect();
+    LedgerAct { charge_id: check.charge.to_string(), at_us: check.at.0, act, charges }
 }
