@@ -6,12 +6,16 @@ use crate::request::TIME_MAX_US;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+/// A minute, in microseconds.
 pub const MINUTE_US: u64 = 60_000_000;
+/// An hour, in microseconds.
 pub const HOUR_US: u64 = 60 * MINUTE_US;
+/// A day, in microseconds: no day of a policy has a leap second.
 pub const DAY_US: u64 = 24 * HOUR_US;
 
 /// The clocks of the world, from twelve hours behind UTC to fourteen ahead of it.
 pub const UTC_OFFSET_MIN_MINUTES: i64 = -720;
+/// The other end of them.
 pub const UTC_OFFSET_MAX_MINUTES: i64 = 840;
 
 /// From one border to the next.
@@ -34,9 +38,13 @@ impl Period {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Every {
+    /// From one full hour to the next.
     Hour,
+    /// From midnight to midnight.
     Day,
+    /// From Monday to Monday.
     Week,
+    /// A calendar month.
     #[default]
     Month,
 }

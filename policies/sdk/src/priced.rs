@@ -16,8 +16,11 @@ fixed_struct! {
     /// A reservation, and at what price it was charged: a settle does not say.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Hold {
+        /// When it was made.
         pub at_us: u64,
+        /// What it took, in the policy's unit.
         pub amount: u64,
+        /// In thousandths a unit.
         pub price: u32,
     }
 }
@@ -26,7 +29,9 @@ fixed_struct! {
 /// is reserved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Priced {
+    /// The last charge's.
     pub charged_us: u64,
+    /// In thousandths of a unit.
     pub spent: u64,
     /// In the order in which they were made.
     pub holds: Vec<Hold>,
@@ -37,6 +42,7 @@ pub struct Priced {
 pub struct Unremembered {
     /// What is given back counts at the least price there is.
     pub gives_back: u32,
+    /// What is charged counts at this, in thousandths a unit.
     pub charges: u32,
 }
 

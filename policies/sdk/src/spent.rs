@@ -11,7 +11,9 @@ fixed_struct! {
     /// all of it does: a part of it may be older, and is then counted once more rather than forgotten.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub struct Spent {
+        /// When the last charge was made.
         pub charged_us: u64,
+        /// In the policy's unit.
         pub spent: u64,
     }
 }
