@@ -129,7 +129,8 @@ fn main() -> ExitCode {
             eprintln!("cellctl: {error:#}");
             if error.chain().any(|cause| matches!(cause.downcast_ref(), Some(ClientError::NoAnswer { .. }))) {
                 eprintln!(
-                    "`cellctl status` says what runs; `cellctl up` or `cellctl restart NAME` starts what does not"
+                    "`cellctl status` says what runs; `cellctl up` (of a cell that is alone `cellctl cell up`) or `cellctl \
+                     restart NAME` starts what does not"
                 );
             }
             ExitCode::FAILURE
