@@ -40,6 +40,9 @@ pub(crate) struct Compare {
     /// A file for what the ledger has, as JSON
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Charges of this fence or a later one were made after the restore
+    #[arg(long)]
+    below: Option<u64>,
     /// Charges to look for, `user charge_id` a line
     #[arg(long, value_name = "FILE")]
     check: Option<PathBuf>,
@@ -98,7 +101,7 @@ pub(crate) async fn compare(config: &CellConfig, asked: &Compare) -> anyhow::Res
     let names = asked.check.as_deref().map(read_names).transpose()?.unwrap_or_default();
     let gone = restored::gone(&pool, &names).await?;
     let gone = gone.into_iter().map(|(user, charge)| format!("{} {charge}", user.as_str())).collect();
-    write(&asked.out, &Restored { ends: restored::ends(&pool).await?, gone })
+    write(&asked.out, &Restored { ends: restored::ends(&pool, asked.below.map(Fence)).await?, gone })
 }
 
 fn write(path: &Path, document: &impl serde::Serialize) -> anyhow::Result<()> {

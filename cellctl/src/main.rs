@@ -137,7 +137,10 @@ fn main() -> ExitCode {
 fn complain(error: &anyhow::Error) {
     eprintln!("cellctl: {error:#}");
     if error.chain().any(|cause| matches!(cause.downcast_ref(), Some(ClientError::NoAnswer { .. }))) {
-        eprintln!("`cellctl status` says what runs; `cellctl up` or `cellctl restart NAME` starts what does not");
+        eprintln!(
+            "`cellctl status` says what runs; `cellctl up` (of a cell that is alone `cellctl cell up`) or `cellctl \
+             restart NAME` starts what does not"
+        );
     }
 }
 

@@ -87,6 +87,17 @@ impl Seed {
         Ok(Self { tiers, users: file.users, path: path.to_owned() })
     }
 
+    /// Whether each user's tier is among `held` or the seed's own.
+    pub(crate) fn fits_tiers(&self, held: &[TierName]) -> anyhow::Result<()> {
+        let names: Vec<&TierName> = held.iter().chain(self.tiers.iter().map(|tier| &tier.name)).collect();
+        for (n, user) in (1..).zip(&self.users) {
+            let known = || names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+            let (path, tier) = (self.path.display(), &user.tier);
+            ensure!(names.contains(&tier), "{path}: user {n} is of tier {tier}, and there are {} only", known());
+        }
+        Ok(())
+    }
+
     /// Puts the tiers in force and signs the users up.
     pub(crate) async fn plant(&self, folder: &Path, progress: &Progress) -> anyhow::Result<()> {
         let target = Target::find(folder)?;
@@ -199,6 +210,16 @@ mod tests {
         let json = r#"{"user":[{"email":"a@b","tier":"free","user_id":"ada"}]}"#;
         assert_eq!(read("seed.json", json).unwrap().users[0].user_id.as_ref().unwrap().as_str(), "ada");
         assert!(read("seed.toml", "").unwrap().users.is_empty());
+    }
+
+    #[test]
+    fn a_user_of_a_tier_that_is_not_there_is_named_before_anything_goes() {
+        let seed =
+            read("seed.json", r#"{"user":[{"email":"a@b","tier":"free"},{"email":"c@d","tier":"gold"}]}"#).unwrap();
+        let tiers = ["free", "gold"].map(|name| TierName::new(name).unwrap());
+        assert!(seed.fits_tiers(&tiers).is_ok());
+        let error = seed.fits_tiers(&tiers[..1]).unwrap_err().to_string();
+        assert!(error.contains("user 2 is of tier gold"), "{error}");
     }
 
     #[test]

@@ -251,6 +251,10 @@ async fn a_time_is_restored_with_the_exact_list_of_what_came_later_and_the_rest_
 
     let said = refused(&world.cellctl, &["cell", "restore", &dir, "--yes"]);
     assert!(said.contains("holds a stack"), "{said}");
+    let (odd, check) = path(folder.path(), "odd");
+    std::fs::write(&odd, "ada c1-2-3-0\nnobody\n").unwrap();
+    let said = refused(&Cellctl::new().unwrap(), &["cell", "restore", &dir, "--yes", "--check", &check]);
+    assert!(said.contains("odd:2: not `user charge_id`"), "{said}");
     refusals(&at, &dir);
     destroy(&world.cellctl, None).await;
 

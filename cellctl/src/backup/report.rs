@@ -131,6 +131,9 @@ pub(super) struct Audited {
     mismatches: Vec<String>,
     /// Besides the users who are known to be lost.
     disagreements: Vec<String>,
+    /// These.
+    #[serde(skip)]
+    named: usize,
 }
 
 /// Compares all books and the directory, once every cell can be asked.
@@ -157,6 +160,7 @@ pub(super) async fn audit(folder: &Path, lost: &Lost) -> anyhow::Result<Audited>
             .filter(|(user, _)| !known.contains(user.as_str()))
             .map(|(user, what)| format!("{} {what}", user.as_str()))
             .collect(),
+        named: known.len(),
     })
 }
 
@@ -167,7 +171,8 @@ impl Audited {
             n => println!("{n} of {} users have books that do not agree: {}", self.users, shown(&self.mismatches)),
         }
         match self.disagreements.len() {
-            0 => println!("directory and cells agree, but for users named above"),
+            0 if self.named == 0 => println!("directory and cells agree"),
+            0 => println!("directory and cells agree, but for the {} users named above", self.named),
             n => println!("directory and cells disagree in {n} more places: {}", shown(&self.disagreements)),
         }
     }

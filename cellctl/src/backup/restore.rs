@@ -11,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 use cellar_devstack::{CellCopies, Keys, Recovery, Role, Stack, Until, World};
 use cellar_directory::{Documents, OpenDirectory, Written};
 use cellar_model::wire::{Restored, TakenOver};
-use cellar_model::{CellName, Incarnation, Micros, Secret};
+use cellar_model::{CellName, ChargeId, Incarnation, Micros, Secret, UserId};
 use clap::Args;
 use serde::de::DeserializeOwned;
 use std::path::{Path, PathBuf};
@@ -126,7 +126,9 @@ impl Plan {
             );
         }
         let check = arguments.check.as_deref().map(std::path::absolute).transpose()?;
-        ensure!(check.as_ref().is_none_or(|check| check.is_file()), "there is no file of charges to check");
+        if let Some(check) = &check {
+            charges_named(check)?;
+        }
         Ok(Self { from, manifest, to, redis, check })
     }
 
@@ -213,6 +215,20 @@ fn runs_here(manifest: &Manifest) -> anyhow::Result<()> {
         here.1
     );
     Ok(())
+}
+
+/// How many charges a file names, `user charge_id` a line.
+fn charges_named(path: &Path) -> anyhow::Result<usize> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let lines = || text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let fits = |line: &str| {
+        let (user, charge) = line.trim().split_once(' ')?;
+        Some(UserId::new(user).is_ok() && charge.trim().parse::<ChargeId>().is_ok())
+    };
+    if let Some((n, _)) = lines().find(|(_, line)| fits(line) != Some(true)) {
+        bail!("{}:{}: not `user charge_id`", path.display(), n + 1);
+    }
+    Ok(lines().count())
 }
 
 fn within(manifest: &Manifest, text: &str) -> anyhow::Result<Micros> {
@@ -319,14 +335,15 @@ async fn lost(stack: &Stack, plan: &Plan, note: Note) -> anyhow::Result<Lost> {
     let Note { taken, incarnation, charges, .. } = note;
     let out = stack.folder().join("lost.json");
     let mut words = ["compare", "--out", &text(&out)?].map(str::to_owned).to_vec();
+    // A cell that serves already has charges of its own, all of them under later fences.
+    if let Some(raised) = taken.shards.iter().map(|shard| shard.fence.0).min() {
+        words.extend(["--below".into(), raised.to_string()]);
+    }
     if let Some(check) = &plan.check {
         words.extend(["--check".into(), text(check)?]);
     }
     cellar_devstack::run_cell(stack, &plan.manifest.cell, "reading the restored ledger", words).await?;
     let restored: Restored = read(&out)?;
-    let asked = |check: &PathBuf| -> anyhow::Result<usize> {
-        Ok(std::fs::read_to_string(check)?.lines().filter(|line| !line.trim().is_empty()).count())
-    };
     let whole_until = match plan.to {
         None if plan.redis => Some(plan.manifest.whole_until_us.to_rfc3339()),
         _ => None,
@@ -342,7 +359,7 @@ async fn lost(stack: &Stack, plan: &Plan, note: Note) -> anyhow::Result<Lost> {
         unknown_users: taken.unknown_users,
         no_longer_here: taken.no_longer_here,
         in_doubt: taken.in_doubt,
-        checked: plan.check.as_ref().map(asked).transpose()?,
+        checked: plan.check.as_deref().map(charges_named).transpose()?,
         gone: restored.gone,
     })
 }

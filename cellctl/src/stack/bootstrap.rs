@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use cellar_devstack::{Bootstrap, Keys, StackError};
 use cellar_directory::catalog::{self, Put};
 use cellar_directory::{Digest, Documents, OpenDirectory, PolicyEntry, Replicas, Written};
-use cellar_model::{ApiKey, KeyDocument, KeyKind, KeyName, Scope, Secret, TierDocument, Topology};
+use cellar_model::{ApiKey, KeyDocument, KeyKind, KeyName, Scope, Secret, TierDocument, TierName, Topology};
 use cellar_policy_host::{Host, HostLimits};
 use std::path::PathBuf;
 
@@ -16,6 +16,11 @@ const TIERS: [&str; 3] = [
     include_str!("../../../examples/tiers/pro.toml"),
     include_str!("../../../examples/tiers/enterprise.toml"),
 ];
+
+/// Their names.
+pub(super) fn tiers() -> anyhow::Result<Vec<TierName>> {
+    TIERS.iter().map(|text| Ok(TierDocument::from_toml(text)?.name)).collect()
+}
 
 pub(crate) async fn bootstrap(given: Bootstrap) -> Result<Keys, StackError> {
     of_stack_filled(given)

@@ -135,10 +135,16 @@ async fn up(stack: Option<&Path>, folder: &Path, arguments: CellUpArguments) -> 
 
 async fn reset(folder: &Path, seed: Option<&Path>) -> anyhow::Result<()> {
     let seed = seed.map(Seed::read).transpose()?;
+    if let Some(seed) = &seed {
+        // Before anything goes: afterwards there are no other tiers.
+        seed.fits_tiers(&bootstrap::tiers()?)?;
+    }
     let progress = Progress::new();
     Stack::open(folder)?.reset(bootstrap::bootstrap, |step| progress.say(step)).await?;
     if let Some(seed) = seed {
-        seed.plant(folder, &progress).await?;
+        seed.plant(folder, &progress).await.context(
+            "the stack is as new, without all of the seed: mend the seed, and give `cellctl cell reset --seed` again",
+        )?;
     }
     drop(progress);
     println!("the stack is as new; its ports and keys are the same");

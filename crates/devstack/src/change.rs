@@ -89,7 +89,7 @@ impl Stack {
         let but_regions = World { regions: held.regions.clone(), ..world.clone() };
         if but_regions != *held || held.single {
             let (folder, asked) = (self.folder().to_owned(), world.describe());
-            return Err(StackError::OtherShape { folder, held: held.describe(), asked });
+            return Err(StackError::OtherShape { folder, held: held.describe(), asked, start: held.started_by() });
         }
         for (region, cell) in held.cells() {
             let Some((now_in, now)) = world.cell(&cell.name) else { continue };

@@ -17,10 +17,15 @@ pub enum StackError {
     #[error("another command is at work on the stack in {}: try again when it is done", .folder.display())]
     Busy { folder: PathBuf },
     #[error(
-        "the stack in {} has another shape ({held}) than what is asked for ({asked}): `cellctl down --delete --stack {}` removes it with its data; or give another --stack, or none of these options to start it as it is",
-        .folder.display(), .folder.display()
+        "the stack in {} has another shape ({held}) than what is asked for ({asked}): `{start} --stack {}` without more options starts it as it is; or give another --stack; `cellctl down --delete --stack {}` removes it with its data",
+        .folder.display(), .folder.display(), .folder.display()
     )]
-    OtherShape { folder: PathBuf, held: String, asked: String },
+    OtherShape { folder: PathBuf, held: String, asked: String, start: &'static str },
+    #[error(
+        "the data of {name} is gone from {}: a cell of a world that was backed up is laid down there again by `cellctl cell restore`; one that is alone by the same with another --stack; `cellctl down --delete --stack {}` forgets this stack",
+        .place.display(), .folder.display()
+    )]
+    DataGone { folder: PathBuf, name: String, place: PathBuf },
     #[error("there is no stack in {}: `cellctl up` starts one", .folder.display())]
     NoStack { folder: PathBuf },
     #[error("the stack has no process or role {name}: it has {known}")]

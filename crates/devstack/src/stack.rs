@@ -309,13 +309,20 @@ async fn resume(
     let filled = held.is_filled() && !held.world.ephemeral;
     if held.world != *world && !held.world.ephemeral && (held.complete || filled) {
         let (folder, asked) = (folders.stack.clone(), world.describe());
-        return Err(StackError::OtherShape { folder, held: held.world.describe(), asked });
+        let start = held.world.started_by();
+        return Err(StackError::OtherShape { folder, held: held.world.describe(), asked, start });
     }
     if !filled {
         // Its directory may be half filled.
         folders.clear()?;
         Folders::make(&folders.stack)?;
         return fresh(world, folders, say);
+    }
+    if held.complete
+        && let Some(lost) = held.processes.iter().find(|process| process.has_lost_its_books())
+    {
+        let place = lost.launch.log.parent().unwrap_or(&lost.launch.log).to_owned();
+        return Err(StackError::DataGone { folder: folders.stack.clone(), name: lost.name.clone(), place });
     }
     say("starting the stack that is here, with its data");
     Ok(held)

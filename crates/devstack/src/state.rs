@@ -87,6 +87,13 @@ impl ProcessEntry {
         matches!(self.ready, Ready::PostgresOn(..))
     }
 
+    /// Whether the folder is gone of a server whose data nothing else has. A new one in its place would be empty, and
+    /// nobody would know why.
+    pub(crate) fn has_lost_its_books(&self) -> bool {
+        let keeps = matches!(self.role, Role::Postgres | Role::Directory);
+        keeps && self.launch.log.parent().is_some_and(|folder| !folder.exists())
+    }
+
     pub(crate) fn is_cassandra(&self) -> bool {
         matches!(self.ready, Ready::CqlOn(..))
     }

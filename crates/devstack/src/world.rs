@@ -213,6 +213,11 @@ impl World {
         if program.is_file() { Ok(program) } else { Err(StackError::NotBuilt { program: name.to_owned() }) }
     }
 
+    /// The command that starts a stack of this form again.
+    pub fn started_by(&self) -> &'static str {
+        if self.single { "cellctl cell up" } else { "cellctl up" }
+    }
+
     pub(crate) fn describe(&self) -> String {
         let (regions, first) = (self.regions.len(), self.regions.first().map_or(0, |region| region.cells.len()));
         let shape = if self.single {

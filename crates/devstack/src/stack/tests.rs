@@ -108,7 +108,7 @@ async fn the_servers_of_every_redis_shape_are_one_store_and_come_up_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stack_that_is_up_is_not_started_again_and_one_that_is_down_keeps_its_directory() {
+async fn a_stack_that_is_up_is_not_started_again_one_that_is_down_keeps_its_directory_and_lost_data_is_said() {
     let here = Here::new();
     let stack = here.up(World::single_cell()).await.unwrap();
     let again = here.up(World::single_cell()).await.err().unwrap();
@@ -120,6 +120,13 @@ async fn a_stack_that_is_up_is_not_started_again_and_one_that_is_down_keeps_its_
     stack.down().await.unwrap();
     let other = here.up(World { clock: Clock::Virtual, ..World::single_cell() }).await.err().unwrap();
     assert!(matches!(other, StackError::OtherShape { .. }), "{other}");
+    assert!(other.to_string().contains("`cellctl cell up --stack"), "{other}");
+
+    let held = Stack::open(&here.stack()).unwrap();
+    let postgres = held.state().processes.iter().find(|process| process.role == Role::Postgres).unwrap();
+    std::fs::remove_dir_all(postgres.launch.log.parent().unwrap()).unwrap();
+    let gone = here.up(World::single_cell()).await.err().unwrap();
+    assert!(matches!(gone, StackError::DataGone { .. }), "{gone}");
 
     Stack::open(&here.stack()).unwrap().delete().await.unwrap();
     assert!(!here.stack().exists());

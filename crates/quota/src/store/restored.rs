@@ -44,7 +44,7 @@ pub(super) const PLACES: &str = "
 
 pub(super) const ENDS: &str = "
     select s.shard, l.fence, l.seq, l.at_us from shard s left join lateral (
-        select fence, seq, at_us from ledger where ledger.shard = s.shard order by fence desc, seq desc, n desc limit 1
+        select fence, seq, at_us from ledger where ledger.shard = s.shard and fence < $1 order by fence desc, seq desc, n desc limit 1
     ) l on true order by s.shard";
 
 /// Late charges (kind 7) stand in other commits than their names say.
@@ -99,10 +99,11 @@ pub async fn turning(pool: &PgPool) -> Result<Vec<u16>, QuotaError> {
     Ok(rows.into_iter().map(|shard| shard as u16).collect())
 }
 
-/// The last entry of each shard that the ledger has; nothing of one that never charged.
-pub async fn ends(pool: &PgPool) -> Result<Vec<LedgerEnd>, QuotaError> {
+/// The last entry of each shard that the ledger has, of fences below `below`; nothing of one that never charged.
+pub async fn ends(pool: &PgPool, below: Option<Fence>) -> Result<Vec<LedgerEnd>, QuotaError> {
     type End = (i16, Option<i64>, Option<i64>, Option<i64>);
-    let rows = sqlx::query_as::<_, End>(ENDS).fetch_all(pool).await.map_err(QuotaError::Postgres)?;
+    let below = below.map_or(i64::MAX, Fence::as_i64);
+    let rows = sqlx::query_as::<_, End>(ENDS).bind(below).fetch_all(pool).await.map_err(QuotaError::Postgres)?;
     let end = |(shard, fence, seq, at_us): End| {
         Some(LedgerEnd { shard: shard as u16, fence: fence?, seq: seq?, at_us: at_us? })
     };
