@@ -2,7 +2,7 @@
 
 mod periods;
 
-use cellar_model::Micros;
+use cellar_model::{Micros, RESERVATION_S_MAX};
 use periods::{Clock, Every};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -44,7 +44,7 @@ pub enum Promise {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         utc_offset_minutes: Option<String>,
     },
-    /// At any moment at most `limit` in open reservations, each open for `open_s` seconds unless it is settled.
+    /// At any moment at most `limit` in open reservations, each open for `open_s` seconds (3,600) unless it is settled.
     Open { limit: String, open_s: String },
 }
 
@@ -99,7 +99,10 @@ impl Promise {
                     None => Ok(()),
                 }
             }
-            Promise::Open { limit, open_s } => open(said.number(limit)?, said.number(open_s)?, taken),
+            Promise::Open { limit, open_s } => {
+                let open_s = said.number_or(Some(open_s), u64::from(RESERVATION_S_MAX))?;
+                open(said.number(limit)?, open_s, taken)
+            }
         }
     }
 
@@ -313,6 +316,8 @@ mod tests {
         let settings = json!({ "limit": 5, "open_s": 1 });
         assert!(promise.check(&settings, &[(T0, 5), (T0 + 1_000_000, 5)]).is_ok());
         assert!(promise.check(&settings, &[(T0, 5), (T0 + 999_999, 1)]).is_err());
+        // As long as a reservation can be, where the settings do not say.
+        assert!(promise.check(&json!({ "limit": 5 }), &[(T0, 5), (T0 + 3_599_999_999, 1)]).is_err());
     }
 
     #[test]

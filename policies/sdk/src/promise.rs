@@ -43,7 +43,7 @@ pub enum Promise {
         #[serde(skip_serializing_if = "Option::is_none")]
         utc_offset_minutes: Option<&'static str>,
     },
-    /// At any moment, at most `limit` in reservations that are open; one is, for `open_s` seconds, unless it is
-    /// settled. A consume is held against it and then gone, so it is by reserving that the policy is tested.
+    /// At any moment, at most `limit` in reservations that are open; one is, for `open_s` seconds (3,600), unless it
+    /// is settled. A consume is held against it and then gone, so it is by reserving that the policy is tested.
     Open { limit: &'static str, open_s: &'static str },
 }
