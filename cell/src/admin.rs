@@ -1,18 +1,19 @@
 //! The cell's admin listener: metrics and health for anyone on it, the rest for operators.
 
+mod policies;
+
 use crate::accounts::{Accounts, AccountsError};
 use crate::catalog::CatalogFollower;
 use axum::Router;
-use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use cellar_directory::{Digest, OpenDirectory, PolicyEntry, catalog, pages};
+use axum::routing::{get, post, put};
+use cellar_directory::{OpenDirectory, catalog, pages};
 use cellar_model::wire::{CellInstances, CellShards, LedgerExport, LedgerRow};
-use cellar_model::{PolicyName, Problem, ProblemType, RegionName, Scope, TierDocument, TierName, UserId};
+use cellar_model::{Problem, ProblemType, RegionName, Scope, TierDocument, TierName, UserId};
 use cellar_quota::{Quota, QuotaError};
-use cellar_server::{HttpProblem, JsonBody, Keys, check_version, read_artifact};
+use cellar_server::{HttpProblem, JsonBody, Keys};
 use http::StatusCode;
 use serde::Deserialize;
 use std::sync::Arc;
@@ -38,14 +39,17 @@ pub(crate) fn routes(state: AdminState) -> Router {
         .route("/admin/v1/shards", get(shards))
         .route("/admin/v1/ledger", get(ledger_months))
         .route("/admin/v1/ledger/{month}", post(ledger_page).put(ledger_exported))
+        .route("/admin/v1/policies/check", post(policies::check))
         .route("/admin/v1/tiers/check", post(check_tier));
     if state.public {
         // Without a router the catalog is changed here.
         routes = routes
             .route("/admin/v1/tiers", get(tiers))
             .route("/admin/v1/tiers/{name}", get(tier).put(put_tier))
-            .route("/admin/v1/policies", get(policies))
-            .route("/admin/v1/policies/{name}/{version}", get(policy_artifact).put(put_policy));
+            .route("/admin/v1/policies", get(policies::all))
+            .route("/admin/v1/policies/{name}/{version}", get(policies::artifact).put(policies::put))
+            .route("/admin/v1/policy-floors", get(policies::floors))
+            .route("/admin/v1/policy-floors/{name}", put(policies::put_floor));
         // … and the directory is read here.
         routes = routes
             .route("/admin/v1/directory/homes", get(homes))
@@ -251,43 +255,6 @@ async fn put_tier(
         }
         Ok(catalog::Put::Stale(_)) => {
             Err(HttpProblem(Problem::new(ProblemType::Conflict).detail("the tier has changed meanwhile")))
-        }
-        Err(_) => Err(directory_down()),
-    }
-}
-
-/// The policy versions that the directory has.
-async fn policies(State(state): State<AdminState>) -> Result<Response, HttpProblem> {
-    let catalog = catalog::read(&state.directory).await.map_err(|_| directory_down())?;
-    Ok(axum::Json(catalog.policies).into_response())
-}
-
-/// The component of a policy version.
-async fn policy_artifact(
-    State(state): State<AdminState>,
-    Path((name, version)): Path<(PolicyName, String)>,
-) -> Result<Response, HttpProblem> {
-    let found = catalog::artifact_of(&state.directory, &name, &version).await.map_err(|_| directory_down())?;
-    Ok(found.ok_or(ProblemType::NotFound)?.into_response())
-}
-
-/// Adds a policy version that the host of this cell lets in; tiers that name its major decide by it from now on.
-async fn put_policy(
-    State(state): State<AdminState>,
-    Path((name, version)): Path<(PolicyName, String)>,
-    body: Body,
-) -> Result<Response, HttpProblem> {
-    check_version(&version)?;
-    let artifact = read_artifact(body).await?;
-    state.catalog.gate(&artifact).await.map_err(|why| Problem::new(ProblemType::Invalid).detail(why))?;
-    let entry = PolicyEntry { name, version, digest: Digest::of(&artifact) };
-    match catalog::put_policy(&state.directory, &entry, &artifact).await {
-        Ok(catalog::Put::Done(_)) => {
-            state.catalog.follow_now().await;
-            Ok(axum::Json(entry).into_response())
-        }
-        Ok(catalog::Put::Stale(_)) => {
-            Err(HttpProblem(Problem::new(ProblemType::Conflict).detail("that version is there, with other bytes")))
         }
         Err(_) => Err(directory_down()),
     }

@@ -67,7 +67,7 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
     let _lock = FolderLock::take(&config.data_dir)?;
     let lives = config.instance_endpoint.is_some().then(|| Lives::begin(&config.data_dir)).transpose()?;
     let signal = cellar_server::stop_on_signals()?;
-    let secrets = config.secrets()?;
+    let (secrets, signatures) = (config.secrets()?, config.signatures()?);
     // Sockets first: a port that is taken is found before a turn is.
     let listener = cellar_server::bind(config.listen).await?;
     let admin_listener = cellar_server::bind(config.admin_listen).await?;
@@ -76,13 +76,14 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
     let standard_pool = pool(&secrets.postgres_url, config.standard_pool_max)?;
     let directory = OpenDirectory::lazy(&secrets.directory_url, DIRECTORY_POOL_MAX)?;
     let host = Host::new(HostLimits::default())?;
-    let catalog = CatalogFollower::new(directory.clone(), host.clone(), config.data_dir.join("catalog"));
+    let catalog = CatalogFollower::new(directory.clone(), host.clone(), config.data_dir.join("catalog"), signatures);
     let peers = Peers::new();
     tokio::join!(catalog.start(), peers.follow(directory.clone(), &config.data_dir));
     let keys = follow_keys(&catalog, &secrets);
 
     let mut registry = Registry::default();
     let http_metrics = HttpMetrics::register(&mut registry);
+    catalog.metrics().register(&mut registry);
     let pools = PoolGauges::register(&mut registry);
     let quota_metrics = QuotaMetrics::register(&mut registry, config.shards);
     let quota_config = quota_config(&config, &secrets, lives.as_ref());
@@ -246,11 +247,11 @@ fn readiness(
     catalog: &Arc<CatalogFollower<OpenDirectory>>,
     quota: Quota,
 ) -> impl Fn() -> Vec<String> + Clone + Send + Sync + use<> {
-    let tiers = catalog.tiers();
+    let (tiers, catalog) = (catalog.tiers(), catalog.clone());
     move || {
         let mut reasons = Vec::new();
         if tiers.borrow().names().next().is_none() {
-            reasons.push("no tiers: the catalog has not come yet".to_owned());
+            reasons.push(catalog.why_no_tier());
         }
         let closed = quota.closed_shards();
         if closed > 0 {

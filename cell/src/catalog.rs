@@ -2,11 +2,19 @@
 //!
 //! The last good one is on disk, so that a cell starts without the directory.
 
+mod floors;
+mod metrics;
+mod verifier;
+
+pub(crate) use metrics::CatalogMetrics;
+pub(crate) use verifier::{Refused, read_trust};
+
+use crate::config::Signatures;
 use anyhow::Context;
 use bytes::Bytes;
 use cellar_directory::catalog::{self, Catalog};
-use cellar_directory::{Digest, Documents, PolicyEntry};
-use cellar_model::{KeyDocument, Pin, PolicyRef, RevisedTier, Revision, SettingProblem, TierDocument};
+use cellar_directory::{Documents, PolicyEntry};
+use cellar_model::{Digest, KeyDocument, Pin, PolicyRef, RevisedTier, Revision, SettingProblem, TierDocument};
 use cellar_policy_host::{Host, Policy};
 use cellar_quota::{Tier, TierCompileError, TierSet};
 use cellar_server::disk;
@@ -16,6 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
+use verifier::{Judged, Verifier};
 
 /// The catalog is read whole this often, changed or not.
 pub(crate) const POLL: Duration = Duration::from_secs(2);
@@ -27,6 +36,8 @@ pub(crate) struct CatalogFollower<D> {
     directory: D,
     host: Host,
     folder: PathBuf,
+    verifier: Verifier,
+    metrics: CatalogMetrics,
     /// Who reads the directory and puts what he read in force: one at a time, or an older read could come last.
     following: tokio::sync::Mutex<()>,
     held: Mutex<Held>,
@@ -38,6 +49,8 @@ pub(crate) struct CatalogFollower<D> {
 #[derive(Default)]
 struct Held {
     in_force: Option<Arc<Catalog>>,
+    /// Of `in_force`: what may decide here.
+    judged: Arc<Judged>,
     /// What the disk has: behind `in_force` while it cannot be written to.
     on_disk: Option<Arc<Catalog>>,
     policies: Policies,
@@ -52,11 +65,15 @@ enum Unloaded {
 }
 
 impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
-    pub(crate) fn new(directory: D, host: Host, folder: PathBuf) -> Arc<Self> {
+    pub(crate) fn new(directory: D, host: Host, folder: PathBuf, signatures: Signatures) -> Arc<Self> {
+        let metrics = CatalogMetrics::default();
+        let verifier = Verifier::new(signatures, &folder, metrics.clone());
         Arc::new(Self {
             directory,
             host,
             folder,
+            verifier,
+            metrics,
             following: tokio::sync::Mutex::default(),
             held: Mutex::default(),
             tiers: watch::Sender::new(Arc::default()),
@@ -70,6 +87,18 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
 
     pub(crate) fn keys(&self) -> watch::Receiver<Arc<Vec<KeyDocument>>> {
         self.keys.subscribe()
+    }
+
+    pub(crate) fn metrics(&self) -> &CatalogMetrics {
+        &self.metrics
+    }
+
+    /// Why there is no tier, if there is none.
+    pub(crate) fn why_no_tier(&self) -> String {
+        match self.held().judged.refused() {
+            0 => "no tiers: the catalog has not come yet".to_owned(),
+            refused => format!("no tiers: {refused} versions of policies may not decide here, and the log says why"),
+        }
     }
 
     /// From the directory, else from disk. With neither the cell serves nobody yet, and says so.
@@ -106,14 +135,21 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
             // First, and by themselves: a revocation waits for no compiler.
             self.keys.send_replace(Arc::new(catalog.keys.clone()));
         }
-        let came = self.load_missing(&catalog).await;
-        if !changed && !came {
+        let renewed = self.verifier.renew(&catalog).await;
+        if changed || renewed {
+            let before = self.held().judged.clone();
+            let judged = self.verifier.judge(&catalog, &before).await?;
+            self.held().judged = Arc::new(judged);
+        }
+        let usable = self.held().judged.usable.clone();
+        let came = self.load_missing(&usable).await;
+        if !changed && !renewed && !came {
             return Ok(());
         }
         let (policies, before) = (self.held().policies.clone(), self.tiers.borrow().clone());
-        let compiled = catalog.clone();
-        let tiers = spawn_blocking(move || make_ready(&compiled, &policies, &before)).await?;
+        let (tiers, unfit) = spawn_blocking(move || make_ready(&usable, &policies, &before)).await?;
         self.tiers.send_replace(Arc::new(tiers));
+        self.metrics.tiers_unfit.set(unfit);
         tracing::info!(revision = %catalog.revision, tiers = catalog.tiers.len(), "catalog in force");
         self.held().in_force = Some(catalog);
         Ok(())
@@ -137,6 +173,7 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
                 Err(Unloaded::Refused(error)) => {
                     held.policies.insert(digest, None);
                     came = true;
+                    self.metrics.refused(metrics::GATE);
                     say_unloaded(entry, &error, "a policy's artifact is not let in");
                 }
                 Err(Unloaded::Lacking(error)) => {
@@ -198,17 +235,27 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
         }
     }
 
+    /// Whether this version could decide here, signature and floor, its artifact unseen.
+    pub(crate) async fn may_decide(&self, entry: &PolicyEntry) -> Result<(), Refused> {
+        if self.verifier.may_decide(entry).is_ok() {
+            return Ok(());
+        }
+        // Its key may be trusted since the last poll.
+        self.follow_now().await;
+        self.verifier.may_decide(entry)
+    }
+
     /// Whether `document` could be put in force, with all that is wrong with it.
     pub(crate) async fn check(&self, document: &TierDocument) -> Result<(), Vec<SettingProblem>> {
         document.validate().map_err(|error| error.problems)?;
-        let (catalog, policies) = {
+        let (judged, policies) = {
             let held = self.held();
-            (held.in_force.clone().unwrap_or_default(), held.policies.clone())
+            (held.judged.clone(), held.policies.clone())
         };
-        let tier = RevisedTier { revision: Revision(0), document: document.clone() };
-        let compiled = spawn_blocking(move || compile(&tier, &catalog.policies, &policies).map(|_| ()));
+        let (tier, usable) = (RevisedTier { revision: Revision(0), document: document.clone() }, judged.usable.clone());
+        let compiled = spawn_blocking(move || compile(&tier, &usable.policies, &policies).map(|_| ()));
         match compiled.await {
-            Ok(compiled) => compiled.map_err(|error| error.problems),
+            Ok(compiled) => compiled.map_err(|error| judged.explained(document, error.problems)),
             Err(_) => Err(vec![SettingProblem::new("", "a policy broke over these settings")]),
         }
     }
@@ -239,19 +286,20 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
     }
 }
 
-/// All tiers of `catalog`. One that is not fit keeps its predecessor.
-fn make_ready(catalog: &Catalog, policies: &Policies, before: &TierSet) -> TierSet {
-    let mut tiers = Vec::with_capacity(catalog.tiers.len());
+/// All tiers of `catalog`, and how many are not fit: such a one keeps its predecessor.
+fn make_ready(catalog: &Catalog, policies: &Policies, before: &TierSet) -> (TierSet, i64) {
+    let (mut tiers, mut unfit) = (Vec::with_capacity(catalog.tiers.len()), 0);
     for tier in &catalog.tiers {
         match compile(tier, &catalog.policies, policies) {
             Ok(ready) => tiers.push(Arc::new(ready)),
             Err(error) => {
+                unfit += 1;
                 tracing::error!(tier = %tier.document.name, %error, "a tier is not fit; keeping its predecessor");
                 tiers.extend(before.get(&tier.document.name).cloned());
             }
         }
     }
-    TierSet::new(catalog.revision, tiers)
+    (TierSet::new(catalog.revision, tiers), unfit)
 }
 
 fn compile(tier: &RevisedTier, entries: &[PolicyEntry], policies: &Policies) -> Result<Tier, TierCompileError> {

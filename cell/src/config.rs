@@ -1,6 +1,8 @@
 //! `cell.toml`, as written by an operator. A key nobody reads is a typo, so unknown keys stop us.
 
+use crate::catalog::read_trust;
 use anyhow::Context;
+use cellar_artifacts::Trust;
 use cellar_model::{CellName, Incarnation, RegionName, Secret};
 use cellar_server::Plaintext;
 use cellar_server::config::{ClockSetting, check_listeners};
@@ -52,6 +54,14 @@ pub(crate) struct CellConfig {
     pub(crate) redis_cache_url_file: PathBuf,
     pub(crate) pepper_file: PathBuf,
     pub(crate) mac_key_file: PathBuf,
+    /// Whose policies decide here: a line a key, `cellctl policy keys trust` writes it. Looked at with every poll of the
+    /// catalog, so that a key is trusted or not without a restart.
+    #[serde(default)]
+    pub(crate) policy_keys_file: Option<PathBuf>,
+    /// No version of a policy decides here that nobody trusted has signed. Without it, whoever can write to the
+    /// directory decides what users may spend.
+    #[serde(default = "yes")]
+    pub(crate) require_signatures: bool,
     /// Connections to the cell's Postgres: of the quota engine, and of everything else.
     #[serde(default = "eight")]
     pub(crate) quota_pool_max: u32,
@@ -66,6 +76,9 @@ pub(crate) struct CellConfig {
     pub(crate) log_json: bool,
 }
 
+fn yes() -> bool {
+    true
+}
 fn first() -> Incarnation {
     Incarnation(1)
 }
@@ -80,6 +93,13 @@ fn eight() -> u32 {
 }
 fn sixteen() -> u32 {
     16
+}
+
+/// Whether policies are signed, and by whom.
+#[derive(Clone, Debug)]
+pub(crate) enum Signatures {
+    Required { file: PathBuf, trust: Trust },
+    NotLookedAt,
 }
 
 /// The secrets that the configuration names files of.
@@ -116,12 +136,27 @@ impl CellConfig {
         if self.clock_skew_file.is_some() && !Plaintext::of(&self.listeners()).is_none() {
             anyhow::bail!("clock_skew_file is for fault tests: it is taken where every listener is on loopback");
         }
+        anyhow::ensure!(
+            !self.require_signatures || self.policy_keys_file.is_some(),
+            "policies have to be signed: say in policy_keys_file whose are taken (`cellctl policy keys trust` writes the \
+             file, and `cellctl up` mends a local stack), or require_signatures = false"
+        );
         check_listeners(&self.listeners(), self.allow_plaintext, self.clock)?;
         Ok(())
     }
 
     pub(crate) fn listeners(&self) -> [SocketAddr; 2] {
         [self.listen, self.admin_listen]
+    }
+
+    pub(crate) fn signatures(&self) -> anyhow::Result<Signatures> {
+        match &self.policy_keys_file {
+            Some(file) if self.require_signatures => {
+                let trust = read_trust(file).context("policy_keys_file")?;
+                Ok(Signatures::Required { file: file.clone(), trust })
+            }
+            _ => Ok(Signatures::NotLookedAt),
+        }
     }
 
     pub(crate) fn secrets(&self) -> anyhow::Result<CellSecrets> {

@@ -63,6 +63,7 @@ fn start(arguments: Arguments) -> anyhow::Result<()> {
     let config = CellConfig::load(&arguments.config)?;
     if arguments.check_config {
         config.secrets()?;
+        config.signatures()?;
         println!("{} is good", arguments.config.display());
         return Ok(());
     }

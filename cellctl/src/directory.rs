@@ -8,6 +8,7 @@ pub(crate) use audit::disagreements;
 
 use crate::stack::{self, Filled, GivenKeys};
 use anyhow::Context;
+use cellar_artifacts::SigningKey;
 use cellar_devstack::{DirectoryShape, Stack};
 use cellar_directory::{OpenDirectory, Replicas};
 use cellar_model::{Secret, Topology};
@@ -38,7 +39,8 @@ pub(crate) enum DirectoryCommand {
     },
     /// Put in force what a fresh directory begins with: a topology, two keys, the built-in policies, three tiers
     ///
-    /// Makes its tables first. A directory that has a topology already is left as it is.
+    /// Makes its tables first. A directory that has a topology already is left as it is, but that versions of
+    /// policies which nobody has signed are signed.
     Fill {
         /// A file that holds its URL, as routers and cells have it
         #[arg(long, value_name = "FILE")]
@@ -51,6 +53,16 @@ pub(crate) enum DirectoryCommand {
         replicas: Option<Replicas>,
         #[command(flatten)]
         keys: GivenKeys,
+        #[command(flatten)]
+        signer: SignerArguments,
+    },
+    /// Sign every version of a policy in it that nobody has signed: of a directory from before policies were signed
+    Sign {
+        /// A file that holds its URL; the local stack's, if it is not said
+        #[arg(long, value_name = "FILE")]
+        url_file: Option<PathBuf>,
+        #[command(flatten)]
+        signer: SignerArguments,
     },
     /// Compare the directory with every cell: homes, claims of e-mails, forwards
     ///
@@ -77,8 +89,11 @@ pub(crate) async fn run(folder: &Path, command: DirectoryCommand) -> anyhow::Res
         DirectoryCommand::Migrate { url_file, replicas, json } => {
             migrate(folder, url_file, replicas, json).await.map(|()| ExitCode::SUCCESS)
         }
-        DirectoryCommand::Fill { url_file, topology, replicas, keys } => {
-            fill(&url_file, &topology, replicas, &keys).await.map(|()| ExitCode::SUCCESS)
+        DirectoryCommand::Fill { url_file, topology, replicas, keys, signer } => {
+            fill(&url_file, &topology, replicas, &keys, &signer).await.map(|()| ExitCode::SUCCESS)
+        }
+        DirectoryCommand::Sign { url_file, signer } => {
+            sign(folder, url_file, &signer).await.map(|()| ExitCode::SUCCESS)
         }
         DirectoryCommand::Audit { json } => audit::run(folder, json).await,
         DirectoryCommand::Peppers { command: Some(command), .. } => {
@@ -110,18 +125,62 @@ async fn migrate(
     Ok(())
 }
 
-async fn fill(url_file: &Path, topology: &Path, replicas: Option<Replicas>, keys: &GivenKeys) -> anyhow::Result<()> {
+/// Who signs policies as they are put in force, and where cells are told to trust it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct SignerArguments {
+    /// A file with the key that signs the policies. If there is no such file, a key is drawn into it
+    #[arg(long, value_name = "FILE", env = "CELLAR_POLICY_KEY_FILE")]
+    policy_key_file: PathBuf,
+    /// The cells' policy_keys_file, which is to trust it; made if it is not there
+    #[arg(long, value_name = "FILE")]
+    policy_keys_file: Option<PathBuf>,
+}
+
+impl SignerArguments {
+    fn key(&self) -> anyhow::Result<SigningKey> {
+        stack::own_key(&self.policy_key_file)
+    }
+
+    /// After everything is signed: whoever waits for the file finds policies that it trusts.
+    fn trust(&self, key: &SigningKey) -> anyhow::Result<()> {
+        self.policy_keys_file.as_deref().map_or(Ok(()), |file| stack::trust_own(file, key))
+    }
+}
+
+async fn sign(folder: &Path, url_file: Option<PathBuf>, signer: &SignerArguments) -> anyhow::Result<()> {
+    let (url, _) = store_url(folder, url_file)?;
+    let key = signer.key()?;
+    let directory = OpenDirectory::connect(&url, 1).await?;
+    let signed = stack::sign_unsigned(&directory, &key).await?;
+    signer.trust(&key)?;
+    println!("signed {signed} versions with key {}", key.public().id());
+    Ok(())
+}
+
+async fn fill(
+    url_file: &Path,
+    topology: &Path,
+    replicas: Option<Replicas>,
+    keys: &GivenKeys,
+    signer: &SignerArguments,
+) -> anyhow::Result<()> {
     let url = read_url(url_file)?;
     let text = std::fs::read(topology).with_context(|| format!("cannot read {}", topology.display()))?;
     let topology: Topology =
         serde_json::from_slice(&text).with_context(|| format!("{} is no topology", topology.display()))?;
     // Nobody could speak to a directory whose keys are in no file.
     let keys = keys.read()?.both().context("name the files of both keys: --service-key-file, --operator-key-file")?;
-    match stack::fill(&url, &replicas.unwrap_or_default(), &topology, &keys).await? {
+    let key = signer.key()?;
+    match stack::fill(&url, &replicas.unwrap_or_default(), &topology, &keys, &key).await? {
         Filled::Now => println!("filled: topology revision {}", topology.revision.0),
-        Filled::Before => println!("there is a topology already: nothing was changed"),
+        Filled::Before { signed: 0 } => println!("there is a topology already: nothing was changed"),
+        Filled::Before { signed } => {
+            println!(
+                "there is a topology already: {signed} versions of policies were signed, and nothing else changed"
+            );
+        }
     }
-    Ok(())
+    signer.trust(&key)
 }
 
 fn read_url(file: &Path) -> anyhow::Result<Secret> {

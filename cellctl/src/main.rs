@@ -7,6 +7,7 @@ mod directory;
 mod instances;
 mod ledger;
 mod policy;
+mod registry;
 mod seed;
 mod stack;
 mod table;

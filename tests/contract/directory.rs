@@ -4,12 +4,12 @@ use crate::proxy::{Proxy, address_in};
 use cellar_devstack::Postgres;
 use cellar_directory::{
     Claim, ClaimCursor, ClaimState, Claimed, Digest, Directory, Email, EmailChange, EmailHash, HomeCursor, HomeState,
-    Homes, Intent, MoveId, Op, Opened, Peppers, Placed, PolicyEntry, PostgresDirectory, Release, STATEMENTS, SignUp,
-    UserHome, Written, catalog, claim_steps,
+    Homes, Intent, MoveId, Op, Opened, Peppers, Placed, PolicyEntry, PolicyFloor, PostgresDirectory, Release,
+    STATEMENTS, SignUp, UserHome, Written, catalog, claim_steps, floor, floor::Raised,
 };
 use cellar_model::{
-    CellName, Epoch, KeyDocument, KeyHash, KeyKind, KeyName, Micros, PolicyName, Revision, Scope, Secret, TierDocument,
-    Topology, UserId,
+    CellName, Epoch, KeyDocument, KeyHash, KeyKind, KeyName, Micros, PolicyKey, PolicyName, PolicySignature, Revision,
+    Scope, Secret, SignatureBytes, TierDocument, Topology, UserId, VersionNumber,
 };
 use futures::future::join_all;
 use sqlx::Executor;
@@ -100,6 +100,7 @@ pub(crate) async fn keeps_the_contract(directory: &impl Directory) {
     the_catalog_reads_whole_and_keeps_earlier_revisions(directory).await;
     of_racing_tiers_one_is_in_force(directory).await;
     an_artifact_is_there_before_its_version(directory).await;
+    a_floor_is_raised_and_never_lowered(directory).await;
     a_repeated_sign_up_follows_its_claim(directory).await;
     every_step_of_a_sign_up_may_be_repeated(directory).await;
     a_refused_sign_up_frees_its_email(directory).await;
@@ -372,11 +373,8 @@ async fn of_racing_tiers_one_is_in_force(directory: &impl Directory) {
 }
 
 async fn an_artifact_is_there_before_its_version(directory: &impl Directory) {
-    let entry = |bytes: &[u8]| PolicyEntry {
-        name: PolicyName::new("gcra").unwrap(),
-        version: "1.0.0".into(),
-        digest: Digest::of(bytes),
-    };
+    let name = PolicyName::new("gcra").unwrap();
+    let entry = |bytes: &[u8]| PolicyEntry::unsigned(name.clone(), "1.0.0".into(), Digest::of(bytes));
     let first = entry(b"component");
     let put = catalog::put_policy(directory, &first, b"component").await.unwrap();
     assert_eq!(put, catalog::Put::Done(Revision(1)));
@@ -391,6 +389,37 @@ async fn an_artifact_is_there_before_its_version(directory: &impl Directory) {
     let bytes = catalog::artifact(directory, &first.digest).await.unwrap();
     assert_eq!(bytes.as_deref(), Some(&b"component"[..]));
     assert_eq!(catalog::artifact(directory, &Digest::of(b"?")).await.unwrap(), None);
+
+    // The same bytes are signed later, and by another key; that they come once more without is no change.
+    let signed = |key: u8| {
+        let signature = PolicySignature {
+            name: name.clone(),
+            version: VersionNumber::new(1, 0, 0),
+            digest: first.digest,
+            certificate: None,
+            key: PolicyKey([key; 32]),
+            signature: SignatureBytes([key; 64]),
+        };
+        PolicyEntry { signature: Some(signature), ..first.clone() }
+    };
+    for (entry, revision) in [(signed(1), 2), (signed(2), 3), (signed(2), 3), (first.clone(), 3)] {
+        let put = catalog::put_policy(directory, &entry, b"component").await.unwrap();
+        assert_eq!(put, catalog::Put::Done(Revision(revision)));
+    }
+    assert_eq!(catalog::read(directory).await.unwrap().policies, [signed(2)]);
+}
+
+async fn a_floor_is_raised_and_never_lowered(directory: &impl Directory) {
+    let floor =
+        |minor| PolicyFloor { name: PolicyName::new("floored").unwrap(), version: VersionNumber::new(1, minor, 0) };
+    assert_eq!(floor::raise(directory, &floor(2)).await.unwrap(), Raised::Done);
+    assert_eq!(floor::raise(directory, &floor(2)).await.unwrap(), Raised::Done);
+    assert_eq!(floor::raise(directory, &floor(1)).await.unwrap(), Raised::Higher(floor(2).version));
+    let races = join_all((3..3 + RACERS as u32).map(|n| async move { floor::raise(directory, &floor(n)).await })).await;
+    let highest = catalog::read(directory).await.unwrap().floors[0].version;
+    let done =
+        (3..).zip(&races).filter(|(_, raised)| matches!(raised, Ok(Raised::Done))).map(|(n, _)| floor(n).version);
+    assert!(done.max().is_some_and(|done| done <= highest) || races.iter().any(Result::is_err), "{races:?}");
 }
 
 /// A retry takes user and cell from the claim it meets, never from a new draw.

@@ -88,6 +88,7 @@ fn the_programs_take_what_their_containers_are_given() {
     for file in FILES {
         let (document, root) = (compose(file), tempfile::tempdir().unwrap());
         make_secrets(root.path(), &document);
+        trust_own_key(&programs, root.path(), &document);
         let mut cells = BTreeSet::new();
         for (name, service) in services(&document) {
             let image = service["image"].as_str().unwrap();
@@ -125,6 +126,25 @@ fn make_secrets(root: &Path, document: &Value) {
     assert_eq!(entrypoint[0], "secrets");
     let made = Command::new("bash").arg(&script).args(&entrypoint[1..]).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+}
+
+/// As `fill` leaves it, which is told where by the compose file.
+fn trust_own_key(cellctl: &Path, root: &Path, document: &Value) {
+    let words = texts(&document["services"]["fill"]["command"]);
+    let said = |name: &str| words.iter().find_map(|word| word.strip_prefix(name)).unwrap().to_owned();
+    assert!(
+        said("--policy-key-file=").starts_with("/run/cellar-keys/"),
+        "the secret half is not among the cells' files"
+    );
+    let run = |arguments: &[&str]| {
+        let output = Command::new(cellctl).args(["policy", "keys"]).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let key = root.join("policy-key");
+    let key = run(&["new", key.to_str().unwrap(), "--json"])["public"].as_str().unwrap().to_owned();
+    let keys = at(root, &said("--policy-keys-file="));
+    run(&["trust", "own", &key, "--policies", "*", "--keys-file", &keys, "--json"]);
 }
 
 fn topology_of(document: &Value) -> String {

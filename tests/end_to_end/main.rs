@@ -26,6 +26,7 @@ mod policy;
 mod replicas;
 mod reserve;
 mod routers;
+mod shipping;
 mod support;
 mod terraform;
 mod topology;

@@ -5,7 +5,8 @@ use super::manifest::{FileSum, Manifest};
 use super::note::Note;
 use super::pepper_ids;
 use super::report::{self, Lost, ShardEnd};
-use crate::stack::{Progress, size};
+use crate::directory::of_stack;
+use crate::stack::{Progress, mend, own_key, size, trust_own};
 use crate::tier::confirmed;
 use anyhow::{Context, bail, ensure};
 use cellar_devstack::{CellCopies, Keys, Recovery, Role, Stack, Until, World};
@@ -288,7 +289,19 @@ async fn lay_down(recovery: &mut Recovery, plan: &Plan, progress: &Progress) -> 
     words.extend(["--floor".into(), floor.to_string()]);
     recovery.run_cell("taking over what was restored", words).await?;
     let incarnation = raise_incarnation(recovery.stack(), &plan.manifest).await?;
+    sign_policies(recovery.stack()).await?;
     Ok((read(&out)?, incarnation))
+}
+
+/// A backup from before policies were signed has some that no cell would decide by.
+async fn sign_policies(stack: &Stack) -> anyhow::Result<()> {
+    let state = stack.state();
+    if state.policy_keys_file().exists() {
+        return Ok(());
+    }
+    let (key, url) = (own_key(&state.policy_key_file())?, Secret::new(state.directory_url.clone()));
+    mend(&url, &of_stack(&state.directory_replicas), &key).await?;
+    trust_own(&state.policy_keys_file(), &key)
 }
 
 /// Among the files of a recovery, and then in the stack's folder.

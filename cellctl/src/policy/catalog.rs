@@ -1,23 +1,24 @@
-//! `policy list`, `policy show`: the versions that a Cellar has, and which tiers decide by them.
+//! `policy list`: the versions that a Cellar has, and which tiers decide by them.
 
 use crate::stack::Target;
 use anyhow::ensure;
-use cellar_client::PolicyVersion;
+use cellar_client::{PolicyFloor, PolicyVersion};
 use cellar_model::{Pin, PolicyName, RevisedTier};
 use std::path::Path;
 
 pub(super) async fn list(folder: &Path, name: Option<&PolicyName>, json: bool) -> anyhow::Result<()> {
     let admin = Target::find(folder)?.admin;
-    let (mut policies, tiers) = (admin.policies().await?, admin.tiers().await?);
+    let (mut policies, tiers, floors) = (admin.policies().await?, admin.tiers().await?, admin.policy_floors().await?);
     policies.retain(|policy| name.is_none_or(|name| policy.name == *name));
     ensure!(name.is_none() || !policies.is_empty(), "there is no policy {}", name.map_or("", PolicyName::as_str));
     policies.sort_by_key(|policy| (policy.name.clone(), numbers(&policy.version)));
     let listed: Vec<serde_json::Value> = policies
         .iter()
         .map(|policy| {
-            let used = used_by(policy, &policies, &tiers);
+            let used = used_by(policy, &policies, &tiers, &floors);
             serde_json::json!({
                 "name": policy.name, "version": policy.version, "digest": policy.digest, "used_by": used,
+                "key": policy.signature.as_ref().map(|signature| signature.key.id()),
             })
         })
         .collect();
@@ -26,19 +27,31 @@ pub(super) async fn list(folder: &Path, name: Option<&PolicyName>, json: bool) -
         return Ok(());
     }
     for policy in &policies {
-        let used = used_by(policy, &policies, &tiers).join(", ");
+        let used = used_by(policy, &policies, &tiers, &floors).join(", ");
+        let key = policy.signature.as_ref().map(|signature| signature.key.id().to_string());
         println!(
-            "{:<24} {:<10} {:<19}…  {used}",
+            "{:<24} {:<10} {:<19}…  {:<16}  {used}",
             policy.name.as_str(),
             policy.version,
-            &policy.digest[..19.min(policy.digest.len())]
+            &policy.digest[..19.min(policy.digest.len())],
+            key.as_deref().unwrap_or("not signed"),
         );
     }
     Ok(())
 }
 
-/// The slots that decide by this very version: by its digest, or by its major while it is the newest of that.
-fn used_by(policy: &PolicyVersion, all: &[PolicyVersion], tiers: &[RevisedTier]) -> Vec<String> {
+/// The slots that decide by this very version: by its digest, or by its major while it is the newest of that. Whom
+/// cells trust is not known here: one that they refuse is shown with the slots that it would have.
+pub(super) fn used_by(
+    policy: &PolicyVersion,
+    all: &[PolicyVersion],
+    tiers: &[RevisedTier],
+    floors: &[PolicyFloor],
+) -> Vec<String> {
+    let floor = floors.iter().find(|floor| floor.name == policy.name);
+    if floor.is_some_and(|floor| numbers(&policy.version) < numbers(&floor.version.to_string())) {
+        return Vec::new();
+    }
     let own = numbers(&policy.version);
     let newest = !all.iter().any(|other| {
         let version = numbers(&other.version);

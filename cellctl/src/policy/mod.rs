@@ -8,10 +8,16 @@ mod catalog;
 mod certify;
 mod check;
 mod files;
+mod key_files;
+mod keys;
 mod locked;
 mod manifest;
 mod new;
+mod place;
+mod publish;
 mod replay;
+mod show;
+mod sign;
 mod test;
 mod toolchain;
 mod watch;
@@ -19,7 +25,7 @@ mod watch;
 pub(crate) use watch::Watch;
 
 use anyhow::Context;
-use cellar_model::PolicyName;
+use cellar_model::{PolicyName, VersionNumber};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -36,6 +42,10 @@ pub(crate) struct Component {
 }
 
 impl Component {
+    fn path(&self) -> &Path {
+        &self.component
+    }
+
     fn read(&self) -> anyhow::Result<Vec<u8>> {
         std::fs::read(&self.component).with_context(|| {
             let makes_it = if self.component == Path::new(BUILT) { "; `cellctl policy build` makes it" } else { "" };
@@ -73,6 +83,31 @@ pub(crate) enum PolicyCommand {
     ///
     /// Of the ledger of a Cellar, or of a trace. Exit status 2 if nothing could be said.
     Backtest(Box<backtest::BacktestArguments>),
+    /// Keys that sign policies, and whose are trusted
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Sign a component, with its certificate if there is one
+    Sign(sign::SignArguments),
+    /// Whether somebody who is trusted has signed it; exit status 1 if not, 2 if that could not be said
+    Verify(sign::VerifyArguments),
+    /// Put a signed policy into a Cellar's catalog, or into a folder or a registry
+    Publish(publish::PublishArguments),
+    /// Fetch a policy from a folder or a registry, if somebody who is trusted has signed it
+    Pull(publish::PullArguments),
+    /// What a Cellar has of one policy: who signed it, what its certificate says, which slots decide by it
+    Show {
+        /// NAME, or NAME@1.4.2
+        policy: show::Which,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let no version below this one decide any more. It never goes down again
+    Floor {
+        name: PolicyName,
+        version: VersionNumber,
+        #[arg(long)]
+        json: bool,
+    },
     /// The versions a Cellar has, and the slots that decide by them
     List {
         name: Option<PolicyName>,
@@ -103,6 +138,19 @@ pub(crate) async fn run(folder: &Path, command: PolicyCommand) -> anyhow::Result
             blocking(move || build::build(&folders, out.as_deref()).map(done)).await
         }
         PolicyCommand::Test(arguments) => blocking(move || test::run(&arguments)).await,
+        PolicyCommand::Keys(command) => {
+            let stack = folder.to_owned();
+            blocking(move || keys::run(&stack, command).map(done)).await
+        }
+        PolicyCommand::Sign(arguments) => {
+            let stack = folder.to_owned();
+            blocking(move || sign::sign(&stack, &arguments).map(done)).await
+        }
+        PolicyCommand::Verify(arguments) => sign::verify(folder, &arguments).await,
+        PolicyCommand::Publish(arguments) => publish::publish(folder, arguments).await,
+        PolicyCommand::Pull(arguments) => publish::pull(folder, arguments).await,
+        PolicyCommand::Show { policy, json } => show::show(folder, &policy, json).await.map(done),
+        PolicyCommand::Floor { name, version, json } => show::floor(folder, &name, version, json).await.map(done),
         PolicyCommand::Check(arguments) => blocking(move || check::run(&arguments).map(done)).await,
         PolicyCommand::Certify(arguments) => blocking(move || certify::run(&arguments)).await,
         PolicyCommand::Run(arguments) => blocking(move || replay::run(&arguments).map(done)).await,

@@ -4,11 +4,11 @@
 use super::build::PolicyCrate;
 use super::catalog::numbers;
 use super::toolchain::Toolchain;
-use crate::stack::Target;
+use crate::stack::{Target, own_key};
 use anyhow::{Context, bail, ensure};
 use cellar_certify::{Component as Certified, Finding, Plan, Verdict, certify};
 use cellar_client::{Admin, PolicyVersion};
-use cellar_model::Pin;
+use cellar_model::{Base64, Digest, Pin, PolicyUpload};
 use cellar_policy_host::{Host, HostLimits, Policy};
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -92,7 +92,8 @@ impl Watched {
             anyhow::Ok((Host::new(HostLimits::default())?.load(&artifact)?, artifact))
         })
         .await??;
-        let admin = Target::find(stack)?.admin;
+        let Target { admin, local } = Target::find(stack)?;
+        let stack_state = local.context("policies are watched for a local stack")?;
         let name = policy.description().name.clone();
         let held = admin.policies().await?;
         let Some(version) = next_version(&held, &policy) else {
@@ -102,7 +103,11 @@ impl Watched {
         self.test().await?;
         let artifact = tokio::task::spawn_blocking(move || Self::certify(&artifact).map(|()| artifact)).await??;
         let tested = began.elapsed();
-        admin.put_policy(&name, &version, artifact).await?;
+        let version = version.parse()?;
+        let key = own_key(&stack_state.policy_key_file())?;
+        let signature = key.sign(&name, version, &Digest::of(&artifact), None);
+        let upload = PolicyUpload { artifact: Base64(artifact), signature: Some(signature), certificate: None };
+        admin.put_policy(&name, version, &upload).await?;
         Ok(format!(
             "{name} {version} is in force, {:.1} s after the change: built in {:.1} s, tested in {:.1} s",
             began.elapsed().as_secs_f64(),

@@ -1,12 +1,14 @@
 //! What a fresh directory is filled with: the topology, two keys, the built-in policies, the tiers.
 
 use super::given_keys::KeysGiven;
+use super::signing::{own_key, sign_unsigned, trust_own};
 use crate::directory::of_stack;
 use anyhow::{Context, bail};
+use cellar_artifacts::SigningKey;
 use cellar_devstack::{Bootstrap, Keys, StackError};
 use cellar_directory::catalog::{self, Put};
-use cellar_directory::{Digest, Documents, OpenDirectory, PolicyEntry, Replicas, Written};
-use cellar_model::{ApiKey, KeyDocument, KeyKind, KeyName, Scope, Secret, TierDocument, TierName, Topology};
+use cellar_directory::{Documents, OpenDirectory, PolicyEntry, Replicas, Written};
+use cellar_model::{ApiKey, Digest, KeyDocument, KeyKind, KeyName, Scope, Secret, TierDocument, TierName, Topology};
 use cellar_policy_host::{Host, HostLimits};
 use std::path::PathBuf;
 
@@ -31,17 +33,34 @@ pub(crate) async fn bootstrap(given: Bootstrap) -> Result<Keys, StackError> {
 async fn of_stack_filled(given: Bootstrap) -> anyhow::Result<Keys> {
     let topology: Topology = serde_json::from_value(given.topology)?;
     let keys = given.keys.unwrap_or_else(|| KeysGiven::default().complete());
-    match fill(&Secret::new(given.directory_url), &of_stack(&given.directory_replicas), &topology, &keys).await? {
-        Filled::Now => Ok(keys),
-        Filled::Before => bail!("the directory has a topology already"),
+    let signer = own_key(&given.policy_key_file)?;
+    let (url, replicas) = (Secret::new(given.directory_url), of_stack(&given.directory_replicas));
+    if given.filled {
+        mend(&url, &replicas, &signer).await?;
+    } else {
+        match fill(&url, &replicas, &topology, &keys, &signer).await? {
+            Filled::Now => {}
+            Filled::Before { .. } => bail!("the directory has a topology already"),
+        }
     }
+    trust_own(&given.policy_keys_file, &signer)?;
+    Ok(keys)
+}
+
+/// Brings the directory of a stack from before policies were signed to where a fresh one is.
+pub(crate) async fn mend(url: &Secret, replicas: &Replicas, signer: &SigningKey) -> anyhow::Result<()> {
+    OpenDirectory::migrate(url, replicas).await?;
+    sign_unsigned(&OpenDirectory::connect(url, 2).await?, signer).await?;
+    Ok(())
 }
 
 /// What a fill found.
 pub(crate) enum Filled {
     Now,
-    /// A topology was there. Nothing was changed.
-    Before,
+    /// A topology was there. Nothing was changed but that versions of policies which nobody had signed are signed.
+    Before {
+        signed: usize,
+    },
 }
 
 /// Makes the directory's tables and puts in force what it begins with. The topology comes last: where there is
@@ -51,23 +70,24 @@ pub(crate) async fn fill(
     replicas: &Replicas,
     topology: &Topology,
     keys: &Keys,
+    signer: &SigningKey,
 ) -> anyhow::Result<Filled> {
     topology.validate()?;
     OpenDirectory::migrate(url, replicas).await?;
     let directory = OpenDirectory::connect(url, 2).await?;
     if directory.read_topology().await?.is_some() {
-        return Ok(Filled::Before);
+        return Ok(Filled::Before { signed: sign_unsigned(&directory, signer).await? });
     }
     put_key(&directory, "local", &keys.service_key, vec![Scope::Quota, Scope::Users]).await?;
     put_key(&directory, "operator", &keys.operator_key, vec![Scope::Admin]).await?;
-    put_policies(&directory).await?;
+    put_policies(&directory, signer).await?;
     for text in TIERS {
         let tier = TierDocument::from_toml(text)?;
         done(catalog::put_tier(&directory, &tier, None).await?)?;
     }
     match directory.put_topology(topology, None).await? {
         Written::Applied => Ok(Filled::Now),
-        Written::Refused(_) => Ok(Filled::Before),
+        Written::Refused(_) => Ok(Filled::Before { signed: 0 }),
         Written::Unknown(error) => Err(error).context("whether the topology is in force is not known: try again"),
     }
 }
@@ -87,7 +107,7 @@ async fn put_key(directory: &OpenDirectory, name: &str, key: &str, scopes: Vec<S
 /// catalog: they come in when somebody wants them.
 const LATER: [&str; 5] = ["token-bucket", "daily-window", "weighted", "night-discount", "open-reservations"];
 
-async fn put_policies(directory: &OpenDirectory) -> anyhow::Result<()> {
+async fn put_policies(directory: &OpenDirectory, signer: &SigningKey) -> anyhow::Result<()> {
     let folder = policies_folder()?;
     let host = Host::new(HostLimits::default())?;
     let mut found = 0;
@@ -100,11 +120,10 @@ async fn put_policies(directory: &OpenDirectory) -> anyhow::Result<()> {
         let artifact = std::fs::read(&path)?;
         let policy = host.load(&artifact).with_context(|| format!("{}", path.display()))?;
         let description = policy.description();
-        let entry = PolicyEntry {
-            name: description.name.clone(),
-            version: description.version.clone(),
-            digest: Digest::of(&artifact),
-        };
+        let (name, digest) = (description.name.clone(), Digest::of(&artifact));
+        let signature = signer.sign(&name, description.version.parse()?, &digest, None);
+        let entry = PolicyEntry::unsigned(name, description.version.clone(), digest);
+        let entry = PolicyEntry { signature: Some(signature), ..entry };
         done(catalog::put_policy(directory, &entry, &artifact).await?)?;
         found += 1;
     }

@@ -5,13 +5,15 @@ mod cell;
 mod demo;
 mod given_keys;
 mod progress;
+mod signing;
 mod target;
 
-pub(crate) use bootstrap::{Filled, bootstrap, fill};
+pub(crate) use bootstrap::{Filled, bootstrap, fill, mend};
 pub(crate) use cell::{CellCommand, cell, size};
 pub(crate) use demo::{RunArguments, run};
 pub(crate) use given_keys::GivenKeys;
 pub(crate) use progress::Progress;
+pub(crate) use signing::{own_key, sign_unsigned, trust_own};
 pub(crate) use target::Target;
 
 use crate::directory;

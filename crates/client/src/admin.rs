@@ -7,7 +7,8 @@ use cellar_model::wire::{
     LedgerExport, LedgerMonth, LedgerPage, LedgerRow,
 };
 use cellar_model::{
-    ARTIFACT_BYTES_MAX, CellName, PolicyName, RevisedTier, SettingProblem, TierDocument, TierName, UserId,
+    ARTIFACT_BYTES_MAX, CellName, CertificateSummary, PolicyName, PolicySignature, PolicyUpload, RevisedTier,
+    SettingProblem, TierDocument, TierName, UserId, VersionNumber,
 };
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,17 @@ pub struct PolicyVersion {
     pub version: String,
     /// `sha256:…` of its component.
     pub digest: String,
+    #[serde(default)]
+    pub signature: Option<PolicySignature>,
+    #[serde(default)]
+    pub certificate: Option<CertificateSummary>,
+}
+
+/// Below which version of a policy none decides.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct PolicyFloor {
+    pub name: PolicyName,
+    pub version: VersionNumber,
 }
 
 impl Admin {
@@ -74,10 +86,31 @@ impl Admin {
         bytes(self.0.send(Method::GET, &path, |request| request).await?, ARTIFACT_BYTES_MAX).await
     }
 
-    /// Adds a policy version. The same bytes again are no change; other bytes are refused.
-    pub async fn put_policy(&self, name: &PolicyName, version: &str, artifact: Vec<u8>) -> Result<(), ClientError> {
+    /// Adds a policy version. The same bytes again are no change, or another signature of them; other bytes are
+    /// refused.
+    pub async fn put_policy(
+        &self,
+        name: &PolicyName,
+        version: VersionNumber,
+        upload: &PolicyUpload,
+    ) -> Result<(), ClientError> {
         let path = format!("/admin/v1/policies/{name}/{version}");
-        self.0.tell(Method::PUT, &path, |request| request.body(artifact.clone())).await
+        self.0.tell(Method::PUT, &path, |request| request.json(upload)).await
+    }
+
+    /// The floors there are; none, where a router does not know what that is.
+    pub async fn policy_floors(&self) -> Result<Vec<PolicyFloor>, ClientError> {
+        let floors = self.0.ask(Method::GET, "/admin/v1/policy-floors", |request| request).await;
+        match floors {
+            Err(error) if error.status() == Some(404) => Ok(Vec::new()),
+            floors => floors,
+        }
+    }
+
+    /// Raises a policy's floor: it never goes down.
+    pub async fn raise_policy_floor(&self, name: &PolicyName, version: VersionNumber) -> Result<(), ClientError> {
+        let body = serde_json::json!({ "version": version });
+        self.0.tell(Method::PUT, &format!("/admin/v1/policy-floors/{name}"), |request| request.json(&body)).await
     }
 
     /// Where a user lives, by directory and ring.

@@ -9,7 +9,7 @@ mod topology;
 mod transport;
 mod users;
 
-pub use admin::{Admin, PolicyVersion, TierChange};
+pub use admin::{Admin, PolicyFloor, PolicyVersion, TierChange};
 pub use batch::Item;
 pub use error::{ClientError, ProblemBody};
 pub use quota::{Consume, Decision};

@@ -2,9 +2,13 @@
 
 use crate::StackError;
 use crate::folders::write_private;
+use crate::state::ProcessEntry;
 use crate::world::{Clock, Fsync, World};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+
+/// What `cell.toml` calls the file of keys whose policies decide.
+const POLICY_KEYS: &str = "policy_keys_file";
 
 /// What `cell.toml` says.
 pub(crate) struct CellFiles<'a> {
@@ -21,6 +25,7 @@ pub(crate) struct CellFiles<'a> {
     pub(crate) redis_cache_url: String,
     pub(crate) pepper_file: &'a Path,
     pub(crate) mac_key_file: &'a Path,
+    pub(crate) policy_keys_file: &'a Path,
     pub(crate) shards: u16,
 }
 
@@ -51,6 +56,7 @@ impl CellFiles<'_> {
         if self.world.instances > 1 {
             let _ = writeln!(toml, "instance_endpoint = \"http://127.0.0.1:{}\"", self.port);
         }
+        let _ = writeln!(toml, "{POLICY_KEYS} = {}", quoted(self.policy_keys_file));
         let secrets = [
             ("postgres_url", &self.postgres_url),
             ("directory_url", &self.directory_url),
@@ -100,6 +106,32 @@ fn finish(
     let path = folder.join(file);
     std::fs::write(&path, toml).map_err(StackError::folder(&path))?;
     Ok(path)
+}
+
+/// Sees that a cell's configuration names the keys whose policies decide: one of an earlier build did not.
+pub(crate) fn name_policy_keys(cell: &ProcessEntry, keys: &Path) -> Result<(), StackError> {
+    let file = config_of(cell)?;
+    let text = std::fs::read_to_string(&file).map_err(StackError::folder(&file))?;
+    let mut members = text.lines().filter_map(|line| line.split_once('='));
+    if members.any(|(name, _)| name.trim() == POLICY_KEYS) {
+        return Ok(());
+    }
+    replace(&file, &format!("{text}{POLICY_KEYS} = {}\n", quoted(keys)))
+}
+
+/// The file that a program reads when it starts.
+pub(crate) fn config_of(process: &ProcessEntry) -> Result<PathBuf, StackError> {
+    let mut words = process.launch.arguments.iter();
+    let file = words.find(|word| *word == "--config").and_then(|_| words.next()).map(PathBuf::from);
+    let cause = format!("{} has no --config", process.name);
+    file.ok_or(StackError::Step { step: "finding a configuration", cause })
+}
+
+/// Whole or not at all.
+pub(crate) fn replace(file: &Path, text: &str) -> Result<(), StackError> {
+    let new = file.with_extension("new");
+    std::fs::write(&new, text).map_err(StackError::folder(&new))?;
+    std::fs::rename(&new, file).map_err(StackError::folder(file))
 }
 
 /// A path as a TOML string: JSON's escapes are TOML's.

@@ -7,7 +7,7 @@ use crate::postgres::Database;
 use crate::process::{Gently, Launch};
 use crate::quota::QuotaServer;
 use crate::ready::Ready;
-use crate::state::{ProcessEntry, RegionEntry, Role, StackState};
+use crate::state::{POLICY_KEYS, ProcessEntry, RegionEntry, Role, StackState};
 use crate::world::{CellShape, DirectoryShape, World};
 use crate::{cassandra, ports, postgres, quota, redis};
 use std::collections::{BTreeMap, HashSet};
@@ -31,6 +31,7 @@ struct Planner<'a> {
     directory_urls: BTreeMap<String, String>,
     pepper_file: PathBuf,
     mac_key_file: PathBuf,
+    policy_keys_file: PathBuf,
 }
 
 pub(crate) fn plan(world: &World, folders: &Folders) -> Result<Plan, StackError> {
@@ -111,8 +112,15 @@ fn in_order(mut processes: Vec<ProcessEntry>) -> Result<Vec<ProcessEntry>, Stack
 impl<'a> Planner<'a> {
     fn new(world: &'a World, folders: &'a Folders) -> Self {
         let secrets = folders.stack.join("secrets");
-        let (pepper_file, mac_key_file) = (secrets.join("pepper"), secrets.join("mac-key"));
-        Self { world, folders, processes: Vec::new(), directory_urls: BTreeMap::new(), pepper_file, mac_key_file }
+        Self {
+            world,
+            folders,
+            processes: Vec::new(),
+            directory_urls: BTreeMap::new(),
+            pepper_file: secrets.join("pepper"),
+            mac_key_file: secrets.join("mac-key"),
+            policy_keys_file: secrets.join(POLICY_KEYS),
+        }
     }
 
     /// The directory's servers, before whatever asks it. Returns the copies of a row in each datacenter,
@@ -202,6 +210,7 @@ impl<'a> Planner<'a> {
                 redis_cache_url: format!("redis://127.0.0.1:{cache_port}/"),
                 pepper_file: &self.pepper_file,
                 mac_key_file: &self.mac_key_file,
+                policy_keys_file: &self.policy_keys_file,
                 shards,
             };
             let file = config.write()?;

@@ -4,6 +4,7 @@
 //! that is killed leaves a cell without data, and never one with half of it.
 
 use crate::StackError;
+use crate::config::{config_of, replace};
 use crate::folders::{Folders, is_root, remove, set_mode, write_private};
 use crate::laid_down::{end_left_behind, holds_data, put_in_place};
 use crate::postgres::{self, Database, copy_folder, plain};
@@ -317,18 +318,13 @@ pub(crate) fn folder_of(process: &ProcessEntry) -> Result<PathBuf, StackError> {
 
 /// In the file that the process reads when it starts.
 fn raise_incarnation(process: &ProcessEntry, incarnation: u64) -> Result<(), StackError> {
-    let mut words = process.launch.arguments.iter();
-    let file = words.find(|word| *word == "--config").and_then(|_| words.next()).map(PathBuf::from);
-    let missing = || StackError::Step { step: "raising the incarnation", cause: "the cell has no --config".into() };
-    let file = file.ok_or_else(missing)?;
+    let file = config_of(process)?;
     let text = std::fs::read_to_string(&file).map_err(StackError::folder(&file))?;
     let line = |line: &str| match line.split_once('=') {
         Some((name, _)) if name.trim() == "incarnation" => format!("incarnation = {incarnation}\n"),
         _ => format!("{line}\n"),
     };
-    let new = file.with_extension("new");
-    std::fs::write(&new, text.lines().map(line).collect::<String>()).map_err(StackError::folder(&new))?;
-    std::fs::rename(&new, &file).map_err(StackError::folder(&file))
+    replace(&file, &text.lines().map(line).collect::<String>())
 }
 
 /// Copies the cluster of a server of ours that serves on, with the log that is written meanwhile, into two

@@ -61,11 +61,16 @@ impl Stack {
             return Err(failed("loading a snapshot", cause));
         }
         let ran = self.stand_still().await;
-        let folders = self.folders.clone();
+        let (folders, keys) = (self.folders.clone(), self.state.policy_keys_file());
         let loaded = blocking(move || {
+            let secrets = from.join("secrets");
+            // One of an earlier build has policies without signatures, which the next start signs.
+            if keys.file_name().is_some_and(|name| !secrets.join(name).exists()) {
+                remove(&keys)?;
+            }
             folders.replace_data(|new| copy_folder(&from.join("data"), new))?;
             // After the data: killed in between, the same command again makes it whole.
-            folders.replace_secrets(&from.join("secrets"))
+            folders.replace_secrets(&secrets)
         });
         let loaded = loaded.await;
         self.go_on(ran).await?;

@@ -1,6 +1,7 @@
 //! A whole stack: started in order, looked at, broken and mended piece by piece, ended in order.
 
 use crate::StackError;
+use crate::config::name_policy_keys;
 use crate::folders::Folders;
 use crate::plan::plan;
 use crate::process::{Identity, Tether};
@@ -13,13 +14,19 @@ use std::fs::File;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-/// What the one who fills the directory is told.
+/// What the one who fills the directory, and signs what is in it, is told.
 #[derive(Clone, Debug)]
 pub struct Bootstrap {
+    /// It was filled before: only signatures are missing.
+    pub filled: bool,
     pub directory_url: String,
     /// Copies of a row in each datacenter. None: the store knows no such thing, or is not ours to say.
     pub directory_replicas: BTreeMap<String, u8>,
     pub pepper_file: PathBuf,
+    /// Where the key is, or is to be, that signs the stack's policies.
+    pub policy_key_file: PathBuf,
+    /// Where its public half is trusted. Written last: with it everything is signed.
+    pub policy_keys_file: PathBuf,
     pub topology: serde_json::Value,
     /// Those the stack has already, to be put in force again. None: new ones are to be made.
     pub keys: Option<Keys>,
@@ -116,7 +123,13 @@ impl Stack {
         if !ran {
             return Ok(());
         }
-        let nothing_to_fill = |_| async { Err(StackError::Step { step: "going on", cause: "no directory".into() }) };
+        let nothing_to_fill = |given: Bootstrap| async move {
+            let cause = match given.filled {
+                true => "its policies are not signed: `cellctl up` (`cell up`, if it is one cell) signs them",
+                false => "no directory",
+            };
+            Err(StackError::Step { step: "going on", cause: cause.into() })
+        };
         self.start_all(nothing_to_fill, &mut |_| ()).await?;
         self.announce()
     }
@@ -323,6 +336,9 @@ async fn resume(
     {
         let place = lost.launch.log.parent().unwrap_or(&lost.launch.log).to_owned();
         return Err(StackError::DataGone { folder: folders.stack.clone(), name: lost.name.clone(), place });
+    }
+    for cell in held.processes.iter().filter(|process| process.role == Role::Cell) {
+        name_policy_keys(cell, &held.policy_keys_file())?;
     }
     say("starting the stack that is here, with its data");
     Ok(held)

@@ -32,13 +32,17 @@ impl Starting<'_> {
             all("fetching Cassandra", vec![tokio::task::spawn_blocking(packages::fetch)]).await?;
         }
         self.stores(say, |_| true).await?;
-        if !self.state.is_filled() {
-            say("filling the directory");
+        let filled = self.state.is_filled();
+        if !filled || !self.state.is_signed() {
+            say(if filled { "signing the policies that are here" } else { "filling the directory" });
             let held = self.state.service_key.clone().zip(self.state.operator_key.clone());
             let keys = bootstrap(Bootstrap {
+                filled,
                 directory_url: self.state.directory_url.clone(),
                 directory_replicas: self.state.directory_replicas.clone(),
                 pepper_file: self.state.pepper_file.clone(),
+                policy_key_file: self.state.policy_key_file(),
+                policy_keys_file: self.state.policy_keys_file(),
                 topology: self.state.first_topology(),
                 keys: held.map(|(service_key, operator_key)| Keys { service_key, operator_key }),
             });

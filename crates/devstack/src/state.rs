@@ -132,6 +132,9 @@ pub struct StackState {
 }
 
 const FILE: &str = "state.json";
+/// Beside the pepper: the key that signs what the stack loads, and those whose policies decide in its cells.
+const POLICY_KEY: &str = "policy-key";
+pub(crate) const POLICY_KEYS: &str = "policy-keys";
 /// Virtual nodes of a cell on its region's ring.
 const WEIGHT: u32 = 128;
 
@@ -164,6 +167,21 @@ impl StackState {
     /// Whether the directory has what a stack begins with.
     pub fn is_filled(&self) -> bool {
         self.filled && self.service_key.is_some()
+    }
+
+    /// The key that signs the policies this stack loads.
+    pub fn policy_key_file(&self) -> PathBuf {
+        self.pepper_file.with_file_name(POLICY_KEY)
+    }
+
+    /// Whose policies decide in its cells.
+    pub fn policy_keys_file(&self) -> PathBuf {
+        self.pepper_file.with_file_name(POLICY_KEYS)
+    }
+
+    /// Whether its policies are signed: the file of keys is written last. Not of a stack from before they were.
+    pub(crate) fn is_signed(&self) -> bool {
+        self.policy_keys_file().exists()
     }
 
     /// Who holds this stack, in words; None if it is down, or what runs of it was left behind.

@@ -1,7 +1,10 @@
 //! The catalog: tiers, policies and keys, read whole and written document by document.
 
-use crate::{CatalogKind, CatalogRow, DOCUMENT_BYTES_MAX, Digest, DirectoryError, Documents, Written};
-use cellar_model::{ARTIFACT_BYTES_MAX, KeyDocument, PolicyName, RevisedTier, Revision, TierDocument};
+use crate::{CatalogKind, CatalogRow, DOCUMENT_BYTES_MAX, DirectoryError, Documents, PolicyFloor, Written};
+use cellar_model::{
+    ARTIFACT_BYTES_MAX, CertificateSummary, Digest, KeyDocument, PolicyName, PolicySignature, RevisedTier, Revision,
+    TierDocument,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Attempts at one write before the row counts as undecided: each follows a serial read.
@@ -16,16 +19,32 @@ pub struct Catalog {
     pub revision: Revision,
     pub tiers: Vec<RevisedTier>,
     pub policies: Vec<PolicyEntry>,
+    /// At most one a policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub floors: Vec<PolicyFloor>,
     pub keys: Vec<KeyDocument>,
 }
 
-/// A policy version. Its bytes are fetched by digest.
+/// A policy version. Its bytes are fetched by digest, and so are its certificate's, whose digest is in the signature.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyEntry {
     pub name: PolicyName,
     /// `1.4.2`
     pub version: String,
     pub digest: Digest,
+    /// None of catalogs from before policies were signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<PolicySignature>,
+    /// For people: nothing is decided by it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateSummary>,
+}
+
+impl PolicyEntry {
+    /// One that nobody has signed.
+    pub fn unsigned(name: PolicyName, version: String, digest: Digest) -> Self {
+        Self { name, version, digest, signature: None, certificate: None }
+    }
 }
 
 /// What a put came to.
@@ -47,6 +66,7 @@ pub async fn read(directory: &impl Documents) -> Result<Catalog, DirectoryError>
                 catalog.tiers.push(RevisedTier { revision: row.revision, document: parse("tier", &row)? })
             }
             CatalogKind::Policy => catalog.policies.push(parse("policy", &row)?),
+            CatalogKind::PolicyFloor => catalog.floors.push(parse("policy floor", &row)?),
             CatalogKind::Key => catalog.keys.push(parse("key", &row)?),
         }
     }
@@ -74,25 +94,42 @@ pub async fn tier_at(
 }
 
 /// Stores an artifact, then the version that names it: a version in the catalog always has its bytes.
-/// A version is never changed: other bytes under it are `Put::Stale`.
+/// A version is never changed: other bytes under it are `Put::Stale`. The same bytes with another signature are a new
+/// revision of it; without one, they are no change.
 pub async fn put_policy(
     directory: &impl Documents,
     entry: &PolicyEntry,
     artifact: &[u8],
 ) -> Result<Put, DirectoryError> {
-    if artifact.len() > ARTIFACT_BYTES_MAX {
-        return Err(DirectoryError::TooLarge {
-            what: "artifact",
-            bytes: artifact.len(),
-            bytes_max: ARTIFACT_BYTES_MAX,
-        });
+    store(directory, &entry.digest, artifact).await?;
+    let name = format!("{}@{}", entry.name, entry.version);
+    let newest = directory.catalog_row(CatalogKind::Policy, &name).await?;
+    let held: Option<PolicyEntry> = newest.as_ref().map(|row| parse("policy", row)).transpose()?;
+    let expected = match (newest, held) {
+        (Some(row), Some(held)) if held.digest == entry.digest => {
+            if entry.signature.is_none() {
+                return Ok(Put::Done(row.revision));
+            }
+            Some(row.revision)
+        }
+        _ => None,
+    };
+    put(directory, CatalogKind::Policy, &name, entry, expected).await
+}
+
+/// Stores a certificate, before the version whose signature names it.
+pub async fn put_certificate(directory: &impl Documents, certificate: &[u8]) -> Result<(), DirectoryError> {
+    store(directory, &Digest::of(certificate), certificate).await
+}
+
+async fn store(directory: &impl Documents, digest: &Digest, bytes: &[u8]) -> Result<(), DirectoryError> {
+    if bytes.len() > ARTIFACT_BYTES_MAX {
+        return Err(DirectoryError::TooLarge { what: "artifact", bytes: bytes.len(), bytes_max: ARTIFACT_BYTES_MAX });
     }
-    if Digest::of(artifact) != entry.digest {
+    if Digest::of(bytes) != *digest {
         return Err(DirectoryError::corrupt("artifact", "its digest is another"));
     }
-    directory.put_artifact(&entry.digest, artifact).await?;
-    let name = format!("{}@{}", entry.name, entry.version);
-    put(directory, CatalogKind::Policy, &name, entry, None).await
+    directory.put_artifact(digest, bytes).await
 }
 
 /// Puts a key in force, or a new form of it: rescoped, or revoked.
@@ -125,7 +162,7 @@ pub async fn artifact_of(
     }
 }
 
-async fn put(
+pub(crate) async fn put(
     directory: &impl Documents,
     kind: CatalogKind,
     name: &str,
@@ -167,6 +204,6 @@ async fn put(
     Err(DirectoryError::Undecided { what: "catalog row", attempts: ATTEMPTS_MAX })
 }
 
-fn parse<T: DeserializeOwned>(what: &'static str, row: &CatalogRow) -> Result<T, DirectoryError> {
+pub(crate) fn parse<T: DeserializeOwned>(what: &'static str, row: &CatalogRow) -> Result<T, DirectoryError> {
     serde_json::from_str(&row.document).map_err(|cause| DirectoryError::corrupt(what, cause))
 }

@@ -1,62 +1,11 @@
 //! Documents: the topology, what cells say of themselves, and the rows of the catalog.
 
 use crate::{DirectoryError, Written};
-use cellar_model::{CellName, Incarnation, Micros, Revision, Topology};
-use sha2::Sha256;
-use std::fmt;
+use cellar_model::{CellName, Digest, Incarnation, Micros, Revision, Topology};
 use std::future::Future;
 
 /// The largest document: a topology of some thousand cells.
 pub const DOCUMENT_BYTES_MAX: usize = 1024 * 1024;
-
-/// SHA-256 of a document or an artifact.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Digest(pub [u8; 32]);
-
-impl Digest {
-    pub fn of(bytes: &[u8]) -> Self {
-        Self(<Sha256 as sha2::Digest>::digest(bytes).into())
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", hex::encode(self.0))
-    }
-}
-
-impl fmt::Debug for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a digest is sha256: and 64 hex digits")]
-pub struct DigestError;
-
-impl std::str::FromStr for Digest {
-    type Err = DigestError;
-    fn from_str(text: &str) -> Result<Self, DigestError> {
-        let digits = text.strip_prefix("sha256:").ok_or(DigestError)?;
-        let mut digest = [0; 32];
-        hex::decode_to_slice(digits, &mut digest).map_err(|_| DigestError)?;
-        Ok(Self(digest))
-    }
-}
-
-impl serde::Serialize for Digest {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> serde::Deserialize<'de> for Digest {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <String as serde::Deserialize>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
-    }
-}
 
 /// What a cell says of itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,16 +24,20 @@ pub struct CellBeat {
 pub enum CatalogKind {
     Tier,
     Policy,
+    /// The version of a policy below which none decides.
+    PolicyFloor,
     Key,
 }
 
 impl CatalogKind {
-    pub const ALL: [CatalogKind; 3] = [CatalogKind::Tier, CatalogKind::Policy, CatalogKind::Key];
+    pub const ALL: [CatalogKind; 4] =
+        [CatalogKind::Tier, CatalogKind::Policy, CatalogKind::PolicyFloor, CatalogKind::Key];
 
     pub fn as_str(self) -> &'static str {
         match self {
             CatalogKind::Tier => "tier",
             CatalogKind::Policy => "policy",
+            CatalogKind::PolicyFloor => "policy-floor",
             CatalogKind::Key => "key",
         }
     }

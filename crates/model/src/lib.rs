@@ -5,6 +5,7 @@ mod answer;
 mod check;
 mod counters;
 mod credential;
+mod digest;
 mod headers;
 mod idempotency;
 mod names;
@@ -13,11 +14,13 @@ mod ring;
 mod rings;
 mod secret;
 mod session;
+mod signature;
 mod tier;
 mod time;
 mod topology;
 mod topology_change;
 mod user;
+mod version_number;
 pub mod wire;
 
 pub use amount::{Amount, AmountError, COST_UNITS_MAX, Cost};
@@ -28,6 +31,7 @@ pub use check::{
 };
 pub use counters::{Epoch, Fence, Incarnation, Revision, Seq, Version};
 pub use credential::{ApiKey, KeyDocument, KeyError, KeyHash, KeyKind, Scope};
+pub use digest::{Digest, DigestError};
 pub use headers::{DeadlineMs, header};
 pub use idempotency::{BodyHash, IDEMPOTENCY_KEY_MAX, IdempotencyKey, KeyId};
 pub use names::{CellName, KeyName, NameError, PolicyName, RegionName, SlotName, TierName, Unit};
@@ -36,6 +40,10 @@ pub use ring::{Ring, RingError};
 pub use rings::Rings;
 pub use secret::Secret;
 pub use session::{MacKey, MacKeys, PresentedSession, SessionId, SessionSecret, SessionToken, TokenError};
+pub use signature::{
+    Base64, CERTIFICATE_BYTES_MAX, CertificateSummary, PolicyKey, PolicyKeyError, PolicyKeyId, PolicySignature,
+    PolicyUpload, SignatureBytes, UPLOAD_BYTES_MAX,
+};
 pub use tier::{
     ARTIFACT_BYTES_MAX, Ack, OnExpiry, OnFault, OnUnavailable, POLICIES_MAX, Pin, PolicyMode, PolicyRef, RevisedTier,
     Shed, TierDocument, TierError, TierPolicy,
@@ -44,3 +52,4 @@ pub use time::Micros;
 pub use topology::{CellEntry, CellState, RegionEntry, Topology, TopologyError};
 pub use topology_change::{CellCount, TopologyChange, TopologyCount};
 pub use user::{PlacementKey, Point, UserId, UserIdError};
+pub use version_number::{VersionNumber, VersionNumberError};

@@ -25,7 +25,7 @@ mod topology;
 mod verdict;
 
 pub use admin::admin_routes;
-pub use artifact::{check_version, read_artifact};
+pub use artifact::{check_version, read_upload};
 pub use body::{JsonBody, parse_json, read_body};
 pub use caller::{Caller, Enrolment};
 pub use intent::{email_change_intent, enrolment_intent, sign_up_intent};

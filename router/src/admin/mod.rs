@@ -1,6 +1,7 @@
 //! The operators' API: catalog, topology, users, and what cells say of themselves.
 
 mod cells;
+mod policies;
 mod tiers;
 mod topology;
 
@@ -10,7 +11,7 @@ use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use cellar_directory::{DirectoryError, ErrorKind, OpenDirectory, UserHome, pages};
 use cellar_model::{Problem, ProblemType, Scope, UserId};
 use cellar_server::{HttpProblem, Keys};
@@ -36,8 +37,10 @@ pub(crate) fn routes(state: AdminState) -> Router {
     Router::new()
         .route("/admin/v1/tiers", get(tiers::all))
         .route("/admin/v1/tiers/{name}", get(tiers::one).put(tiers::put))
-        .route("/admin/v1/policies", get(tiers::policies))
-        .route("/admin/v1/policies/{name}/{version}", get(tiers::policy_artifact).put(tiers::put_policy))
+        .route("/admin/v1/policies", get(policies::all))
+        .route("/admin/v1/policies/{name}/{version}", get(policies::artifact).put(policies::put))
+        .route("/admin/v1/policy-floors", get(policies::floors))
+        .route("/admin/v1/policy-floors/{name}", put(policies::put_floor))
         .route("/admin/v1/topology", get(topology::show).put(topology::put))
         .route("/admin/v1/topology/count", post(topology::count))
         .route("/admin/v1/users/{id}", get(user))

@@ -1,17 +1,15 @@
-//! Tiers and policies: shown, checked by a cell, put in force.
+//! Tiers: shown, checked by a cell, put in force.
 
 use super::{AdminState, DryRun, cells, failed};
-use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use cellar_directory::catalog::{self, Put};
-use cellar_directory::{Digest, PolicyEntry};
-use cellar_model::{PolicyName, Problem, ProblemType, Revision, SettingProblem, TierDocument, TierName};
-use cellar_server::{HttpProblem, JsonBody, check_version, read_artifact};
+use cellar_model::{Problem, ProblemType, Revision, SettingProblem, TierDocument, TierName};
+use cellar_server::{HttpProblem, JsonBody};
 use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 
-/// The most bytes of a cell's judgement on a tier.
+/// The most bytes of a cell's judgement.
 const JUDGEMENT_BYTES_MAX: usize = 256 * 1024;
 
 pub(super) async fn all(State(state): State<AdminState>) -> Result<Response, HttpProblem> {
@@ -52,23 +50,33 @@ pub(super) async fn put(
 }
 
 /// What is wrong with a document, in the words of a cell: cells have the policies that settings are
-/// for. Any one of them will do, since all follow the same catalog.
+/// for.
 async fn check(
     state: &AdminState,
     headers: &HeaderMap,
     document: &TierDocument,
 ) -> Result<Vec<SettingProblem>, HttpProblem> {
-    let map = state.routing.map().ok_or(ProblemType::TryAgain)?;
     let body = serde_json::to_vec(document).map_err(|_| ProblemType::Internal)?;
+    judged(state, headers, "/admin/v1/tiers/check", body).await
+}
+
+/// What a cell says is wrong with `body`. Any one of them will do, since all follow the same catalog.
+pub(super) async fn judged(
+    state: &AdminState,
+    headers: &HeaderMap,
+    path: &str,
+    body: Vec<u8>,
+) -> Result<Vec<SettingProblem>, HttpProblem> {
+    let map = state.routing.map().ok_or(ProblemType::TryAgain)?;
     let mut last = HttpProblem::from(ProblemType::TryAgain);
     for cell in map.cells() {
-        let asked = cells::send(cell, Method::POST, "/admin/v1/tiers/check", headers, body.clone()).await;
+        let asked = cells::send(cell, Method::POST, path, headers, body.clone()).await;
         match asked {
             Ok(response) if response.status() == StatusCode::NO_CONTENT => return Ok(Vec::new()),
             Ok(response) if response.status() == StatusCode::UNPROCESSABLE_ENTITY => return judgement(response).await,
             Ok(response) => {
                 let status = response.status().as_u16();
-                let detail = format!("cell {} answers {status} to a tier's check", cell.name());
+                let detail = format!("cell {} answers {status} to {path}", cell.name());
                 last = Problem::new(ProblemType::TryAgain).detail(detail).into();
             }
             Err(problem) => last = problem,
@@ -95,37 +103,7 @@ async fn judgement(response: Response) -> Result<Vec<SettingProblem>, HttpProble
     Ok(said.errors)
 }
 
-/// The policy versions that the directory has.
-pub(super) async fn policies(State(state): State<AdminState>) -> Result<Response, HttpProblem> {
-    let catalog = catalog::read(&state.directory).await.map_err(failed)?;
-    Ok(axum::Json(catalog.policies).into_response())
-}
-
-/// The component of a policy version.
-pub(super) async fn policy_artifact(
-    State(state): State<AdminState>,
-    Path((name, version)): Path<(PolicyName, String)>,
-) -> Result<Response, HttpProblem> {
-    let found = catalog::artifact_of(&state.directory, &name, &version).await.map_err(failed)?;
-    Ok(found.ok_or(ProblemType::NotFound)?.into_response())
-}
-
-/// Adds a policy version. One that is there is never changed, so what no cell would let in is refused
-/// here, as far as that shows without a compiler.
-pub(super) async fn put_policy(
-    State(state): State<AdminState>,
-    Path((name, version)): Path<(PolicyName, String)>,
-    body: Body,
-) -> Result<Response, HttpProblem> {
-    check_version(&version)?;
-    let artifact = read_artifact(body).await?;
-    let entry = PolicyEntry { name, version, digest: Digest::of(&artifact) };
-    let put = catalog::put_policy(&state.directory, &entry, &artifact).await.map_err(failed)?;
-    done(put)?;
-    Ok(axum::Json(entry).into_response())
-}
-
-fn done(put: Put) -> Result<Revision, HttpProblem> {
+pub(super) fn done(put: Put) -> Result<Revision, HttpProblem> {
     match put {
         Put::Done(revision) => Ok(revision),
         Put::Stale(_) => {

@@ -43,6 +43,11 @@ variable "allow_plaintext" {
   type        = bool
 }
 
+variable "policy_keys" {
+  description = "Whose policies decide: `NAME ed25519:… PATTERN[,PATTERN]` a line, as `cellctl policy keys trust` writes it."
+  type        = string
+}
+
 provider "aws" {
   region = var.aws_region
 }
@@ -70,6 +75,7 @@ module "cell" {
   cluster         = var.cluster.name
   image           = var.image
   allow_plaintext = var.allow_plaintext
+  policy_keys     = var.policy_keys
 }
 
 output "endpoints" {

@@ -35,6 +35,7 @@ impl Here {
             let (user, database) = ("postgres://cellar@127.0.0.1:", "/directory");
             assert!(given.directory_url.starts_with(user) && given.directory_url.ends_with(database));
             self.filled.fetch_add(1, Ordering::Relaxed);
+            std::fs::write(given.policy_keys_file, "").unwrap();
             Ok(Keys { service_key: "csk_test".into(), operator_key: "cok_test".into() })
         };
         Stack::up(&self.stack(), &self.world(world), Tether::ToUs, fill, |_| ()).await
@@ -246,7 +247,7 @@ async fn every_program_finds_exactly_its_keys_and_secrets_are_its_owners_only() 
     assert_eq!(
         names,
         "admin_listen allow_plaintext allow_unsafe_ack clock data_dir directory_url_file incarnation listen mac_key_file \
-         name pepper_file postgres_url_file public redis_cache_url_file redis_quota_url_file region shards worker_threads"
+         name pepper_file policy_keys_file postgres_url_file public redis_cache_url_file redis_quota_url_file region shards worker_threads"
     );
     assert!(cell.contains("allow_unsafe_ack = true") && cell.contains("public = false"));
     assert!(cell.contains("allow_plaintext = false"), "nobody asked for it");

@@ -137,7 +137,10 @@ resource "kubernetes_config_map_v1" "process" {
       redis_cache_url_file = "/secrets/redis_cache_url"
       pepper_file = "/secrets/pepper"
       mac_key_file = "/secrets/mac_key"
+      policy_keys_file = "/config/policy-keys"
     EOT
+    # Public halves: a change reaches the running processes with the volume, and they look at it.
+    "policy-keys" = var.policy_keys
   }
 }
 

@@ -50,6 +50,15 @@ variable "allow_plaintext" {
   }
 }
 
+variable "policy_keys" {
+  description = "Whose policies decide: `NAME ed25519:… PATTERN[,PATTERN]` a line, as `cellctl policy keys trust` writes it."
+  type        = string
+  validation {
+    condition     = strcontains(var.policy_keys, "ed25519:")
+    error_message = "No policy decides whose key is not trusted: name one, `NAME ed25519:… PATTERN`."
+  }
+}
+
 variable "redis_memory_gib" {
   description = "Of the quota Redis; from 80 % on, users whom it does not hold are put off."
   type        = number
