@@ -171,9 +171,12 @@ pub(crate) async fn settle(shape: RedisShape, servers: &[(Role, Vec<u16>)]) -> R
         RedisShape::Sentinel => until("attaching the replica", async || any_has_a_replica(&stores).await).await,
         RedisShape::Cluster => {
             for (n, ports) in stores.iter().enumerate() {
-                join(ports[0], n, &stores).await?;
+                give_slots(ports[0], n).await?;
             }
-            until("forming the cluster", async || all_see_all(&stores).await).await
+            for ports in &stores {
+                meet(ports[0], &stores).await?;
+            }
+            until(FORMING, async || all_see_all(&stores).await).await
         }
     }
 }
@@ -203,19 +206,28 @@ async fn any_has_a_replica(stores: &[&Vec<u16>]) -> bool {
     false
 }
 
-async fn join(port: u16, n: usize, stores: &[&Vec<u16>]) -> Result<(), StackError> {
-    let step = "forming the cluster";
-    let ask = async |line: String| {
-        let answer = command(port, &line).await.map_err(|error| StackError::Step { step, cause: error.to_string() })?;
-        if answer.starts_with('-') { Err(StackError::Step { step, cause: answer }) } else { Ok(answer) }
-    };
-    if ask("CLUSTER INFO".into()).await?.contains("cluster_slots_assigned:0\r") {
+const FORMING: &str = "forming the cluster";
+
+async fn ask(port: u16, line: &str) -> Result<String, StackError> {
+    let failed = |cause: String| StackError::Step { step: FORMING, cause };
+    let answer = command(port, line).await.map_err(|error| failed(error.to_string()))?;
+    if answer.starts_with('-') { Err(failed(answer)) } else { Ok(answer) }
+}
+
+/// Gives a node its slots and its epoch, which it takes only while it knows no other node: all have theirs before
+/// any meets another.
+async fn give_slots(port: u16, n: usize) -> Result<(), StackError> {
+    if ask(port, "CLUSTER INFO").await?.contains("cluster_slots_assigned:0\r") {
         let (first, last) = (n * SLOTS / NODES, (n + 1) * SLOTS / NODES - 1);
-        ask(format!("CLUSTER SET-CONFIG-EPOCH {}", n + 1)).await?;
-        ask(format!("CLUSTER ADDSLOTSRANGE {first} {last}")).await?;
+        ask(port, &format!("CLUSTER SET-CONFIG-EPOCH {}", n + 1)).await?;
+        ask(port, &format!("CLUSTER ADDSLOTSRANGE {first} {last}")).await?;
     }
+    Ok(())
+}
+
+async fn meet(port: u16, stores: &[&Vec<u16>]) -> Result<(), StackError> {
     for other in stores.iter().filter(|other| other[0] != port) {
-        ask(format!("CLUSTER MEET 127.0.0.1 {} {}", other[0], other[1])).await?;
+        ask(port, &format!("CLUSTER MEET 127.0.0.1 {} {}", other[0], other[1])).await?;
     }
     Ok(())
 }
