@@ -33,7 +33,7 @@ fn write(cellctl: &Cellctl, name: &str, text: &str) -> String {
 }
 
 fn backtest(cellctl: &Cellctl, arguments: &[&str]) -> Output {
-    cellctl.run(&[&["policy", "backtest"], arguments].concat()).unwrap()
+    cellctl.run(&[&["policy", "backtest"][..], arguments].concat()).unwrap()
 }
 
 fn report(output: &Output) -> Value {
@@ -97,7 +97,7 @@ async fn a_cells_ledger_is_asked_again_of_a_candidate() {
 
     let page = cellctl.folder().join("page.html");
     let since = ["--since", "17d", "--warm-up", "10d", "--json", "--html", page.to_str().unwrap()];
-    let output = backtest(cellctl, &[&["--candidate", &candidate], &since[..]].concat());
+    let output = backtest(cellctl, &[&["--candidate", &candidate][..], &since].concat());
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let found = report(&output);
     let at = |pointer: &str| found.pointer(pointer).cloned().unwrap_or_default();
@@ -107,9 +107,9 @@ async fn a_cells_ledger_is_asked_again_of_a_candidate() {
     assert_eq!((at("/current/charged/tokens"), at("/candidate/charged/tokens")), (210.into(), 150.into()));
     assert_eq!(at("/worst_hit/0/newly_denied"), 2);
     assert_eq!(at("/candidate/slots/0/from"), "the catalog");
-    let page = std::fs::read_to_string(page).unwrap();
+    let html = std::fs::read_to_string(&page).unwrap();
     for whole in [ada.as_str(), bob.as_str(), "example.org"] {
-        assert!(!page.contains(whole) && !found.to_string().contains(whole));
+        assert!(!html.contains(whole) && !found.to_string().contains(whole));
     }
 
     // The short form, and a limit on what may be newly denied.

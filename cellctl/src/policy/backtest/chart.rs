@@ -10,7 +10,7 @@ const TOP: f64 = 12.0;
 const BOTTOM: f64 = 34.0;
 /// Ticks of the upright axis, and names along the other.
 const TICKS: u32 = 4;
-const NAMES_MAX: usize = 6;
+const NAMES_MAX: usize = 5;
 
 pub(super) struct Chart<'a> {
     pub(super) title: &'a str,
