@@ -101,8 +101,9 @@ impl Grid {
     /// The period's number. They follow one another.
     pub fn index(&self, at_us: u64) -> u64 {
         let local_us = at_us.saturating_add(self.origin_us);
-        if self.length_us > 0 {
-            return local_us / self.length_us;
+        // None: months, which have no one length.
+        if let Some(index) = local_us.checked_div(self.length_us) {
+            return index;
         }
         let (months, day) = month_of(local_us / DAY_US + ORIGIN_DAY);
         if day < self.first_of(months) { months - 1 } else { months }
