@@ -6,9 +6,9 @@ use anyhow::Context;
 use bytes::Bytes;
 use cellar_directory::catalog::{self, Catalog};
 use cellar_directory::{Digest, Documents, PolicyEntry};
-use cellar_model::{KeyDocument, Pin, PolicyRef, RevisedTier, Revision, SettingProblem, TierDocument};
+use cellar_model::{CellName, KeyDocument, Pin, PolicyRef, RevisedTier, Revision, SettingProblem, TierDocument};
 use cellar_policy_host::{Host, Policy};
-use cellar_quota::{Tier, TierCompileError, TierSet};
+use cellar_quota::{Tier, TierCompileError, TierSet, rollout};
 use cellar_server::disk;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -26,6 +26,7 @@ type Policies = HashMap<Digest, Option<Arc<Policy>>>;
 pub(crate) struct CatalogFollower<D> {
     directory: D,
     host: Host,
+    cell: CellName,
     folder: PathBuf,
     /// Who reads the directory and puts what he read in force: one at a time, or an older read could come last.
     following: tokio::sync::Mutex<()>,
@@ -52,10 +53,11 @@ enum Unloaded {
 }
 
 impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
-    pub(crate) fn new(directory: D, host: Host, folder: PathBuf) -> Arc<Self> {
+    pub(crate) fn new(directory: D, host: Host, cell: CellName, folder: PathBuf) -> Arc<Self> {
         Arc::new(Self {
             directory,
             host,
+            cell,
             folder,
             following: tokio::sync::Mutex::default(),
             held: Mutex::default(),
@@ -111,8 +113,8 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
             return Ok(());
         }
         let (policies, before) = (self.held().policies.clone(), self.tiers.borrow().clone());
-        let compiled = catalog.clone();
-        let tiers = spawn_blocking(move || make_ready(&compiled, &policies, &before)).await?;
+        let (compiled, cell) = (catalog.clone(), self.cell.clone());
+        let tiers = spawn_blocking(move || make_ready(&compiled, &policies, &cell, &before)).await?;
         self.tiers.send_replace(Arc::new(tiers));
         tracing::info!(revision = %catalog.revision, tiers = catalog.tiers.len(), "catalog in force");
         self.held().in_force = Some(catalog);
@@ -206,9 +208,14 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
             (held.in_force.clone().unwrap_or_default(), held.policies.clone())
         };
         let tier = RevisedTier { revision: Revision(0), document: document.clone() };
-        let compiled = spawn_blocking(move || compile(&tier, &catalog.policies, &policies).map(|_| ()));
-        match compiled.await {
-            Ok(compiled) => compiled.map_err(|error| error.problems),
+        let (host, before) = (self.host.clone(), self.tiers.borrow().get(&document.name).cloned());
+        let checked = spawn_blocking(move || {
+            let ready = compile(&tier, &catalog.policies, &policies).map_err(|error| error.problems)?;
+            let problems = rollout::check_way_back(&host, before.as_deref(), &ready);
+            if problems.is_empty() { Ok(()) } else { Err(problems) }
+        });
+        match checked.await {
+            Ok(checked) => checked,
             Err(_) => Err(vec![SettingProblem::new("", "a policy broke over these settings")]),
         }
     }
@@ -240,11 +247,14 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
 }
 
 /// All tiers of `catalog`. One that is not fit keeps its predecessor.
-fn make_ready(catalog: &Catalog, policies: &Policies, before: &TierSet) -> TierSet {
+fn make_ready(catalog: &Catalog, policies: &Policies, cell: &CellName, before: &TierSet) -> TierSet {
     let mut tiers = Vec::with_capacity(catalog.tiers.len());
     for tier in &catalog.tiers {
         match compile(tier, &catalog.policies, policies) {
-            Ok(ready) => tiers.push(Arc::new(ready)),
+            Ok(ready) => {
+                let before = before.get(&tier.document.name);
+                tiers.push(Arc::new(ready.enter(cell, before.map(|tier| &**tier))));
+            }
             Err(error) => {
                 tracing::error!(tier = %tier.document.name, %error, "a tier is not fit; keeping its predecessor");
                 tiers.extend(before.get(&tier.document.name).cloned());

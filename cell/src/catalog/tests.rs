@@ -118,7 +118,8 @@ fn gcra() -> Vec<u8> {
 }
 
 fn follower(shelf: &Shelf, folder: &Path) -> Arc<CatalogFollower<Shelf>> {
-    CatalogFollower::new(shelf.clone(), Host::new(HostLimits::default()).unwrap(), folder.to_owned())
+    let (host, cell) = (Host::new(HostLimits::default()).unwrap(), CellName::new("eu-1").unwrap());
+    CatalogFollower::new(shelf.clone(), host, cell, folder.to_owned())
 }
 
 /// The revision of a tier in force.

@@ -23,10 +23,16 @@ pub struct HostLimits {
     /// Policy versions one `Stores` keeps an instance of; the least recently used one goes. More
     /// than all tiers of a catalog name at once.
     pub instances_max: usize,
-    /// Faults in a row that open a version's breaker.
+    /// Faults in a row that open a version's breaker: of four users at least.
     pub breaker_faults: u32,
     /// Calls an open breaker refuses before it lets one through to see.
     pub breaker_refusals: u32,
+    /// Faults in a row for one user after which a version is not asked for him: so many of his count
+    /// towards the version's own breaker, so one user alone does not open that.
+    pub user_faults: u32,
+    /// His calls that are refused before one goes through to see. An endless loop costs a millisecond: less
+    /// than a hundredth of that is left of each.
+    pub user_refusals: u32,
     /// Bytes of a user's state in one slot: it travels with every commit.
     pub state_max_bytes: usize,
     /// Bytes of compiled parameters, and of the settings they are compiled from.
@@ -46,6 +52,8 @@ impl Default for HostLimits {
             instances_max: 32,
             breaker_faults: 16,
             breaker_refusals: 1_000,
+            user_faults: 4,
+            user_refusals: 100,
             state_max_bytes: 4 << 10,
             parameters_max_bytes: 64 << 10,
         }

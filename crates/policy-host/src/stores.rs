@@ -16,6 +16,8 @@ pub struct Stores {
     instances_max: usize,
     /// Counts calls, so that `last_used` orders them.
     tick: u64,
+    /// The hash of the user whom the calls are for, if they are for one.
+    user: Option<u64>,
 }
 
 struct Kept {
@@ -27,7 +29,13 @@ struct Kept {
 impl Stores {
     pub fn new(host: &Host) -> Self {
         let instances_max = host.limits().instances_max.max(1);
-        Self { kept: Vec::with_capacity(instances_max), instances_max, tick: 0 }
+        Self { kept: Vec::with_capacity(instances_max), instances_max, tick: 0, user: None }
+    }
+
+    /// Whom the calls from here on are for, by his hash: a policy that fails on one user is not asked for him
+    /// for a while, and decides for others.
+    pub fn asked_for(&mut self, user: Option<u64>) {
+        self.user = user;
     }
 
     /// Asks `policy`. An empty `state` is a user it has not seen. A fault here says nothing about
@@ -39,7 +47,7 @@ impl Stores {
         state: &[u8],
         request: &Request<'_>,
     ) -> Result<Outcome, Fault> {
-        self.ask(policy, |instance| instance.decide(&policy.limits, parameters, state, request))
+        self.ask(policy, |instance| instance.decide(&policy.version.limits, parameters, state, request))
     }
 
     /// A state that an earlier version wrote under `from_schema`, in this version's form.
@@ -50,17 +58,17 @@ impl Stores {
         parameters: &[u8],
         state: &[u8],
     ) -> Result<Vec<u8>, Fault> {
-        self.ask(policy, |instance| instance.migrate(&policy.limits, from_schema, parameters, state))
+        self.ask(policy, |instance| instance.migrate(&policy.version.limits, from_schema, parameters, state))
     }
 
     /// What the last call to `policy` here burnt: all of it, if it ended in a fault.
     pub fn fuel_burnt(&self, policy: &Policy) -> u64 {
         let kept = self.kept.iter().find(|kept| kept.digest == policy.digest());
-        kept.map_or(policy.limits.decide_fuel, |kept| kept.instance.fuel_burnt(&policy.limits))
+        kept.map_or(policy.version.limits.decide_fuel, |kept| kept.instance.fuel_burnt(&policy.version.limits))
     }
 
     fn ask<R>(&mut self, policy: &Policy, call: impl FnOnce(&mut Instance) -> Result<R, Fault>) -> Result<R, Fault> {
-        if !policy.breaker.admits() {
+        if !policy.breaker.admits(self.user) {
             return Err(Fault::BreakerOpen);
         }
         let answer = match self.place(policy) {
@@ -71,13 +79,13 @@ impl Stores {
                     Err(fault)
                 }
                 answer => {
-                    policy.breaker.succeeded();
+                    policy.breaker.succeeded(self.user);
                     return answer;
                 }
             },
             Err(fault) => Err(fault),
         };
-        policy.breaker.failed();
+        policy.breaker.failed(self.user);
         if let Err(fault) = &answer {
             tracing::debug!(?policy, kind = fault.kind(), error = %fault, "policy fault");
         }
@@ -89,8 +97,8 @@ impl Stores {
         self.tick += 1;
         let digest = policy.digest();
         if let Some(place) = self.kept.iter().position(|kept| kept.digest == digest) {
-            if self.kept[place].instance.worn(&policy.limits) {
-                self.kept[place].instance = Instance::new(policy)?;
+            if self.kept[place].instance.worn(&policy.version.limits) {
+                self.kept[place].instance = Instance::new(&policy.version)?;
             }
             self.kept[place].last_used = self.tick;
             return Ok(place);
@@ -101,7 +109,7 @@ impl Stores {
                 self.kept.swap_remove(place);
             }
         }
-        let instance = Instance::new(policy)?;
+        let instance = Instance::new(&policy.version)?;
         self.kept.push(Kept { digest, last_used: self.tick, instance });
         Ok(self.kept.len() - 1)
     }

@@ -17,6 +17,7 @@ mod metrics;
 mod outcome;
 pub mod protocol;
 mod record;
+pub mod rollout;
 mod shard;
 mod standing;
 mod store;
