@@ -9,6 +9,7 @@ mod bad_input;
 mod cells;
 mod claims;
 mod compose;
+mod containment;
 mod doors;
 mod enrolments;
 mod fault_table;
@@ -22,7 +23,10 @@ mod peppers;
 mod policy;
 mod replicas;
 mod reserve;
+mod rollouts;
 mod routers;
+#[path = "../policies/spender.rs"]
+mod spender;
 mod support;
 mod terraform;
 mod topology;

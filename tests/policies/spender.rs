@@ -1,30 +1,31 @@
 //! A policy written by hand, in as many versions as a test needs: so many units for good, in one of two state
 //! schemas, each of which the other cannot take for its own.
 //!
-//! Taken into several crates' tests by its path, so not everything is used everywhere.
+//! Taken into several crates' tests by its path.
+
+#![allow(dead_code, reason = "not every crate's tests use all of it")]
 
 /// Where a version differs from the next.
 #[derive(Clone, Copy)]
-pub struct Spender {
-    pub version: &'static str,
+pub(crate) struct Spender {
+    pub(crate) version: &'static str,
     /// 1: eight bytes, what was spent. 2: a mark and the same.
-    pub schema: u32,
+    pub(crate) schema: u32,
     /// Whether it reads the other schema.
-    pub migrates: bool,
+    pub(crate) migrates: bool,
     /// Whether what was spent is still there afterwards.
-    pub carries: bool,
+    pub(crate) carries: bool,
     /// What it does before it decides, in the text format: `$cost` is the cost, `$spent` what was spent.
-    pub harm: &'static str,
+    pub(crate) harm: &'static str,
 }
 
 impl Spender {
-    pub const ONE: Spender = Spender { version: "1.0.0", schema: 1, migrates: true, carries: true, harm: "" };
-    pub const TWO: Spender = Spender { version: "2.0.0", schema: 2, ..Spender::ONE };
+    pub(crate) const ONE: Spender = Spender { version: "1.0.0", schema: 1, migrates: true, carries: true, harm: "" };
+    pub(crate) const TWO: Spender = Spender { version: "2.0.0", schema: 2, ..Spender::ONE };
 
-    #[allow(dead_code, reason = "not every test puts it under a catalog's name")]
-    pub const NAME: &'static str = "spender";
+    pub(crate) const NAME: &'static str = "spender";
 
-    pub fn component(&self) -> Vec<u8> {
+    pub(crate) fn component(&self) -> Vec<u8> {
         let description = format!(
             r#"{{"name":"spender","version":"{}","unit":"tokens","state_schema":{},"settings_schema":{{}}}}"#,
             self.version, self.schema

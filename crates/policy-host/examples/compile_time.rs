@@ -49,15 +49,17 @@ fn text(shape: &str, bytes: usize) -> Option<String> {
             }
             function(locals, &code)
         }
-        // Each loop may come to each local with another value.
-        "phis" => {
-            let (loops, locals) = (bytes / 6, bytes / 12);
-            let locals = locals.min(40_000);
-            code.push_str(&"loop ".repeat(loops));
-            for n in 1..=locals {
-                let _ = write!(code, "local.get {n} i32.const 1 i32.add local.set {n} ");
+        // `nest:20:300`: each of 20 loops, one in the other, may come to each of 300 locals with another value.
+        nest if nest.starts_with("nest:") => {
+            let (loops, locals) = nest["nest:".len()..].split_once(':')?;
+            let (loops, locals): (usize, usize) = (loops.parse().ok()?, locals.parse().ok()?);
+            while code.is_empty() || code.len() < 2 * bytes {
+                code.push_str(&"loop ".repeat(loops));
+                for n in 1..=locals {
+                    let _ = write!(code, "local.get {n} i32.const 1 i32.add local.set {n} ");
+                }
+                code.push_str(&"local.get 0 br_if 0 end ".repeat(loops));
             }
-            code.push_str(&"local.get 0 br_if 0 end ".repeat(loops));
             function(locals, &code)
         }
         // Tables of jumps to a place that has many values.

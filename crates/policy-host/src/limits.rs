@@ -7,6 +7,17 @@ use cellar_model::ARTIFACT_BYTES_MAX;
 pub struct HostLimits {
     /// Bytes of a component.
     pub component_max_bytes: usize,
+    /// Bytes of code, and of one function. A policy in Rust has some 200 KiB, and 10 in the largest.
+    pub code_max_bytes: usize,
+    pub function_max_bytes: usize,
+    pub functions_max: u32,
+    /// Parameters or results of one function or block.
+    pub signature_max_values: usize,
+    /// Variables carried to places where paths of a function meet, within loops once more for each, over all
+    /// functions.
+    pub carried_max: u64,
+    /// Loops that stand in each other in one function: what they cost grows with the square of it.
+    pub nested_loops_max: usize,
     /// Linear memory of one instance, declared and grown.
     pub memory_max_bytes: usize,
     /// Elements of all its tables: what indirect calls need, not a second heap.
@@ -43,6 +54,12 @@ impl Default for HostLimits {
     fn default() -> Self {
         Self {
             component_max_bytes: ARTIFACT_BYTES_MAX,
+            code_max_bytes: 1 << 20,
+            function_max_bytes: 64 << 10,
+            functions_max: 4_096,
+            signature_max_values: 64,
+            carried_max: 2_000_000,
+            nested_loops_max: 16,
             memory_max_bytes: 1 << 20,
             table_max_elements: 10_000,
             stack_max_bytes: 256 << 10,

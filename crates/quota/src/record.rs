@@ -332,27 +332,6 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_keeps_the_states_of_both_policies_that_its_tier_has_and_no_third() {
-        let mut body = record().body;
-        let state = |policy: &str| SlotState {
-            slot: SlotName::new("monthly").unwrap(),
-            policy: PolicyName::new(policy).unwrap(),
-            digest: [0; 32],
-            schema: 1,
-            state: policy.into(),
-        };
-        body.put_state(state("a"), |_| true);
-        body.put_state(state("b"), |_| true);
-        body.put_state(state("a"), |_| true);
-        let policies = |body: &RecordBody| body.slots.iter().map(|held| held.policy.to_string()).collect::<Vec<_>>();
-        assert_eq!(policies(&body), ["a", "b"]);
-        body.put_state(state("c"), |held| held.policy.as_str() == "b");
-        assert_eq!(policies(&body), ["b", "c"]);
-        body.put_state(state("c"), |_| false);
-        assert_eq!(policies(&body), ["c"]);
-    }
-
-    #[test]
     fn no_cut_or_foreign_record_is_taken_for_one() {
         let mut bytes = record().encode().unwrap();
         for end in 0..bytes.len() {

@@ -37,7 +37,7 @@ impl Difference {
 
 /// Of one slot, over all shards of the process.
 #[derive(Debug, Default)]
-pub struct SlotCounts {
+pub(crate) struct SlotCounts {
     faults: [AtomicU64; Fault::KINDS.len()],
     shadow: [AtomicU64; Difference::ALL.len()],
 }

@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 /// Which of a tier's two sets of policies decides a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Variant {
+pub(crate) enum Variant {
     Current,
     Candidate,
 }

@@ -32,11 +32,12 @@ impl Stops {
     }
 
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        loop {
+        while !stop.is_cancelled() {
             tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => {}
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
+            // Once more at the end: the next life asks for what this one has stopped.
             self.look().await;
         }
     }

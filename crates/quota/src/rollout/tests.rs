@@ -6,11 +6,11 @@ mod spender;
 use super::{Difference, Variant, check_way_back};
 use crate::compiled::CompiledSettings;
 use crate::evaluate::{Decision, Evaluation};
-use crate::record::{Head, RecordBody};
+use crate::record::{Head, RecordBody, SlotState};
 use crate::tiers::{Tier, TierSlot};
 use cellar_model::{
-    Amount, CellName, ChargeId, Check, Cost, DeadlineMs, Epoch, Fence, Micros, Operation, RevisedTier, Revision,
-    TierDocument, Unit, UserId, Version,
+    Amount, CellName, ChargeId, Check, Cost, DeadlineMs, Epoch, Fence, Micros, Operation, PolicyName, RevisedTier,
+    Revision, SlotName, TierDocument, TierName, Unit, UserId, Version,
 };
 use cellar_policy_host::{Fault, Host, HostLimits, Policy, Stores};
 use spender::Spender;
@@ -134,6 +134,27 @@ fn a_charge_is_closed_by_the_slot_that_took_it_on_whichever_side_its_user_is_by_
     assert_eq!(bench.left(Variant::Current, Operation::Settle { charge: CHARGE }, 5), Some(70), "it gave nothing");
     assert_eq!(bench.left(Variant::Candidate, Operation::Peek, 0), Some(45), "15 of 20 came back to who gave them");
     assert_eq!(bench.body.totals, [(Unit::tokens(), 35)]);
+}
+
+#[test]
+fn a_slot_keeps_the_states_of_both_policies_that_its_tier_has_and_no_third() {
+    let mut body = RecordBody::new(TierName::new("t").unwrap());
+    let state = |policy: &str| SlotState {
+        slot: SlotName::new("monthly").unwrap(),
+        policy: PolicyName::new(policy).unwrap(),
+        digest: [0; 32],
+        schema: 1,
+        state: policy.into(),
+    };
+    body.put_state(state("a"), |_| true);
+    body.put_state(state("b"), |_| true);
+    body.put_state(state("a"), |_| true);
+    let policies = |body: &RecordBody| body.slots.iter().map(|held| held.policy.to_string()).collect::<Vec<_>>();
+    assert_eq!(policies(&body), ["a", "b"]);
+    body.put_state(state("c"), |held| held.policy.as_str() == "b");
+    assert_eq!(policies(&body), ["b", "c"]);
+    body.put_state(state("c"), |_| false);
+    assert_eq!(policies(&body), ["c"]);
 }
 
 #[test]

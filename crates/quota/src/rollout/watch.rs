@@ -43,7 +43,7 @@ impl Verdict {
 
 /// One revision's candidate in this process.
 #[derive(Debug)]
-pub struct RolloutWatch {
+pub(crate) struct RolloutWatch {
     rules: StopRules,
     counts: [Counts; 2],
     window: Mutex<Window>,
@@ -99,7 +99,7 @@ impl RolloutWatch {
         Self { rules, counts: Default::default(), window: Mutex::default(), stopped: OnceLock::new() }
     }
 
-    /// Counts a decision. After one by the candidate, `judge` says what it means.
+    /// Counts a decision. After those of a commit by the candidate, `judge` says what they mean.
     pub(crate) fn decided(&self, variant: Variant, verdict: Verdict, user: WavePoint) {
         self.counts[variant as usize].add(verdict, user, self.user_max());
     }
@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn a_change_for_the_worse_does_not_drown_in_a_good_past() {
         let watch = watch();
-        let mut judged = |verdict, n: u64| {
+        let judged = |verdict, n: u64| {
             (0..n).find_map(|n| {
                 watch.decided(Variant::Candidate, verdict, user(n));
                 watch.judge().map(|_| n)

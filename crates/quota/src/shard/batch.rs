@@ -93,6 +93,9 @@ impl Deciding<'_> {
             }
             decided.push((ask, verdict));
         }
+        if let Some(tier) = tier {
+            judge(tier);
+        }
         let ack = tier.map_or(Ack::Redis, |tier| tier.document.ack);
         let allows = tier.is_some_and(|tier| tier.document.on_unavailable != OnUnavailable::Deny);
         if !checks.is_empty() {
@@ -106,22 +109,12 @@ impl Deciding<'_> {
             at: record.body.now,
             checks,
         });
-        let mut unwritten = false;
-        let write = match entry.as_ref().map(|entry| layout(&record, entry)) {
-            Some(Ok(write)) => Some(write),
-            Some(Err(error)) => {
-                tracing::error!(user = ?user, error = &error as &dyn std::error::Error, "a record cannot be written");
-                unwritten = true;
-                for (_, verdict) in &mut decided {
-                    // Nor is it true that the ledger has to hold this commit before it is asked.
-                    if matches!(verdict, Verdict::Admitted { .. } | Verdict::Refused(Refusal::Undrained { .. })) {
-                        *verdict = Verdict::try_again(TryAgain::NotReady);
-                    }
-                }
-                None
-            }
-            None => None,
-        };
+        let write = entry.as_ref().map(|entry| layout(&record, entry)).transpose();
+        let unwritten = write.is_err();
+        let write = write.unwrap_or_else(|error| {
+            refuse_unwritten(&user, &error, &mut decided);
+            None
+        });
         let entry = entry.filter(|_| write.is_some());
         let group = Group { user: user.clone(), write, keys };
         (Decided { user, record, entry, unwritten, asks: decided, keyed, ack, allows }, group)
@@ -154,12 +147,6 @@ impl Deciding<'_> {
         let decision = watching.one(tier, record, ask, head, checks);
         if let Some(verdict) = counted(&ask.check, &decision, faulted) {
             watch.decided(*variant, verdict, user);
-            if *variant == Variant::Candidate
-                && let Some(reason) = watch.judge()
-            {
-                let (tier, revision) = (&tier.document.name, tier.revision);
-                tracing::error!(%tier, %revision, reason, "this cell has stopped the tier's candidate");
-            }
         }
         decision
     }
@@ -211,6 +198,26 @@ impl Deciding<'_> {
             Decision::Refuse(refusal) => Verdict::Refused(refusal),
         };
         (verdict, None)
+    }
+}
+
+/// Answers those again whose commit cannot be laid out.
+fn refuse_unwritten(user: &UserId, error: &LayoutError, decided: &mut [(Ask, Verdict)]) {
+    tracing::error!(user = ?user, error = error as &dyn std::error::Error, "a record cannot be written");
+    for (_, verdict) in decided {
+        // Nor is it true that the ledger has to hold this commit before it is asked.
+        if matches!(verdict, Verdict::Admitted { .. } | Verdict::Refused(Refusal::Undrained { .. })) {
+            *verdict = Verdict::try_again(TryAgain::NotReady);
+        }
+    }
+}
+
+/// Once a commit: its checks were all decided by the same policies.
+fn judge(tier: &Tier) {
+    let Some((watch, Variant::Candidate)) = &tier.watch else { return };
+    if let Some(reason) = watch.judge() {
+        let (tier, revision) = (&tier.document.name, tier.revision);
+        tracing::error!(%tier, %revision, reason, "this cell has stopped the tier's candidate");
     }
 }
 
