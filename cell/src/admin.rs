@@ -10,9 +10,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use cellar_directory::{OpenDirectory, catalog, pages};
-use cellar_model::wire::{CellInstances, CellShards, LedgerExport, LedgerRow};
-use cellar_model::{Problem, ProblemType, RegionName, Scope, TierDocument, TierName, UserId};
-use cellar_quota::{Quota, QuotaError};
+use cellar_model::wire::{CellDecisions, CellInstances, CellShards, LedgerExport, LedgerRow};
+use cellar_model::{Problem, ProblemType, RegionName, Revision, Scope, TierDocument, TierName, UserId};
+use cellar_quota::{Quota, QuotaError, rollout};
 use cellar_server::{HttpProblem, JsonBody, Keys};
 use http::StatusCode;
 use serde::Deserialize;
@@ -37,6 +37,7 @@ pub(crate) fn routes(state: AdminState) -> Router {
         .route("/admin/v1/instances", get(instances))
         .route("/admin/v1/instances/{life}/fence", post(fence))
         .route("/admin/v1/shards", get(shards))
+        .route("/admin/v1/decisions", get(decisions))
         .route("/admin/v1/ledger", get(ledger_months))
         .route("/admin/v1/ledger/{month}", post(ledger_page).put(ledger_exported))
         .route("/admin/v1/policies/check", post(policies::check))
@@ -46,6 +47,7 @@ pub(crate) fn routes(state: AdminState) -> Router {
         routes = routes
             .route("/admin/v1/tiers", get(tiers))
             .route("/admin/v1/tiers/{name}", get(tier).put(put_tier))
+            .route("/admin/v1/tiers/{name}/history", get(history))
             .route("/admin/v1/policies", get(policies::all))
             .route("/admin/v1/policies/{name}/{version}", get(policies::artifact).put(policies::put))
             .route("/admin/v1/policy-floors", get(policies::floors))
@@ -199,6 +201,12 @@ async fn ledger_exported(
     Err(HttpProblem(Problem::new(ProblemType::Conflict).detail(detail)))
 }
 
+/// What this process has counted of shadows and candidates.
+async fn decisions(State(state): State<AdminState>) -> axum::Json<CellDecisions> {
+    let tiers = state.catalog.tiers().borrow().clone();
+    axum::Json(CellDecisions { processes: vec![rollout::report(&tiers)] })
+}
+
 /// 204 if this document could be put in force, else everything that is wrong with it.
 async fn check_tier(
     State(state): State<AdminState>,
@@ -221,17 +229,35 @@ async fn tier(State(state): State<AdminState>, Path(name): Path<TierName>) -> Re
     Ok(axum::Json(tier.ok_or(ProblemType::NotFound)?).into_response())
 }
 
+/// A tier's revisions, newest first.
+async fn history(State(state): State<AdminState>, Path(name): Path<TierName>) -> Result<Response, HttpProblem> {
+    let history = catalog::tier_history(&state.directory, &name).await.map_err(|_| directory_down())?;
+    if history.is_empty() {
+        return Err(ProblemType::NotFound.into());
+    }
+    Ok(axum::Json(history).into_response())
+}
+
 #[derive(Deserialize)]
-struct DryRun {
+struct PutTier {
     #[serde(default)]
     dry_run: bool,
+    /// The revision that the document was made from; 0: there was no such tier.
+    expected: Option<Revision>,
+}
+
+impl PutTier {
+    /// What has to be in force for the document to come after it; `held` if nobody says.
+    fn expected(&self, held: Option<Revision>) -> Option<Revision> {
+        self.expected.map_or(held, |expected| (expected != Revision(0)).then_some(expected))
+    }
 }
 
 /// Puts a tier in force, or with `dry_run` says what would change and what is wrong.
 async fn put_tier(
     State(state): State<AdminState>,
     Path(name): Path<TierName>,
-    Query(query): Query<DryRun>,
+    Query(query): Query<PutTier>,
     JsonBody(document): JsonBody<TierDocument>,
 ) -> Result<Response, HttpProblem> {
     if document.name != name {
@@ -240,15 +266,17 @@ async fn put_tier(
     let held = catalog::read(&state.directory).await.map_err(|_| directory_down())?;
     let before = held.tiers.into_iter().find(|tier| tier.document.name == name);
     let problems = state.catalog.check(&document).await.err().unwrap_or_default();
+    let revision = before.as_ref().map(|tier| tier.revision);
     if query.dry_run {
         let before = before.map(|tier| tier.document);
-        return Ok(axum::Json(serde_json::json!({ "before": before, "after": document, "problems": problems }))
-            .into_response());
+        let answer =
+            serde_json::json!({ "before": before, "revision": revision, "after": document, "problems": problems });
+        return Ok(axum::Json(answer).into_response());
     }
     if !problems.is_empty() {
         return Err(HttpProblem(Problem::new(ProblemType::Invalid).errors(problems)));
     }
-    match catalog::put_tier(&state.directory, &document, before.map(|tier| tier.revision)).await {
+    match catalog::put_tier(&state.directory, &document, query.expected(revision)).await {
         Ok(catalog::Put::Done(revision)) => {
             state.catalog.follow_now().await;
             Ok(axum::Json(serde_json::json!({ "name": name, "revision": revision })).into_response())

@@ -76,7 +76,8 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
     let standard_pool = pool(&secrets.postgres_url, config.standard_pool_max)?;
     let directory = OpenDirectory::lazy(&secrets.directory_url, DIRECTORY_POOL_MAX)?;
     let host = Host::new(HostLimits::default())?;
-    let catalog = CatalogFollower::new(directory.clone(), host.clone(), config.data_dir.join("catalog"), signatures);
+    let folder = config.data_dir.join("catalog");
+    let catalog = CatalogFollower::new(directory.clone(), host.clone(), config.name.clone(), folder, signatures);
     let peers = Peers::new();
     tokio::join!(catalog.start(), peers.follow(directory.clone(), &config.data_dir));
     let keys = follow_keys(&catalog, &secrets);
@@ -86,6 +87,7 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
     catalog.metrics().register(&mut registry);
     let pools = PoolGauges::register(&mut registry);
     let quota_metrics = QuotaMetrics::register(&mut registry, config.shards);
+    cellar_quota::rollout::register(&mut registry, catalog.tiers());
     let quota_config = quota_config(&config, &secrets, lives.as_ref());
     let background = CancellationToken::new();
     if let Some(file) = config.clock_skew_file.clone() {

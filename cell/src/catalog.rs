@@ -14,9 +14,11 @@ use anyhow::Context;
 use bytes::Bytes;
 use cellar_directory::catalog::{self, Catalog};
 use cellar_directory::{Documents, PolicyEntry};
-use cellar_model::{Digest, KeyDocument, Pin, PolicyRef, RevisedTier, Revision, SettingProblem, TierDocument};
+use cellar_model::{
+    CellName, Digest, KeyDocument, Pin, PolicyRef, RevisedTier, Revision, SettingProblem, TierDocument,
+};
 use cellar_policy_host::{Host, Policy};
-use cellar_quota::{Tier, TierCompileError, TierSet};
+use cellar_quota::{Tier, TierCompileError, TierSet, rollout};
 use cellar_server::disk;
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -35,6 +37,7 @@ type Policies = HashMap<Digest, Option<Arc<Policy>>>;
 pub(crate) struct CatalogFollower<D> {
     directory: D,
     host: Host,
+    cell: CellName,
     folder: PathBuf,
     verifier: Verifier,
     metrics: CatalogMetrics,
@@ -65,12 +68,13 @@ enum Unloaded {
 }
 
 impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
-    pub(crate) fn new(directory: D, host: Host, folder: PathBuf, signatures: Signatures) -> Arc<Self> {
+    pub(crate) fn new(directory: D, host: Host, cell: CellName, folder: PathBuf, signatures: Signatures) -> Arc<Self> {
         let metrics = CatalogMetrics::default();
         let verifier = Verifier::new(signatures, &folder, metrics.clone());
         Arc::new(Self {
             directory,
             host,
+            cell,
             folder,
             verifier,
             metrics,
@@ -147,7 +151,8 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
             return Ok(());
         }
         let (policies, before) = (self.held().policies.clone(), self.tiers.borrow().clone());
-        let (tiers, unfit) = spawn_blocking(move || make_ready(&usable, &policies, &before)).await?;
+        let cell = self.cell.clone();
+        let (tiers, unfit) = spawn_blocking(move || make_ready(&usable, &policies, &cell, &before)).await?;
         self.tiers.send_replace(Arc::new(tiers));
         self.metrics.tiers_unfit.set(unfit);
         tracing::info!(revision = %catalog.revision, tiers = catalog.tiers.len(), "catalog in force");
@@ -253,9 +258,14 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
             (held.judged.clone(), held.policies.clone())
         };
         let (tier, usable) = (RevisedTier { revision: Revision(0), document: document.clone() }, judged.usable.clone());
-        let compiled = spawn_blocking(move || compile(&tier, &usable.policies, &policies).map(|_| ()));
-        match compiled.await {
-            Ok(compiled) => compiled.map_err(|error| judged.explained(document, error.problems)),
+        let (host, before) = (self.host.clone(), self.tiers.borrow().get(&document.name).cloned());
+        let checked = spawn_blocking(move || {
+            let ready = compile(&tier, &usable.policies, &policies).map_err(|error| error.problems)?;
+            let problems = rollout::check_way_back(&host, before.as_deref(), &ready);
+            if problems.is_empty() { Ok(()) } else { Err(problems) }
+        });
+        match checked.await {
+            Ok(checked) => checked.map_err(|problems| judged.explained(document, problems)),
             Err(_) => Err(vec![SettingProblem::new("", "a policy broke over these settings")]),
         }
     }
@@ -287,11 +297,14 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
 }
 
 /// All tiers of `catalog`, and how many are not fit: such a one keeps its predecessor.
-fn make_ready(catalog: &Catalog, policies: &Policies, before: &TierSet) -> (TierSet, i64) {
+fn make_ready(catalog: &Catalog, policies: &Policies, cell: &CellName, before: &TierSet) -> (TierSet, i64) {
     let (mut tiers, mut unfit) = (Vec::with_capacity(catalog.tiers.len()), 0);
     for tier in &catalog.tiers {
         match compile(tier, &catalog.policies, policies) {
-            Ok(ready) => tiers.push(Arc::new(ready)),
+            Ok(ready) => {
+                let before = before.get(&tier.document.name);
+                tiers.push(Arc::new(ready.enter(cell, before.map(|tier| &**tier))));
+            }
             Err(error) => {
                 unfit += 1;
                 tracing::error!(tier = %tier.document.name, %error, "a tier is not fit; keeping its predecessor");

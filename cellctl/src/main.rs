@@ -158,7 +158,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Stop { name } => stack::stop(&folder, &name).await?,
         Command::Restart { name } => stack::restart(&folder, &name).await?,
         Command::User(command) => user::run(&folder, command).await?,
-        Command::Tier(command) => tier::run(&folder, command).await?,
+        Command::Tier(command) => return tier::run(&folder, command).await,
         Command::Topology(command) => return topology::run(&folder, command).await,
         Command::World(command) => world::run(&folder, command).await?,
         Command::Policy(command) => return policy::run(&folder, command).await,

@@ -358,6 +358,17 @@ async fn the_catalog_reads_whole_and_keeps_earlier_revisions(directory: &impl Di
     assert_eq!(serde_json::from_str::<catalog::Catalog>(&text).unwrap(), read);
     let first = catalog::tier_at(directory, &tier(1).name, Revision(1)).await.unwrap();
     assert_eq!(first, Some(tier(1)));
+
+    // Some are older than a history shows.
+    for limit in 3..=catalog::HISTORY_MAX as u64 + 3 {
+        assert_eq!(put(limit, Some(limit - 1)).await, Done(Revision(limit)));
+    }
+    let history = catalog::tier_history(directory, &tier(1).name).await.unwrap();
+    let revisions: Vec<u64> = history.iter().map(|tier| tier.revision.0).collect();
+    assert_eq!(revisions, (4..=catalog::HISTORY_MAX as u64 + 3).rev().collect::<Vec<_>>());
+    assert!(history.iter().all(|held| held.document == tier(held.revision.0)));
+    let none = catalog::tier_history(directory, &"nobody".parse().unwrap()).await.unwrap();
+    assert!(none.is_empty());
 }
 
 async fn of_racing_tiers_one_is_in_force(directory: &impl Directory) {

@@ -1,9 +1,10 @@
 //! A stack of a test's own, and clients of it.
 
+use cellar_artifacts::SigningKey;
 use cellar_client::{Admin, Client, ClientError, Consume, Credential, Decision};
-use cellar_devstack::Cellctl;
+use cellar_devstack::{Cellctl, Stack};
 use cellar_model::wire::{ConsumeBody, SignUpBody, SignedUp};
-use cellar_model::{Amount, Cost, TierDocument, Unit, UserId};
+use cellar_model::{Amount, Base64, Cost, Digest, PolicyName, PolicyUpload, TierDocument, Unit, UserId, VersionNumber};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -49,6 +50,15 @@ impl World {
     /// Signs up a user, once the cell that is asked has the tier: each reads the catalog by itself.
     pub async fn user(&self, email: &str, tier: &str) -> UserId {
         sign_up(&self.client, email, tier).await.user_id
+    }
+
+    /// Adds a policy version to the catalog, signed with the stack's own key.
+    pub async fn publish(&self, name: &PolicyName, version: VersionNumber, component: Vec<u8>) {
+        let key_file = Stack::open(self.cellctl.stack()).unwrap().state().policy_key_file();
+        let key = SigningKey::read(&key_file).unwrap();
+        let signature = Some(key.sign(name, version, &Digest::of(&component), None));
+        let upload = PolicyUpload { artifact: Base64(component), signature, certificate: None };
+        self.admin.put_policy(name, version, &upload).await.unwrap();
     }
 
     /// Puts a tier with one monthly bucket of `limit` tokens in force.

@@ -163,7 +163,8 @@ fn trusting(shelf: &Shelf, folder: &Path, keys: &str) -> Arc<CatalogFollower<She
     let file = folder.join("policy-keys");
     std::fs::write(&file, keys).unwrap();
     let signatures = Signatures::Required { trust: read_trust(&file).unwrap(), file };
-    CatalogFollower::new(shelf.clone(), Host::new(HostLimits::default()).unwrap(), folder.to_owned(), signatures)
+    let (host, cell) = (Host::new(HostLimits::default()).unwrap(), CellName::new("eu-1").unwrap());
+    CatalogFollower::new(shelf.clone(), host, cell, folder.to_owned(), signatures)
 }
 
 /// By which version's artifact a tier decides.
@@ -397,8 +398,8 @@ async fn a_catalog_without_signatures_serves_where_none_are_asked_for() {
         });
     });
     shelf.tier("free", "gcra@1").await;
-    let host = Host::new(HostLimits::default()).unwrap();
-    let lax = CatalogFollower::new(shelf.clone(), host, folder.path().join("lax"), Signatures::NotLookedAt);
+    let (host, cell) = (Host::new(HostLimits::default()).unwrap(), CellName::new("eu-1").unwrap());
+    let lax = CatalogFollower::new(shelf.clone(), host, cell, folder.path().join("lax"), Signatures::NotLookedAt);
     lax.poll().await.unwrap();
     assert_eq!(in_force(&lax, "free"), Some(1));
     let strict = follower(&shelf, folder.path());

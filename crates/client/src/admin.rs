@@ -3,11 +3,11 @@
 use crate::error::ClientError;
 use crate::transport::{Client, Credential, bytes};
 use cellar_model::wire::{
-    AccountsPage, AuditPage, CellAccount, CellInstance, CellInstances, CellShard, CellShards, ClaimsPage, HomesPage,
-    LedgerExport, LedgerMonth, LedgerPage, LedgerRow,
+    AccountsPage, AuditPage, CellAccount, CellDecisions, CellInstance, CellInstances, CellShard, CellShards,
+    ClaimsPage, HomesPage, LedgerExport, LedgerMonth, LedgerPage, LedgerRow,
 };
 use cellar_model::{
-    ARTIFACT_BYTES_MAX, CellName, CertificateSummary, PolicyName, PolicySignature, PolicyUpload, RevisedTier,
+    ARTIFACT_BYTES_MAX, CellName, CertificateSummary, PolicyName, PolicySignature, PolicyUpload, RevisedTier, Revision,
     SettingProblem, TierDocument, TierName, UserId, VersionNumber,
 };
 use reqwest::Method;
@@ -21,6 +21,8 @@ pub struct Admin(pub(crate) Client);
 #[derive(Clone, Debug, Deserialize)]
 pub struct TierChange {
     pub before: Option<TierDocument>,
+    /// Of what is in force.
+    pub revision: Option<Revision>,
     pub after: TierDocument,
     #[serde(default)]
     pub problems: Vec<SettingProblem>,
@@ -59,6 +61,22 @@ impl Admin {
     pub async fn tier_change(&self, document: &TierDocument) -> Result<TierChange, ClientError> {
         let path = format!("/admin/v1/tiers/{}?dry_run=true", document.name);
         self.0.ask(Method::PUT, &path, |request| request.json(document)).await
+    }
+
+    /// Puts a tier in force, if what is in force has revision `expected` still: else 409.
+    pub async fn replace_tier(&self, document: &TierDocument, expected: Option<Revision>) -> Result<(), ClientError> {
+        let expected = expected.unwrap_or_default();
+        let path = format!("/admin/v1/tiers/{}?expected={}", document.name, expected.0);
+        self.0.tell(Method::PUT, &path, |request| request.json(document)).await
+    }
+
+    /// A tier's revisions, newest first; empty if there is no such tier.
+    pub async fn tier_history(&self, name: &TierName) -> Result<Vec<RevisedTier>, ClientError> {
+        let path = format!("/admin/v1/tiers/{name}/history");
+        match self.0.ask(Method::GET, &path, |request| request).await {
+            Err(error) if error.status() == Some(404) => Ok(Vec::new()),
+            history => history,
+        }
     }
 
     pub async fn put_tier(&self, document: &TierDocument) -> Result<(), ClientError> {
@@ -134,6 +152,11 @@ impl Admin {
     pub async fn shards(&self, cell: Option<&CellName>) -> Result<Vec<CellShard>, ClientError> {
         let listed: CellShards = self.0.ask(Method::GET, &format!("{}/shards", base(cell)), |request| request).await?;
         Ok(listed.shards)
+    }
+
+    /// What a cell has counted of shadows and candidates; `cell` as in [`Admin::audit`].
+    pub async fn decisions(&self, cell: Option<&CellName>) -> Result<CellDecisions, ClientError> {
+        self.0.ask(Method::GET, &format!("{}/decisions", base(cell)), |request| request).await
     }
 
     /// A page of a cell's books; `cell` is none where the listener is that of a cell itself.

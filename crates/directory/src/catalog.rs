@@ -3,12 +3,15 @@
 use crate::{CatalogKind, CatalogRow, DOCUMENT_BYTES_MAX, DirectoryError, Documents, PolicyFloor, Written};
 use cellar_model::{
     ARTIFACT_BYTES_MAX, CertificateSummary, Digest, KeyDocument, PolicyName, PolicySignature, RevisedTier, Revision,
-    TierDocument,
+    TierDocument, TierName,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Attempts at one write before the row counts as undecided: each follows a serial read.
 const ATTEMPTS_MAX: u32 = 3;
+
+/// Revisions that a tier's history shows: what may have to be undone is among the last few.
+pub const HISTORY_MAX: usize = 20;
 
 /// Everything in force, as of one read. Serialized so that whoever polls can keep the last good one
 /// on disk.
@@ -86,11 +89,30 @@ pub async fn put_tier(
 /// A tier's earlier revision, to show or to go back to.
 pub async fn tier_at(
     directory: &impl Documents,
-    name: &cellar_model::TierName,
+    name: &TierName,
     revision: Revision,
 ) -> Result<Option<TierDocument>, DirectoryError> {
     let row = directory.catalog_revision(CatalogKind::Tier, name.as_str(), revision).await?;
     row.map(|row| parse("tier", &row)).transpose()
+}
+
+/// A tier's latest revisions, newest first, at most `HISTORY_MAX`.
+///
+/// Each revision is a row of its own, written by the one conditional write that puts it in force and never
+/// changed: there is nothing else to keep, and whoever is killed half way has put the revision in force or
+/// has not.
+pub async fn tier_history(directory: &impl Documents, name: &TierName) -> Result<Vec<RevisedTier>, DirectoryError> {
+    let newest = directory.catalog_row(CatalogKind::Tier, name.as_str()).await?;
+    let mut history = Vec::new();
+    let Some(newest) = newest else { return Ok(history) };
+    let last = newest.revision.0;
+    history.push(RevisedTier { revision: newest.revision, document: parse("tier", &newest)? });
+    for revision in (1..last).rev().take(HISTORY_MAX - 1).map(Revision) {
+        // A catalog that was moved from elsewhere may begin at a later one.
+        let Some(document) = tier_at(directory, name, revision).await? else { break };
+        history.push(RevisedTier { revision, document });
+    }
+    Ok(history)
 }
 
 /// Stores an artifact, then the version that names it: a version in the catalog always has its bytes.

@@ -12,6 +12,7 @@ mod names;
 mod problem;
 mod ring;
 mod rings;
+mod rollout;
 mod secret;
 mod session;
 mod signature;
@@ -38,6 +39,7 @@ pub use names::{CellName, KeyName, NameError, PolicyName, RegionName, SlotName, 
 pub use problem::{Problem, ProblemType, SettingProblem};
 pub use ring::{Ring, RingError};
 pub use rings::Rings;
+pub use rollout::{Percent, PercentError, Rollout, StopRules, WavePoint};
 pub use secret::Secret;
 pub use session::{MacKey, MacKeys, PresentedSession, SessionId, SessionSecret, SessionToken, TokenError};
 pub use signature::{

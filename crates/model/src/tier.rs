@@ -1,6 +1,6 @@
 //! The tier document: which policies decide, in what order, with what settings.
 
-use crate::{PolicyName, Revision, SlotName, TierName, Unit};
+use crate::{PolicyName, Revision, Rollout, SlotName, TierName, Unit};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -32,6 +32,9 @@ pub struct TierDocument {
     pub idempotency_window_s: u32,
     #[serde(rename = "policy", default)]
     pub policies: Vec<TierPolicy>,
+    /// What some users are decided by instead, to see how it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
 }
 
 fn default_window_s() -> u32 {
@@ -231,6 +234,7 @@ impl TierDocument {
         if shadows == self.policies.len() && shadows > 0 {
             problem("/policy".into(), "a tier needs a policy that enforces".into());
         }
+        self.rollout_problems(problem);
         if problems.is_empty() { Ok(()) } else { Err(TierError { problems }) }
     }
 }

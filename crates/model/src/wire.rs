@@ -1,5 +1,11 @@
 //! The JSON bodies of the HTTP contract, for those who serve it and those who call it.
 
+mod decisions;
+
+pub use decisions::{
+    CellDecisions, ProcessDecisions, RolloutDecisions, ShadowDecisions, TierDecisions, VariantDecisions,
+};
+
 use crate::{
     Amount, Answer, Attribute, CellName, Cost, Denial, Effect, Epoch, Fence, GrantTerms, OverrideTerms, RegionName,
     SessionId, SlotName, TierName, UserId,

@@ -1,5 +1,6 @@
 //! What a component must be before a compiler sees it.
 
+use crate::effort::Effort;
 use crate::limits::HostLimits;
 use wasmparser::{MemoryType, Parser, Payload};
 
@@ -16,6 +17,8 @@ pub enum GateError {
     CoreModules { found: usize },
     #[error("the component declares {what}; at most {max_bytes} bytes of plain memory are granted")]
     Memory { what: String, max_bytes: usize },
+    #[error("the component has {what}; at most {max} are compiled")]
+    Effort { what: String, max: String },
     #[error("the component does not compile: {what}")]
     DoesNotCompile { what: String },
     #[error("the component does not export cellar:policy/policy@1.0.0: {what}")]
@@ -24,7 +27,8 @@ pub enum GateError {
     Describe { what: String },
 }
 
-/// Reads the sections only. Whether the code is valid is the compiler's to say.
+/// Reads the sections, and of the code what it would cost the compiler. Whether it is valid is the compiler's
+/// to say.
 pub(crate) fn check(component: &[u8], limits: &HostLimits) -> Result<(), GateError> {
     let (bytes, max) = (component.len(), limits.component_max_bytes);
     if bytes > max {
@@ -33,7 +37,7 @@ pub(crate) fn check(component: &[u8], limits: &HostLimits) -> Result<(), GateErr
     if !Parser::is_component(component) {
         return Err(GateError::NotAComponent { what: "it has no component header".to_owned() });
     }
-    let mut core_modules = 0;
+    let (mut core_modules, mut effort) = (0, Effort::new(limits));
     // Components inside the component are how an interface is exported; what they import, the outer
     // one gives them. Only the outermost one's imports come from outside.
     let mut depth = 0_usize;
@@ -60,6 +64,9 @@ pub(crate) fn check(component: &[u8], limits: &HostLimits) -> Result<(), GateErr
                     check_memory(&memory, limits)?;
                 }
             }
+            Payload::TypeSection(types) => effort.types(types)?,
+            Payload::FunctionSection(functions) => effort.functions(functions)?,
+            Payload::CodeSectionEntry(body) => effort.body(&body)?,
             _ => {}
         }
     }

@@ -5,7 +5,7 @@ use crate::fault::Fault;
 use crate::gate::GateError;
 use crate::limits::HostLimits;
 use crate::outcome;
-use crate::policy::Policy;
+use crate::policy::Version;
 use cellar_model::SettingProblem;
 use std::sync::Arc;
 use wasmtime::component::{Component, ComponentExportIndex, ComponentNamedList, InstancePre, Lift, Lower, TypedFunc};
@@ -62,13 +62,12 @@ pub(crate) struct Instance {
 }
 
 impl Instance {
-    pub(crate) fn new(policy: &Policy) -> Result<Self, Fault> {
+    pub(crate) fn new(version: &Version) -> Result<Self, Fault> {
         let failed = |e: wasmtime::Error| Fault::NoInstance { what: format!("{e:#}") };
-        let limits = &policy.limits;
-        let mut store = store(&policy.linked, limits).map_err(failed)?;
-        let instance = policy.linked.instantiate(&mut store).map_err(failed)?;
-        let decide = instance.get_typed_func(&mut store, policy.exports.decide).map_err(failed)?;
-        let migrate = instance.get_typed_func(&mut store, policy.exports.migrate).map_err(failed)?;
+        let mut store = store(&version.linked, &version.limits).map_err(failed)?;
+        let instance = version.linked.instantiate(&mut store).map_err(failed)?;
+        let decide = instance.get_typed_func(&mut store, version.exports.decide).map_err(failed)?;
+        let migrate = instance.get_typed_func(&mut store, version.exports.migrate).map_err(failed)?;
         Ok(Self { store, decide, migrate, calls: 0, parameters: Shared::default(), state: Shared::default() })
     }
 

@@ -7,6 +7,7 @@ mod breaker;
 mod call;
 mod describe;
 mod digest;
+mod effort;
 mod fault;
 mod gate;
 mod host;

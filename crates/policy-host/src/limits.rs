@@ -7,6 +7,17 @@ use cellar_model::ARTIFACT_BYTES_MAX;
 pub struct HostLimits {
     /// Bytes of a component.
     pub component_max_bytes: usize,
+    /// Bytes of code, and of one function. A policy in Rust has some 200 KiB, and 10 in the largest.
+    pub code_max_bytes: usize,
+    pub function_max_bytes: usize,
+    pub functions_max: u32,
+    /// Parameters or results of one function or block.
+    pub signature_max_values: usize,
+    /// Variables carried to places where paths of a function meet, within loops once more for each, over all
+    /// functions.
+    pub carried_max: u64,
+    /// Loops that stand in each other in one function: what they cost grows with the square of it.
+    pub nested_loops_max: usize,
     /// Linear memory of one instance, declared and grown.
     pub memory_max_bytes: usize,
     /// Elements of all its tables: what indirect calls need, not a second heap.
@@ -23,10 +34,16 @@ pub struct HostLimits {
     /// Policy versions one `Stores` keeps an instance of; the least recently used one goes. More
     /// than all tiers of a catalog name at once.
     pub instances_max: usize,
-    /// Faults in a row that open a version's breaker.
+    /// Faults in a row that open a version's breaker: of four users at least.
     pub breaker_faults: u32,
     /// Calls an open breaker refuses before it lets one through to see.
     pub breaker_refusals: u32,
+    /// Faults in a row for one user after which a version is not asked for him: so many of his count
+    /// towards the version's own breaker, so one user alone does not open that.
+    pub user_faults: u32,
+    /// His calls that are refused before one goes through to see. An endless loop costs a millisecond: less
+    /// than a hundredth of that is left of each.
+    pub user_refusals: u32,
     /// Bytes of a user's state in one slot: it travels with every commit.
     pub state_max_bytes: usize,
     /// Bytes of compiled parameters, and of the settings they are compiled from.
@@ -37,6 +54,12 @@ impl Default for HostLimits {
     fn default() -> Self {
         Self {
             component_max_bytes: ARTIFACT_BYTES_MAX,
+            code_max_bytes: 1 << 20,
+            function_max_bytes: 64 << 10,
+            functions_max: 4_096,
+            signature_max_values: 64,
+            carried_max: 2_000_000,
+            nested_loops_max: 16,
             memory_max_bytes: 1 << 20,
             table_max_elements: 10_000,
             stack_max_bytes: 256 << 10,
@@ -46,6 +69,8 @@ impl Default for HostLimits {
             instances_max: 32,
             breaker_faults: 16,
             breaker_refusals: 1_000,
+            user_faults: 4,
+            user_refusals: 100,
             state_max_bytes: 4 << 10,
             parameters_max_bytes: 64 << 10,
         }

@@ -1,6 +1,6 @@
 //! One version of one policy, compiled.
 
-use crate::breaker::Breaker;
+use crate::breaker::{Breaker, BreakerLimits};
 use crate::describe::Description;
 use crate::digest::Digest;
 use crate::fault::Fault;
@@ -9,18 +9,24 @@ use crate::instance::{self, Configured, Exports, Grant};
 use crate::limits::HostLimits;
 use cellar_model::SettingProblem;
 use std::fmt;
+use std::sync::Arc;
 use wasmtime::Engine;
 use wasmtime::component::{Component, InstancePre, Linker};
 
 /// Made by `Host::load`, shared by all workers. It decides through a worker's `Stores`.
 pub struct Policy {
+    pub(crate) version: Arc<Version>,
+    pub(crate) breaker: Breaker,
+}
+
+/// What every use of an artifact shares.
+pub(crate) struct Version {
     digest: Digest,
     metadata: String,
     description: Description,
     pub(crate) limits: HostLimits,
     pub(crate) linked: InstancePre<Grant>,
     pub(crate) exports: Exports,
-    pub(crate) breaker: Breaker,
 }
 
 /// Why settings gave no parameters.
@@ -49,21 +55,37 @@ impl Policy {
         let linked = Linker::new(engine).instantiate_pre(&component).map_err(refused)?;
         let json = instance::describe(&linked, &exports, &limits)?;
         let description = Description::from_json(&json).map_err(|what| GateError::Describe { what })?;
-        let breaker = Breaker::new(limits.breaker_faults, limits.breaker_refusals);
-        Ok(Self { digest, metadata: json, description, limits, linked, exports, breaker })
+        Ok(Self::of(Arc::new(Version { digest, metadata: json, description, limits, linked, exports })))
+    }
+
+    fn of(version: Arc<Version>) -> Self {
+        let limits = &version.limits;
+        let breaker = Breaker::new(BreakerLimits {
+            faults: limits.breaker_faults,
+            refusals: limits.breaker_refusals,
+            user_faults: limits.user_faults,
+            user_refusals: limits.user_refusals,
+        });
+        Self { version, breaker }
+    }
+
+    /// The same version with a breaker of its own: settings that make it fail in one tier do not keep it from
+    /// being asked in another.
+    pub fn apart(&self) -> Arc<Policy> {
+        Arc::new(Self::of(self.version.clone()))
     }
 
     pub fn digest(&self) -> Digest {
-        self.digest
+        self.version.digest
     }
 
     /// The metadata `describe` returned, as it came.
     pub fn metadata(&self) -> &str {
-        &self.metadata
+        &self.version.metadata
     }
 
     pub fn description(&self) -> &Description {
-        &self.description
+        &self.version.description
     }
 
     /// Compiles settings, in an instance of its own: loading a tier leaves no trace in a worker.
@@ -73,16 +95,17 @@ impl Policy {
 
     /// The same, with the fuel it burnt.
     pub fn configure_counted(&self, settings_json: &str) -> (Result<Vec<u8>, ConfigureError>, u64) {
-        let (bytes, max) = (settings_json.len(), self.limits.parameters_max_bytes);
+        let version = &self.version;
+        let (bytes, max) = (settings_json.len(), version.limits.parameters_max_bytes);
         if bytes > max {
             return (Err(ConfigureError::TooLarge { bytes, max }), 0);
         }
-        let (answer, fuel) = instance::configure(&self.linked, &self.exports, &self.limits, settings_json);
+        let (answer, fuel) = instance::configure(&version.linked, &version.exports, &version.limits, settings_json);
         (answer.map_err(ConfigureError::from).and_then(|answer| self.parameters(answer)), fuel)
     }
 
     fn parameters(&self, answer: Configured) -> Result<Vec<u8>, ConfigureError> {
-        let max = self.limits.parameters_max_bytes;
+        let max = self.version.limits.parameters_max_bytes;
         match answer {
             Ok(parameters) if parameters.len() > max => {
                 Err(Fault::BadOutcome { what: "parameters that are too large" }.into())
@@ -95,6 +118,7 @@ impl Policy {
 
 impl fmt::Debug for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {} {}", self.description.name, self.description.version, self.digest)
+        let Version { description, digest, .. } = &*self.version;
+        write!(f, "{:?} {} {digest}", description.name, description.version)
     }
 }

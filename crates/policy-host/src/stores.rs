@@ -17,6 +17,8 @@ pub struct Stores {
     /// Counts calls, so that `last_used` orders them.
     tick: u64,
     burnt: Burnt,
+    /// The hash of the user whom the calls are for, if they are for one.
+    user: Option<u64>,
 }
 
 /// What all calls of one worker have cost.
@@ -37,7 +39,13 @@ struct Kept {
 impl Stores {
     pub fn new(host: &Host) -> Self {
         let instances_max = host.limits().instances_max.max(1);
-        Self { kept: Vec::with_capacity(instances_max), instances_max, tick: 0, burnt: Burnt::default() }
+        Self { kept: Vec::with_capacity(instances_max), instances_max, tick: 0, burnt: Burnt::default(), user: None }
+    }
+
+    /// Whom the calls from here on are for, by his hash: a policy that fails on one user is not asked for him
+    /// for a while, and decides for others.
+    pub fn asked_for(&mut self, user: Option<u64>) {
+        self.user = user;
     }
 
     /// Asks `policy`. An empty `state` is a user it has not seen. A fault here says nothing about
@@ -49,7 +57,7 @@ impl Stores {
         state: &[u8],
         request: &Request<'_>,
     ) -> Result<Outcome, Fault> {
-        self.ask(policy, |instance| instance.decide(&policy.limits, parameters, state, request))
+        self.ask(policy, |instance| instance.decide(&policy.version.limits, parameters, state, request))
     }
 
     /// A state that an earlier version wrote under `from_schema`, in this version's form.
@@ -60,13 +68,13 @@ impl Stores {
         parameters: &[u8],
         state: &[u8],
     ) -> Result<Vec<u8>, Fault> {
-        self.ask(policy, |instance| instance.migrate(&policy.limits, from_schema, parameters, state))
+        self.ask(policy, |instance| instance.migrate(&policy.version.limits, from_schema, parameters, state))
     }
 
     /// What the last call to `policy` here burnt: all of it, if it ended in a fault.
     pub fn fuel_burnt(&self, policy: &Policy) -> u64 {
         let kept = self.kept.iter().find(|kept| kept.digest == policy.digest());
-        kept.map_or(policy.limits.decide_fuel, |kept| kept.instance.fuel_burnt(&policy.limits))
+        kept.map_or(policy.version.limits.decide_fuel, |kept| kept.instance.fuel_burnt(&policy.version.limits))
     }
 
     /// What all calls until now have burnt.
@@ -80,13 +88,13 @@ impl Stores {
     }
 
     fn ask<R>(&mut self, policy: &Policy, call: impl FnOnce(&mut Instance) -> Result<R, Fault>) -> Result<R, Fault> {
-        if !policy.breaker.admits() {
+        if !policy.breaker.admits(self.user) {
             return Err(Fault::BreakerOpen);
         }
         let answer = match self.place(policy) {
             Ok(place) => {
                 let answer = call(&mut self.kept[place].instance);
-                self.count(self.kept[place].instance.fuel_burnt(&policy.limits));
+                self.count(self.kept[place].instance.fuel_burnt(&policy.version.limits));
                 match answer {
                     // A refusal to migrate is an answer: the policy is sound.
                     Err(fault) if !matches!(fault, Fault::NotMigrated { .. }) => {
@@ -94,14 +102,14 @@ impl Stores {
                         Err(fault)
                     }
                     answer => {
-                        policy.breaker.succeeded();
+                        policy.breaker.succeeded(self.user);
                         return answer;
                     }
                 }
             }
             Err(fault) => Err(fault),
         };
-        policy.breaker.failed();
+        policy.breaker.failed(self.user);
         if let Err(fault) = &answer {
             tracing::debug!(?policy, kind = fault.kind(), error = %fault, "policy fault");
         }
@@ -113,8 +121,8 @@ impl Stores {
         self.tick += 1;
         let digest = policy.digest();
         if let Some(place) = self.kept.iter().position(|kept| kept.digest == digest) {
-            if self.kept[place].instance.worn(&policy.limits) {
-                self.kept[place].instance = Instance::new(policy)?;
+            if self.kept[place].instance.worn(&policy.version.limits) {
+                self.kept[place].instance = Instance::new(&policy.version)?;
             }
             self.kept[place].last_used = self.tick;
             return Ok(place);
@@ -125,7 +133,7 @@ impl Stores {
                 self.kept.swap_remove(place);
             }
         }
-        let instance = Instance::new(policy)?;
+        let instance = Instance::new(&policy.version)?;
         self.kept.push(Kept { digest, last_used: self.tick, instance });
         Ok(self.kept.len() - 1)
     }

@@ -7,6 +7,7 @@ use crate::error::QuotaError;
 use crate::journal::Journal;
 use crate::membership::{Membership, Place};
 use crate::metrics::QuotaMetrics;
+use crate::rollout::Stops;
 use crate::shard::{Ask, Shard, ShardId, ShardParts};
 use crate::standing::{NotHere, Standing, Visit};
 use crate::store::postgres::PostgresStore;
@@ -77,6 +78,8 @@ impl Quota {
         let mut witnesses =
             Witnesses::new(config.clock.clone(), servers.clone(), pool.clone(), metrics.clock_disputed.clone());
         witnesses.look().await;
+        let mut stops = Stops::new(pool.clone(), tiers.clone());
+        stops.look().await;
         let owner: Arc<str> = config.life.as_str().into();
         let membership = Membership::join(pool.clone(), &config, owner.clone()).await?;
         let (config, stop) = (Arc::new(config), CancellationToken::new());
@@ -119,6 +122,7 @@ impl Quota {
             tasks.push(tokio::spawn(drop_months(ledger.clone(), keep, stop.clone())));
         }
         tasks.push(tokio::spawn(witnesses.run(stop.clone())));
+        tasks.push(tokio::spawn(stops.run(stop.clone())));
         tasks.push(tokio::spawn(expire_keys(pool, stop.clone())));
         if let Some(journal) = &journal {
             tasks.push(tokio::spawn(journal.clone().look_after(postgres.clone(), stop.clone())));

@@ -18,6 +18,7 @@ mod outcome;
 pub mod protocol;
 mod record;
 mod replay;
+pub mod rollout;
 mod shard;
 mod standing;
 mod store;

@@ -1,4 +1,5 @@
-//! What the engine counts. Labels are bounded: shards, policies of the catalog, fixed words.
+//! What the engine counts. Labels are bounded: shards, tiers of the catalog, fixed words. What is counted of
+//! policies is in `rollout/metrics.rs`.
 
 use crate::shard::ShardId;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -11,12 +12,6 @@ use prometheus_client::registry::{Registry, Unit};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ShardLabel {
     shard: u32,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct FaultLabels {
-    pub(crate) policy: String,
-    pub(crate) kind: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -41,7 +36,6 @@ pub struct QuotaMetrics {
     on_postgres: Family<ShardLabel, Gauge>,
     users: Family<ShardLabel, Gauge>,
     pub(crate) turns: Family<CauseLabel, Counter>,
-    pub(crate) faults: Family<FaultLabels, Counter>,
     pub(crate) replays: Counter,
     pub(crate) late: Counter,
     pub(crate) batch_checks: Histogram,
@@ -71,7 +65,6 @@ impl QuotaMetrics {
             on_postgres: Family::default(),
             users: Family::default(),
             turns: Family::default(),
-            faults: Family::default(),
             replays: Counter::default(),
             late: Counter::default(),
             batch_checks: Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(1.0, 2.0, 10)),
@@ -109,7 +102,6 @@ impl QuotaMetrics {
         registry.register("cellar_quota_late_charges", "Charges of older fences, charged by a turn", m.late);
         registry.register("cellar_quota_users_in_memory", "Records the shard keeps in memory", m.users);
         registry.register("cellar_quota_turns", "Turns taken, by cause", m.turns);
-        registry.register("cellar_policy_faults", "Policies that trapped, looped or lied", m.faults);
         registry.register("cellar_quota_replays", "Checks answered with their first answer", m.replays);
         registry.register("cellar_quota_batch_checks", "Checks that shared one commit", m.batch_checks);
         registry.register_with_unit(

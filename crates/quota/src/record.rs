@@ -178,16 +178,19 @@ impl RecordBody {
         self.slots.iter().find(|state| state.slot == *slot && state.policy == *policy)
     }
 
-    /// Puts a slot's new state. A slot that changed its policy starts anew; when there would be more than
-    /// `SLOTS_MAX`, the oldest one that the tier does not have (`in_tier`) gives way.
-    pub fn put_state(&mut self, new: SlotState, in_tier: impl Fn(&SlotName) -> bool) {
-        if let Some(held) = self.slots.iter_mut().find(|held| held.slot == new.slot) {
+    /// Puts a slot's new state. A slot that changed its policy starts anew, unless the tier has both (`in_tier`)
+    /// for different users. When there would be more than `SLOTS_MAX`, the oldest one that the tier does not
+    /// have gives way.
+    pub(crate) fn put_state(&mut self, new: SlotState, in_tier: impl Fn(&SlotState) -> bool) {
+        let replaced = |held: &SlotState| held.slot == new.slot && held.policy != new.policy && !in_tier(held);
+        self.slots.retain(|held| !replaced(held));
+        if let Some(held) = self.slots.iter_mut().find(|held| held.slot == new.slot && held.policy == new.policy) {
             *held = new;
             return;
         }
         if self.slots.len() == SLOTS_MAX {
-            // A tier has no more slots than a record, so one of these eight is not its own.
-            let foreign = self.slots.iter().position(|held| !in_tier(&held.slot)).unwrap_or(0);
+            // A tier has no more states than a record, so one of these eight is not its own.
+            let foreign = self.slots.iter().position(|held| !in_tier(held)).unwrap_or(0);
             self.slots.remove(foreign);
         }
         self.slots.push(new);
@@ -323,7 +326,7 @@ mod tests {
         for name in ["a", "b", "c", "d", "e", "f", "g", "h"] {
             body.put_state(state(name), |_| true);
         }
-        body.put_state(state("i"), |slot| slot.as_str() != "c");
+        body.put_state(state("i"), |held| held.slot.as_str() != "c");
         let held: Vec<&str> = body.slots.iter().map(|state| state.slot.as_str()).collect();
         assert_eq!(held, ["a", "b", "d", "e", "f", "g", "h", "i"]);
     }

@@ -1,9 +1,13 @@
 //! Tiers made ready: documents of the catalog, with each policy's artifact loaded and its settings
 //! compiled to the parameters it decides by.
 
-use crate::record::Taker;
-use cellar_model::{PolicyMode, RevisedTier, Revision, SettingProblem, SlotName, TierDocument, TierName, Unit};
-use cellar_policy_host::{ConfigureError, Policy};
+use crate::record::{SlotState, Taker};
+use crate::rollout::{Candidate, RolloutWatch, SlotCounts, Variant};
+use cellar_model::{
+    CellName, PolicyMode, PolicyRef, RevisedTier, Revision, SettingProblem, SlotName, TierDocument, TierName,
+    TierPolicy, Unit, WavePoint,
+};
+use cellar_policy_host::{ConfigureError, Fault, Policy};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -20,8 +24,15 @@ pub struct Tier {
     pub document: TierDocument,
     /// In the document's order, at most `POLICIES_MAX`.
     pub slots: Vec<TierSlot>,
+    /// Slots that the tier's other variant has beside these: what they took is still closed, and their states
+    /// are kept, for a user may change sides with every stop and every wave.
+    pub(crate) beside: Vec<TierSlot>,
+    pub(crate) candidate: Option<Candidate>,
+    /// Counts this variant's decisions, while there are two.
+    pub(crate) watch: Option<(Arc<RolloutWatch>, Variant)>,
 }
 
+#[derive(Clone)]
 pub struct TierSlot {
     pub slot: SlotName,
     pub unit: Unit,
@@ -30,6 +41,36 @@ pub struct TierSlot {
     pub parameters: Vec<u8>,
     /// Names what this slot took, in charges.
     pub taker: Taker,
+    pub(crate) counts: Arc<SlotCounts>,
+}
+
+impl TierSlot {
+    pub(crate) fn is_shadow(&self) -> bool {
+        self.mode == PolicyMode::Shadow
+    }
+
+    /// Whether `state` is what this slot reads and writes.
+    pub(crate) fn keeps(&self, state: &SlotState) -> bool {
+        self.slot == state.slot && self.policy.description().name == state.policy
+    }
+
+    /// Counts a fault. Said at the first of a kind, the second, the fourth and so on: a policy that always
+    /// traps must not fill the log.
+    pub(crate) fn report(&self, fault: &Fault) {
+        let count = self.counts.faulted(fault);
+        if count.is_power_of_two() {
+            let (policy, kind) = (&self.policy, fault.kind());
+            tracing::warn!(?policy, slot = %self.slot, kind, count, error = %fault, "policy fault");
+        }
+    }
+
+    /// Whether what was counted of `before` goes on here.
+    fn continues(&self, before: &TierSlot) -> bool {
+        self.slot == before.slot
+            && self.mode == before.mode
+            && self.policy.digest() == before.policy.digest()
+            && self.parameters == before.parameters
+    }
 }
 
 /// Why a tier cannot be made ready: all of it at once, by pointer into the document.
@@ -41,46 +82,70 @@ pub struct TierCompileError {
 }
 
 impl Tier {
-    pub(crate) fn has_slot(&self, name: &SlotName) -> bool {
-        self.slots.iter().any(|slot| slot.slot == *name)
+    pub(crate) fn new(revision: Revision, document: TierDocument, slots: Vec<TierSlot>) -> Self {
+        Self { revision, document, slots, beside: Vec::new(), candidate: None, watch: None }
+    }
+
+    /// Whether a user of this tier, in whichever variant, is decided by `state`.
+    pub(crate) fn keeps(&self, state: &SlotState) -> bool {
+        self.all_slots().any(|slot| slot.keeps(state))
+    }
+
+    /// The slots that decide here, then those that decide for the tier's other users.
+    pub(crate) fn all_slots(&self) -> impl Iterator<Item = &TierSlot> {
+        self.slots.iter().chain(&self.beside)
+    }
+
+    /// The sets of policies that decide its users, one or two.
+    pub(crate) fn variants(&self) -> impl Iterator<Item = (Variant, &[TierSlot])> {
+        let candidate = self.candidate.as_ref().map(|candidate| (Variant::Candidate, &candidate.tier.slots[..]));
+        std::iter::once((Variant::Current, &self.slots[..])).chain(candidate)
     }
 
     /// Makes `tier` ready. `policy` finds the artifact that a reference of the document means.
     pub fn compile(
         tier: &RevisedTier,
-        mut policy: impl FnMut(&cellar_model::PolicyRef) -> Option<Arc<Policy>>,
+        mut policy: impl FnMut(&PolicyRef) -> Option<Arc<Policy>>,
     ) -> Result<Self, TierCompileError> {
-        let mut problems = Vec::new();
-        let mut slots = Vec::with_capacity(tier.document.policies.len());
-        for (n, entry) in tier.document.policies.iter().enumerate() {
-            let Some(policy) = policy(&entry.policy) else {
-                let message = format!("there is no policy {}", entry.policy);
-                problems.push(SettingProblem { pointer: format!("/policy/{n}/use"), message });
-                continue;
-            };
-            match policy.configure(&entry.settings.to_string()) {
-                Ok(parameters) => slots.push(TierSlot {
-                    taker: Taker::of(&entry.slot, &policy.description().name, &entry.unit),
-                    slot: entry.slot.clone(),
-                    unit: entry.unit.clone(),
-                    mode: entry.mode,
-                    policy,
-                    parameters,
-                }),
-                Err(ConfigureError::Refused(refused)) => {
-                    problems.extend(refused.into_iter().map(|problem| SettingProblem {
-                        pointer: format!("/policy/{n}/settings{}", problem.pointer),
-                        message: problem.message,
-                    }));
-                }
-                Err(other) => problems
-                    .push(SettingProblem { pointer: format!("/policy/{n}/settings"), message: other.to_string() }),
-            }
-        }
+        let (document, mut problems) = (&tier.document, Vec::new());
+        let slots = compile_slots(&document.policies, "", &mut policy, &mut problems);
+        let rollout = document.rollout.as_ref().zip(document.candidate());
+        let rollout = rollout.map(|(rollout, document)| {
+            let slots = compile_slots(&rollout.policies, "/rollout", &mut policy, &mut problems);
+            (rollout, Tier::new(tier.revision, document, slots))
+        });
         if !problems.is_empty() {
-            return Err(TierCompileError { tier: tier.document.name.clone(), problems });
+            return Err(TierCompileError { tier: document.name.clone(), problems });
         }
-        Ok(Self { revision: tier.revision, document: tier.document.clone(), slots })
+        let mut ready = Self::new(tier.revision, document.clone(), slots);
+        if let Some((rollout, mut candidate)) = rollout {
+            let watch = Arc::new(RolloutWatch::new(rollout.stop));
+            ready.beside = beside(&candidate.slots, &ready.slots);
+            candidate.beside = beside(&ready.slots, &candidate.slots);
+            ready.watch = Some((watch.clone(), Variant::Current));
+            candidate.watch = Some((watch.clone(), Variant::Candidate));
+            ready.candidate = Some(Candidate::new(candidate, rollout, watch));
+        }
+        Ok(ready)
+    }
+
+    /// As `cell` has it, after `before`: a candidate may be meant for other cells, and what is counted goes on
+    /// where nothing has changed. A candidate that was stopped stays so under its revision.
+    pub fn enter(mut self, cell: &CellName, before: Option<&Tier>) -> Self {
+        if let (Some(candidate), Some(rollout)) = (&mut self.candidate, &self.document.rollout) {
+            candidate.enter(cell, rollout);
+        }
+        let Some(before) = before else { return self };
+        go_on(&mut self.slots, &before.slots);
+        let Some(candidate) = &mut self.candidate else { return self };
+        let Some(earlier) = &before.candidate else { return self };
+        go_on(&mut candidate.tier.slots, &earlier.tier.slots);
+        if self.revision == before.revision {
+            self.watch = Some((earlier.watch.clone(), Variant::Current));
+            candidate.tier.watch = Some((earlier.watch.clone(), Variant::Candidate));
+            candidate.watch = earlier.watch.clone();
+        }
+        self
     }
 
     /// Whether any policy meters `unit`. Every tier takes requests.
@@ -95,11 +160,75 @@ impl TierSet {
         Self { revision, tiers }
     }
 
+    /// The tier as most of its users have it.
     pub fn get(&self, name: &TierName) -> Option<&Arc<Tier>> {
         self.tiers.get(name)
     }
 
+    /// The tier as the user who stands there has it.
+    pub(crate) fn of(&self, name: &TierName, user: WavePoint) -> Option<&Tier> {
+        let tier = self.tiers.get(name)?;
+        match &tier.candidate {
+            Some(candidate) if candidate.decides(user) => Some(&candidate.tier),
+            _ => Some(tier),
+        }
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Tier> {
+        self.tiers.values().map(|tier| &**tier)
+    }
+
     pub fn names(&self) -> impl Iterator<Item = &TierName> {
         self.tiers.keys()
+    }
+}
+
+fn compile_slots(
+    policies: &[TierPolicy],
+    at: &str,
+    policy: &mut impl FnMut(&PolicyRef) -> Option<Arc<Policy>>,
+    problems: &mut Vec<SettingProblem>,
+) -> Vec<TierSlot> {
+    let mut slots = Vec::with_capacity(policies.len());
+    for (n, entry) in policies.iter().enumerate() {
+        let Some(policy) = policy(&entry.policy) else {
+            let message = format!("there is no policy {}", entry.policy);
+            problems.push(SettingProblem { pointer: format!("{at}/policy/{n}/use"), message });
+            continue;
+        };
+        match policy.configure(&entry.settings.to_string()) {
+            Ok(parameters) => slots.push(TierSlot {
+                taker: Taker::of(&entry.slot, &policy.description().name, &entry.unit),
+                slot: entry.slot.clone(),
+                unit: entry.unit.clone(),
+                mode: entry.mode,
+                policy: policy.apart(),
+                parameters,
+                counts: Arc::default(),
+            }),
+            Err(ConfigureError::Refused(refused)) => {
+                problems.extend(refused.into_iter().map(|problem| SettingProblem {
+                    pointer: format!("{at}/policy/{n}/settings{}", problem.pointer),
+                    message: problem.message,
+                }));
+            }
+            Err(other) => problems
+                .push(SettingProblem { pointer: format!("{at}/policy/{n}/settings"), message: other.to_string() }),
+        }
+    }
+    slots
+}
+
+/// Those of `others` that take under another name than each of `own`.
+fn beside(others: &[TierSlot], own: &[TierSlot]) -> Vec<TierSlot> {
+    others.iter().filter(|other| own.iter().all(|slot| slot.taker != other.taker)).cloned().collect()
+}
+
+/// Goes on counting where `before` is, and keeps from asking what it keeps from.
+fn go_on(slots: &mut [TierSlot], before: &[TierSlot]) {
+    for slot in slots {
+        if let Some(earlier) = before.iter().find(|earlier| slot.continues(earlier)) {
+            (slot.counts, slot.policy) = (earlier.counts.clone(), earlier.policy.clone());
+        }
     }
 }

@@ -4,12 +4,13 @@ use super::AdminState;
 use crate::cells::Cell;
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use cellar_model::wire::{CellDecisions, ProcessDecisions};
 use cellar_model::{CellName, Problem, ProblemType};
 use cellar_server::HttpProblem;
 use futures::FutureExt;
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, Method, StatusCode, header};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -17,6 +18,8 @@ use tokio::time::Instant;
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// So much later than one process the next is asked.
 const NEXT_AFTER: Duration = Duration::from_millis(500);
+/// Of a process's counts: some hundred bytes a tier.
+const DECISIONS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// What cells serve under `/admin/v1/` and routers pass on.
 const PASSED_ON: [&str; 5] = ["accounts", "audit", "instances", "ledger", "shards"];
 
@@ -57,6 +60,40 @@ pub(super) struct WithChecks {
     checks: bool,
 }
 
+/// What each of a cell's processes has counted of shadows and candidates: all of them, or no answer, for a
+/// sum that lacks one is another number.
+pub(super) async fn decisions(
+    State(state): State<AdminState>,
+    Path(cell): Path<String>,
+    request: Request<Body>,
+) -> Result<Response, HttpProblem> {
+    let map = state.routing.map().ok_or(ProblemType::TryAgain)?;
+    let cell = CellName::new(&cell).ok().and_then(|name| map.cell(&name)).ok_or(ProblemType::NotFound)?;
+    let until = Instant::now() + ANSWER_MAX;
+    let asking = (0..cell.processes()).map(|n| of_process(cell, n, request.headers(), until));
+    let processes = futures::future::try_join_all(asking).await?.into_iter().flatten().collect();
+    Ok(axum::Json(CellDecisions { processes }).into_response())
+}
+
+async fn of_process(
+    cell: &Cell,
+    n: usize,
+    from: &HeaderMap,
+    until: Instant,
+) -> Result<Vec<ProcessDecisions>, HttpProblem> {
+    let asked = question(Method::GET, "/admin/v1/decisions", from, Bytes::new())?;
+    let silent =
+        |why: &str| Problem::new(ProblemType::TryAgain).detail(format!("a process of cell {}: {why}", cell.name()));
+    let answer = cell.ask_admin(n, asked, until).await.map_err(|fault| silent(fault.reason().label()))?;
+    if answer.status() != StatusCode::OK {
+        return Err(silent(&format!("it answers {}", answer.status().as_u16())).into());
+    }
+    let body = axum::body::to_bytes(Body::new(answer.into_body()), DECISIONS_BYTES_MAX).await;
+    let body = body.map_err(|_| silent("it broke off"))?;
+    let read: CellDecisions = serde_json::from_slice(&body).map_err(|_| silent("it speaks of something else"))?;
+    Ok(read.processes)
+}
+
 /// An operator's word that a life of one of a cell's processes is over.
 pub(super) async fn fence(
     State(state): State<AdminState>,
@@ -85,16 +122,7 @@ pub(super) async fn send(
     let (body, now) = (body.into(), Instant::now());
     let mut asking = Vec::with_capacity(cell.processes());
     for n in 0..cell.processes() {
-        let mut request = http::Request::builder().method(method.clone()).uri(path);
-        for name in [header::AUTHORIZATION, header::ACCEPT] {
-            if let Some(value) = from.get(&name) {
-                request = request.header(name, value);
-            }
-        }
-        let request = request
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Body::from(body.clone()))
-            .map_err(|_| Problem::new(ProblemType::Malformed).detail("the query cannot be passed on"))?;
+        let request = question(method.clone(), path, from, body.clone())?;
         let ask = async move {
             tokio::time::sleep_until(now + NEXT_AFTER * n as u32).await;
             cell.ask_admin(n, request, now + ANSWER_MAX).await
@@ -107,4 +135,16 @@ pub(super) async fn send(
         Problem::new(ProblemType::TryAgain).detail(format!("cell {}: {}", cell.name(), fault.reason().label()))
     })?;
     Ok(crate::forward::arrived(answer))
+}
+
+/// A request with the operator's own credential.
+fn question(method: Method, path: &str, from: &HeaderMap, body: Bytes) -> Result<Request<Body>, HttpProblem> {
+    let mut request = http::Request::builder().method(method).uri(path);
+    for name in [header::AUTHORIZATION, header::ACCEPT] {
+        if let Some(value) = from.get(&name) {
+            request = request.header(name, value);
+        }
+    }
+    let request = request.header(header::CONTENT_TYPE, "application/json").body(Body::from(body));
+    Ok(request.map_err(|_| Problem::new(ProblemType::Malformed).detail("the query cannot be passed on"))?)
 }

@@ -1,6 +1,6 @@
 //! Tiers: shown, checked by a cell, put in force.
 
-use super::{AdminState, DryRun, cells, failed};
+use super::{AdminState, cells, failed};
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use cellar_directory::catalog::{self, Put};
@@ -8,6 +8,21 @@ use cellar_model::{Problem, ProblemType, Revision, SettingProblem, TierDocument,
 use cellar_server::{HttpProblem, JsonBody};
 use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
+
+#[derive(Deserialize)]
+pub(super) struct PutTier {
+    #[serde(default)]
+    dry_run: bool,
+    /// The revision that the document was made from; 0: there was no such tier.
+    expected: Option<Revision>,
+}
+
+impl PutTier {
+    /// What has to be in force for the document to come after it; `held` if nobody says.
+    fn expected(&self, held: Option<Revision>) -> Option<Revision> {
+        self.expected.map_or(held, |expected| (expected != Revision(0)).then_some(expected))
+    }
+}
 
 /// The most bytes of a cell's judgement.
 const JUDGEMENT_BYTES_MAX: usize = 256 * 1024;
@@ -23,11 +38,23 @@ pub(super) async fn one(State(state): State<AdminState>, Path(name): Path<String
     Ok(axum::Json(tier.ok_or(ProblemType::NotFound)?).into_response())
 }
 
+/// A tier's revisions, newest first.
+pub(super) async fn history(
+    State(state): State<AdminState>,
+    Path(name): Path<TierName>,
+) -> Result<Response, HttpProblem> {
+    let history = catalog::tier_history(&state.directory, &name).await.map_err(failed)?;
+    if history.is_empty() {
+        return Err(ProblemType::NotFound.into());
+    }
+    Ok(axum::Json(history).into_response())
+}
+
 /// Puts a tier in force; with `dry_run` says what would change and what is wrong.
 pub(super) async fn put(
     State(state): State<AdminState>,
     Path(name): Path<TierName>,
-    Query(query): Query<DryRun>,
+    Query(query): Query<PutTier>,
     headers: HeaderMap,
     JsonBody(document): JsonBody<TierDocument>,
 ) -> Result<Response, HttpProblem> {
@@ -37,15 +64,17 @@ pub(super) async fn put(
     let held = catalog::read(&state.directory).await.map_err(failed)?;
     let before = held.tiers.into_iter().find(|tier| tier.document.name == name);
     let problems = check(&state, &headers, &document).await?;
+    let revision = before.as_ref().map(|tier| tier.revision);
     if query.dry_run {
         let before = before.map(|tier| tier.document);
-        let answer = serde_json::json!({ "before": before, "after": document, "problems": problems });
+        let answer =
+            serde_json::json!({ "before": before, "revision": revision, "after": document, "problems": problems });
         return Ok(axum::Json(answer).into_response());
     }
     if !problems.is_empty() {
         return Err(Problem::new(ProblemType::Invalid).errors(problems).into());
     }
-    let put = catalog::put_tier(&state.directory, &document, before.map(|tier| tier.revision)).await.map_err(failed)?;
+    let put = catalog::put_tier(&state.directory, &document, query.expected(revision)).await.map_err(failed)?;
     Ok(axum::Json(serde_json::json!({ "name": name, "revision": done(put)? })).into_response())
 }
 

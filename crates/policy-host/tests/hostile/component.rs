@@ -16,6 +16,12 @@ pub(crate) struct Parts {
     pub(crate) description: String,
     /// Declarations before the core module, in the component.
     pub(crate) prelude: String,
+    /// Run before the others answer.
+    pub(crate) describe: String,
+    pub(crate) configure: String,
+    /// The version of the interface, and what its `migrate` returns.
+    pub(crate) interface: String,
+    pub(crate) migrate_result: String,
 }
 
 /// The answer's fields as they are laid out in memory.
@@ -47,6 +53,10 @@ impl Default for Parts {
             )
             .to_owned(),
             prelude: String::new(),
+            describe: String::new(),
+            configure: String::new(),
+            interface: "1.0.0".to_owned(),
+            migrate_result: "(result (result (list u8) (error string)))".to_owned(),
         }
     }
 }
@@ -67,7 +77,7 @@ impl Parts {
     }
 
     fn text(&self) -> String {
-        let Self { memory, decide, prelude, .. } = self;
+        let Self { memory, decide, prelude, describe, configure, interface, migrate_result, .. } = self;
         let description = self.description.replace('"', "\\\"");
         let (length, stores) = (self.description.len(), self.outcome.stores());
         format!(
@@ -80,10 +90,12 @@ impl Parts {
     (global $calls (mut i32) (i32.const 0))
     (func (export "realloc") (param i32 i32 i32 i32) (result i32) i32.const 4096)
     (func (export "describe") (result i32)
+      {describe}
       (i32.store (i32.const 3072) (i32.const 2048))
       (i32.store (i32.const 3076) (i32.const {length}))
       i32.const 3072)
     (func (export "configure") (param i32 i32) (result i32)
+      {configure}
       (i32.store (i32.const 3072) (i32.const 0))
       (i32.store (i32.const 3076) (i32.const 64))
       (i32.store (i32.const 3080) (i32.const 1))
@@ -109,7 +121,7 @@ impl Parts {
   (instance $types
     (export "operation" (type $operation')) (export "attribute" (type $attribute'))
     (export "request" (type $request')) (export "outcome" (type $outcome')) (export "problem" (type $problem')))
-  (export $exported "cellar:policy/types@1.0.0" (instance $types))
+  (export $exported "cellar:policy/types@{interface}" (instance $types))
   (alias export $exported "request" (type $request))
   (alias export $exported "outcome" (type $outcome))
   (alias export $exported "problem" (type $problem))
@@ -120,12 +132,12 @@ impl Parts {
   (func $decide (param "parameters" (list u8)) (param "state" (list u8)) (param "request" $request) (result $outcome)
     (canon lift (core func $i "decide") (memory (core memory $i "memory")) (realloc (core func $i "realloc"))))
   (func $migrate (param "from-schema" u32) (param "parameters" (list u8)) (param "state" (list u8))
-      (result (result (list u8) (error string)))
+      {migrate_result}
     (canon lift (core func $i "migrate") (memory (core memory $i "memory")) (realloc (core func $i "realloc"))))
   (instance $policy
     (export "describe" (func $describe)) (export "configure" (func $configure))
     (export "decide" (func $decide)) (export "migrate" (func $migrate)))
-  (export "cellar:policy/policy@1.0.0" (instance $policy)))"#
+  (export "cellar:policy/policy@{interface}" (instance $policy)))"#
         )
     }
 }

@@ -1,7 +1,7 @@
 //! What is refused before it is compiled, or before it is ever asked.
 
 use crate::component::{CONSUME, Parts, host, load};
-use cellar_policy_host::{GateError, HostLimits};
+use cellar_policy_host::{ConfigureError, Fault, GateError, HostLimits};
 
 fn refusal(component: &[u8]) -> GateError {
     host().load(component).expect_err("it was let in")
@@ -74,6 +74,65 @@ fn simd_is_refused_by_the_compiler() {
 fn another_interface_is_refused() {
     let other = wat::parse_str("(component (core module))").unwrap();
     assert!(matches!(refusal(&other), GateError::Interface { .. }));
+}
+
+#[test]
+fn another_version_of_the_interface_is_refused_by_name() {
+    let component = Parts { interface: "2.0.0".to_owned(), ..Parts::default() };
+    match refusal(&component.bytes()) {
+        GateError::Interface { what } => assert!(what.contains("cellar:policy/policy@1.0.0"), "{what}"),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_function_of_the_interface_with_another_type_is_refused() {
+    let component = Parts { migrate_result: "(result (list u8))".to_owned(), ..Parts::default() };
+    assert!(matches!(refusal(&component.bytes()), GateError::Interface { .. }));
+}
+
+#[test]
+fn what_runs_before_it_is_asked_anything_is_bounded_too() {
+    // A start function runs with every new instance; a table is memory that the gate does not see.
+    for module in ["(func $run (loop $l (br $l))) (start $run)", "(table 100000000 funcref)"] {
+        let memory = format!("{} {module}", Parts::default().memory);
+        let error = refusal(&Parts { memory, ..Parts::default() }.bytes());
+        assert!(matches!(error, GateError::Interface { .. }), "{module}: {error}");
+    }
+}
+
+#[test]
+fn a_description_or_settings_that_never_come_to_an_end_are_refused() {
+    let parts = Parts { describe: "(loop $l (br $l))".to_owned(), ..Parts::default() };
+    assert!(matches!(refusal(&parts.bytes()), GateError::Describe { .. }));
+    let parts = Parts { configure: "(loop $l (br $l))".to_owned(), ..Parts::default() };
+    let policy = host().load(&parts.bytes()).unwrap();
+    assert_eq!(policy.configure("{}"), Err(ConfigureError::Fault(Fault::OutOfFuel)));
+}
+
+/// Each took the compiler from seconds to minutes, or a gigabyte, for a megabyte of code or much less.
+#[test]
+fn code_that_would_keep_the_compiler_busy_is_refused_unseen() {
+    let nested = "loop ".repeat(100) + &"local.get 0 br_if 0 end ".repeat(100);
+    let choices = "local.get 0 if local.get 0 local.set 0 end ".repeat(5_000);
+    let jumps = format!("block local.get 0 br_table {} 0 end", "0 ".repeat(60_000));
+    let long = format!("(func (param i32) {})", "local.get 0 drop ".repeat(20_000));
+    let hostile = [
+        (format!("(func (param i32) {nested})"), "loops in each other"),
+        (format!("(func (param i32) (local {}) {choices})", "i32 ".repeat(1_000)), "variables over its branches"),
+        (format!("(func (param i32) (local {}) {jumps})", "i32 ".repeat(100)), "variables over its branches"),
+        (format!("(func (param{}))", " i32".repeat(65)), "65 values"),
+        (format!("(func (param i32) {})", "local.get 0 drop ".repeat(50_000)), "a function of"),
+        ("(func)".repeat(5_000), "functions"),
+        (long.repeat(20), "more code"),
+    ];
+    for (function, expected) in hostile {
+        let memory = format!("{} {function}", Parts::default().memory);
+        match refusal(&Parts { memory, ..Parts::default() }.bytes()) {
+            GateError::Effort { what, .. } => assert!(what.contains(expected), "{what}"),
+            other => panic!("{other}"),
+        }
+    }
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Settle, refund and expiry: what was charged, corrected.
 //!
 //! Only slots that took a charge are corrected, each by its policy's `settle` with what it gave and
-//! when: the policy knows whether that period is over. A slot that the user's tier no longer has cannot
-//! be asked, and what it gave stays given. The totals move by the difference in any case.
+//! when: the policy knows whether that period is over. That may be a slot of the tier's other variant, if
+//! the user has changed sides since. A slot that the user's tier no longer has cannot be asked, and what it
+//! gave stays given. The totals move by the difference in any case.
 
 use super::ask::{Question, pairs, slot_state};
 use super::{Charged, Decision, Evaluation};
@@ -196,7 +197,7 @@ impl Evaluation<'_> {
         let tier = self.tier;
         let (mut answered, mut degraded) = (Vec::with_capacity(held.takes.len()), None);
         for take in held.takes {
-            let Some(slot) = tier.slots.iter().find(|slot| slot.taker == take.taker) else { continue };
+            let Some(slot) = tier.all_slots().find(|slot| slot.taker == take.taker) else { continue };
             let used = cost.map_or(0, |cost| cost.of_unit(&slot.unit).get());
             match self.correct_slot(body, slot, take, used, held, attributes, now) {
                 Ok(one) => answered.push(one),
@@ -208,7 +209,7 @@ impl Evaluation<'_> {
         let mut overshoot: Vec<(Unit, u64)> = Vec::new();
         for Answered { slot, state, grants_back, above } in answered {
             if let Some(state) = state {
-                body.put_state(slot_state(slot, state), |name| tier.has_slot(name));
+                body.put_state(slot_state(slot, state), |held| tier.keeps(held));
             }
             if grants_back > 0 {
                 body.return_grants(&slot.slot, grants_back, now);

@@ -44,7 +44,7 @@ impl Evaluation<'_> {
             if let Ok(outcome) = self.ask(slot, body, &question)
                 && let Some(state) = outcome.state
             {
-                body.put_state(slot_state(slot, state), |name| tier.has_slot(name));
+                body.put_state(slot_state(slot, state), |held| tier.keeps(held));
             }
         }
         for (unit, amount) in &check.charges {

@@ -1,7 +1,8 @@
 //! Consume, reserve and peek.
 //!
 //! All policies see the same snapshot. All enforcing ones admit: all new states are kept. Any denies:
-//! nothing changes. A shadow policy evolves its own state on the admitted traffic and never binds.
+//! nothing changes. A shadow policy evolves its own state on the admitted traffic and never binds; what it
+//! says, also of what was denied, is counted.
 //!
 //! Where an enforcing policy denies, grants of its slot that hold the whole amount give it instead, and
 //! the policy's state stays as it is: an amount comes wholly out of the policy or wholly out of grants.
@@ -10,6 +11,7 @@ use super::ask::{Question, pairs, slot_state};
 use super::{Charged, Decision, Evaluation, SlotVerdict};
 use crate::entry::Act;
 use crate::record::{RESERVATIONS_MAX, RecordBody, Reservation, Take};
+use crate::rollout::Difference;
 use crate::tiers::TierSlot;
 use cellar_model::{
     Amount, ChargeId, Check, Degraded, Denial, Effect, OnFault, Operation, PolicyMode, RESERVATION_S_MAX, Refusal,
@@ -46,6 +48,7 @@ impl Evaluation<'_> {
             Err(refusal) => return Decision::Refuse(refusal),
         };
         if !said.violated.is_empty() {
+            self.ask_shadows_of_denied(body, check, &attributes);
             return self.deny(body, said);
         }
         let charges: Vec<(Unit, u64)> = match check.operation {
@@ -167,16 +170,14 @@ impl Evaluation<'_> {
             let asked = amount_of(check, &slot.unit);
             let (state, gave, granted) = match verdict {
                 Some(verdict) => (verdict.outcome.state.take(), !verdict.granted, verdict.granted),
-                None if slot.mode == PolicyMode::Shadow => {
-                    match self.ask(slot, body, &self.question(check, asked, attributes)) {
-                        Ok(outcome) => (outcome.state, outcome.admitted, false),
-                        Err(()) => continue,
-                    }
-                }
+                None if slot.mode == PolicyMode::Shadow => match self.ask_shadow(slot, body, check, attributes, true) {
+                    Some(outcome) => (outcome.state, outcome.admitted, false),
+                    None => continue,
+                },
                 None => continue,
             };
             if let Some(state) = state {
-                body.put_state(slot_state(slot, state), |name| tier.has_slot(name));
+                body.put_state(slot_state(slot, state), |held| tier.keeps(held));
             }
             if granted {
                 body.spend_grants(&slot.slot, asked, self.now);
@@ -187,6 +188,33 @@ impl Evaluation<'_> {
             }
         }
         takes
+    }
+
+    /// What the shadows would have said of a check that is denied. Nothing of it is kept: what was not
+    /// admitted is no traffic.
+    fn ask_shadows_of_denied(&mut self, body: &RecordBody, check: &Check, attributes: &[(&str, &str)]) {
+        let (tier, only_asks) = (self.tier, check.operation == Operation::Peek);
+        for slot in tier.slots.iter().filter(|slot| slot.is_shadow() && !only_asks) {
+            self.ask_shadow(slot, body, check, attributes, false);
+        }
+    }
+
+    /// Asks a shadow, and counts how its word compares where the check costs something of its unit.
+    fn ask_shadow(
+        &mut self,
+        slot: &TierSlot,
+        body: &RecordBody,
+        check: &Check,
+        attributes: &[(&str, &str)],
+        enforcing_admit: bool,
+    ) -> Option<host::Outcome> {
+        let asked = amount_of(check, &slot.unit);
+        let outcome = self.ask(slot, body, &self.question(check, asked, attributes)).ok();
+        if asked > 0 {
+            let difference = outcome.as_ref().map(|outcome| Difference::of(enforcing_admit, outcome.admitted));
+            slot.counts.compared(difference.unwrap_or(Difference::Fault));
+        }
+        outcome
     }
 }
 

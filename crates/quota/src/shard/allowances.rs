@@ -111,7 +111,7 @@ impl Allowances {
             return Some((replay(outcome, key.body), written.clone()));
         }
         let (tier_name, epoch) = self.served.peek(&check.user)?.clone();
-        let tier = tiers.get(&tier_name)?;
+        let tier = tiers.of(&tier_name, check.user.wave())?;
         let OnUnavailable::AllowUpTo(limits) = &tier.document.on_unavailable else { return None };
         if let Some((unit, _)) = check.cost.iter().find(|(unit, _)| !tier.meters(unit)) {
             return Some((Verdict::Refused(Refusal::UnknownUnit(unit.clone())), ready(true)));
@@ -208,8 +208,7 @@ mod tests {
             );
             let tier = RevisedTier { revision: Revision(1), document: document.unwrap() };
             let name = tier.document.name.clone();
-            let slots = Vec::new();
-            let tier = Tier { revision: tier.revision, document: tier.document, slots };
+            let tier = Tier::new(tier.revision, tier.document, Vec::new());
             let tiers = TierSet::new(Revision(1), [Arc::new(tier)]);
             let mut allowances = Allowances::new(ShardId(0), Some(journal), 10, Counter::default());
             allowances.opened(Fence(3));

@@ -8,9 +8,13 @@ use crate::entry::{EntryKind, KeyedAnswer, LedgerCheck, LedgerEntry};
 use crate::evaluate::{Charged, Decision, Evaluation};
 use crate::outcome::Outcome;
 use crate::record::{Head, Record};
+use crate::rollout::{self, Variant};
 use crate::store::redis::{Group, KeyedCheck};
 use crate::tiers::{Tier, TierSet, TierSlot};
-use cellar_model::{Ack, ChargeId, Degraded, Fence, Micros, OnUnavailable, Refusal, TryAgain, UserId, Verdict};
+use cellar_model::{
+    Ack, ChargeId, Check, Degraded, Fence, Micros, OnUnavailable, Operation, Refusal, TryAgain, UserId, Verdict,
+    WavePoint,
+};
 use cellar_policy_host::{Fault, Stores};
 
 /// What deciding needs besides the record.
@@ -45,17 +49,20 @@ impl Deciding<'_> {
     /// Decides `asks` in order on `record`, and lays out the commit.
     #[tracing::instrument(name = "policy.call", level = "debug", skip_all, fields(checks = asks.len()))]
     pub(super) fn decide(&mut self, user: UserId, mut record: Record, asks: Vec<Ask>) -> (Decided, Group) {
-        let tier = self.tiers.get(&record.body.tier).cloned();
+        // For all of his checks: a candidate that is stopped, or a wave that grows, changes nothing half way.
+        let (tiers, point) = (self.tiers, user.wave());
+        let tier = tiers.of(&record.body.tier, point);
+        self.stores.asked_for(Some(point.0));
         let before = record.head;
         let head = Head { fence: self.fence, epoch: before.epoch, version: before.version.next() };
         let (mut checks, mut decided, mut keys, mut keyed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for ask in asks {
-            let decision = match &tier {
-                Some(tier) => self.one(tier, &mut record, &ask, head, &mut checks),
+            let decision = match tier {
+                Some(tier) => self.watched(tier, point, &mut record, &ask, head, &mut checks),
                 None => Decision::Refuse(Refusal::TryAgain { reason: TryAgain::NotReady }),
             };
             let (verdict, charged) = self.verdict(decision);
-            let (window_s, expiry_s) = windows(tier.as_deref(), &ask);
+            let (window_s, expiry_s) = windows(tier, &ask);
             let admitted = match (&verdict, charged) {
                 (Verdict::Admitted { answer, .. }, Some(charged)) => Some((answer, charged)),
                 _ => None,
@@ -86,8 +93,11 @@ impl Deciding<'_> {
             }
             decided.push((ask, verdict));
         }
-        let ack = tier.as_ref().map_or(Ack::Redis, |tier| tier.document.ack);
-        let allows = tier.as_ref().is_some_and(|tier| tier.document.on_unavailable != OnUnavailable::Deny);
+        if let Some(tier) = tier {
+            judge(tier);
+        }
+        let ack = tier.map_or(Ack::Redis, |tier| tier.document.ack);
+        let allows = tier.is_some_and(|tier| tier.document.on_unavailable != OnUnavailable::Deny);
         if !checks.is_empty() {
             record.head = head;
         }
@@ -99,25 +109,46 @@ impl Deciding<'_> {
             at: record.body.now,
             checks,
         });
-        let mut unwritten = false;
-        let write = match entry.as_ref().map(|entry| layout(&record, entry)) {
-            Some(Ok(write)) => Some(write),
-            Some(Err(error)) => {
-                tracing::error!(user = ?user, error = &error as &dyn std::error::Error, "a record cannot be written");
-                unwritten = true;
-                for (_, verdict) in &mut decided {
-                    // Nor is it true that the ledger has to hold this commit before it is asked.
-                    if matches!(verdict, Verdict::Admitted { .. } | Verdict::Refused(Refusal::Undrained { .. })) {
-                        *verdict = Verdict::try_again(TryAgain::NotReady);
-                    }
-                }
-                None
-            }
-            None => None,
-        };
+        let write = entry.as_ref().map(|entry| layout(&record, entry)).transpose();
+        let unwritten = write.is_err();
+        let write = write.unwrap_or_else(|error| {
+            refuse_unwritten(&user, &error, &mut decided);
+            None
+        });
         let entry = entry.filter(|_| write.is_some());
         let group = Group { user: user.clone(), write, keys };
         (Decided { user, record, entry, unwritten, asks: decided, keyed, ack, allows }, group)
+    }
+
+    /// Decides `ask`, and counts what becomes of it while his tier has a candidate.
+    fn watched(
+        &mut self,
+        tier: &Tier,
+        user: WavePoint,
+        record: &mut Record,
+        ask: &Ask,
+        head: Head,
+        checks: &mut Vec<LedgerCheck>,
+    ) -> Decision {
+        let Some((watch, variant)) = &tier.watch else { return self.one(tier, record, ask, head, checks) };
+        let (mut faulted, report) = (false, &mut *self.fault_seen);
+        let mut fault_seen = |slot: &TierSlot, fault: &Fault| {
+            faulted |= !slot.is_shadow();
+            report(slot, fault);
+        };
+        let mut watching = Deciding {
+            stores: &mut *self.stores,
+            compiled: &mut *self.compiled,
+            fault_seen: &mut fault_seen,
+            tiers: self.tiers,
+            clock: self.clock,
+            ..*self
+        };
+        let decision = watching.one(tier, record, ask, head, checks);
+        if let Some(verdict) = counted(&ask.check, &decision, faulted) {
+            watch.decided(*variant, verdict, user);
+        }
+        decision
     }
 
     /// Looks after what has expired by now, then decides `ask`. What expired is a check of the commit by
@@ -167,6 +198,41 @@ impl Deciding<'_> {
             Decision::Refuse(refusal) => Verdict::Refused(refusal),
         };
         (verdict, None)
+    }
+}
+
+/// Answers those again whose commit cannot be laid out.
+fn refuse_unwritten(user: &UserId, error: &LayoutError, decided: &mut [(Ask, Verdict)]) {
+    tracing::error!(user = ?user, error = error as &dyn std::error::Error, "a record cannot be written");
+    for (_, verdict) in decided {
+        // Nor is it true that the ledger has to hold this commit before it is asked.
+        if matches!(verdict, Verdict::Admitted { .. } | Verdict::Refused(Refusal::Undrained { .. })) {
+            *verdict = Verdict::try_again(TryAgain::NotReady);
+        }
+    }
+}
+
+/// Once a commit: its checks were all decided by the same policies.
+fn judge(tier: &Tier) {
+    let Some((watch, Variant::Candidate)) = &tier.watch else { return };
+    if let Some(reason) = watch.judge() {
+        let (tier, revision) = (&tier.document.name, tier.revision);
+        tracing::error!(%tier, %revision, reason, "this cell has stopped the tier's candidate");
+    }
+}
+
+/// What the policies made of a check that they had a say in.
+fn counted(check: &Check, decision: &Decision, faulted: bool) -> Option<rollout::Verdict> {
+    match check.operation {
+        Operation::Consume | Operation::Reserve { .. } | Operation::Settle { .. } | Operation::Refund { .. } => {}
+        Operation::Peek | Operation::Grant(_) | Operation::Override(_) | Operation::Sweep => return None,
+    }
+    match decision {
+        _ if faulted => Some(rollout::Verdict::Faulted),
+        Decision::Admit { .. } => Some(rollout::Verdict::Admitted),
+        // More than a policy would ever admit is denied for good.
+        Decision::Deny { .. } | Decision::Refuse(Refusal::AboveLimit { .. }) => Some(rollout::Verdict::Denied),
+        Decision::Refuse(_) | Decision::Look(_) | Decision::Free(_) => None,
     }
 }
 

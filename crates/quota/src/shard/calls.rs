@@ -9,14 +9,13 @@ use super::{Ask, Shard};
 use crate::clock::boot_clock;
 use crate::entry::LedgerEntry;
 use crate::error::StoreError;
-use crate::metrics::{FaultLabels, TierLabel};
+use crate::metrics::TierLabel;
 use crate::outcome::Outcome;
 use crate::record::{Head, Record};
 use crate::store::redis::{Committed, Group};
 use crate::tail::{Months, Tail, TailBatch};
 use crate::tiers::{TierSet, TierSlot};
 use cellar_model::{Ack, BodyHash, Fence, Seq, Shed, TierName, TryAgain, UserId, Verdict};
-use cellar_policy_host::Fault;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use std::collections::HashMap;
@@ -243,7 +242,6 @@ impl Shard {
 
     fn decide(&mut self, serving: &Serving, groups: Vec<(UserId, Record, Vec<Ask>)>) -> (Vec<Decided>, Vec<Group>) {
         let tiers = self.parts.tiers.borrow().clone();
-        let mut fault_seen = self.fault_counter();
         let mut deciding = Deciding {
             stores: &mut self.stores,
             compiled: &mut self.compiled,
@@ -251,19 +249,9 @@ impl Shard {
             clock: &self.parts.config.clock,
             fence: serving.open.fence,
             degraded: serving.open.degraded(),
-            fault_seen: &mut fault_seen,
+            fault_seen: &mut TierSlot::report,
         };
         groups.into_iter().map(|(user, record, asks)| deciding.decide(user, record, asks)).unzip()
-    }
-
-    /// Counts and reports faults of policies.
-    pub(super) fn fault_counter(&self) -> impl FnMut(&TierSlot, &Fault) + use<> {
-        let faults = self.parts.metrics.faults.clone();
-        move |slot, fault| {
-            let labels = FaultLabels { policy: slot.policy.description().name.to_string(), kind: fault.kind() };
-            faults.get_or_create(&labels).inc();
-            tracing::warn!(policy = %labels.policy, slot = %slot.slot, kind = labels.kind, "policy fault");
-        }
     }
 
     /// What a call's answer means. `Some`: a turn is due.
@@ -475,7 +463,7 @@ mod tests {
                 "name = \"{name}\"\nshed = \"{name}\"\n[[policy]]\nslot = \"s\"\nuse = \"p@1\"\nunit = \"tokens\""
             );
             let document = TierDocument::from_toml(&text).unwrap();
-            Arc::new(Tier { revision: Revision(1), document, slots: Vec::new() })
+            Arc::new(Tier::new(Revision(1), document, Vec::new()))
         };
         let tiers = Arc::new(TierSet::new(Revision(1), ["early", "normal", "late"].map(tier)));
         let shed = |backlog: usize| {

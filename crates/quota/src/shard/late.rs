@@ -12,6 +12,7 @@ use crate::evaluate::Evaluation;
 use crate::record::{Head, Record, RecordBody};
 use crate::store::postgres::{Loaded, TurnRow};
 use crate::tail::TailBatch;
+use crate::tiers::TierSlot;
 use cellar_model::{ChargeId, Fence, KeyId, Seq, UserId, Version};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -132,12 +133,13 @@ impl Shard {
     fn force(&mut self, record: &mut Record, entry: &LedgerEntry) -> Result<(), QuotaError> {
         let tiers = self.parts.tiers.borrow().clone();
         // Without its tier a record cannot be charged rightly: the turn waits for the catalog.
-        let tier = tiers.get(&record.body.tier).ok_or(QuotaError::NoTier)?;
-        let mut fault_seen = self.fault_counter();
+        let point = entry.user.wave();
+        let tier = tiers.of(&record.body.tier, point).ok_or(QuotaError::NoTier)?;
+        self.stores.asked_for(Some(point.0));
         let mut evaluation = Evaluation {
             stores: &mut self.stores,
             compiled: &mut self.compiled,
-            fault_seen: &mut fault_seen,
+            fault_seen: &mut TierSlot::report,
             tier,
             catalog_revision: tiers.revision,
             now: record.body.now.max(entry.at),

@@ -205,6 +205,8 @@ pub const STATEMENTS: &[&str] = &[
     super::ledger::EXPORTED,
     super::ledger::COUNT,
     super::ledger::FORGET_EXPORT,
+    crate::rollout::READ_STOPS,
+    crate::rollout::WRITE_STOP,
     super::restored::HELD_SHARDS,
     super::restored::RAISE_SHARD,
     super::restored::ALL_STOPPED,
