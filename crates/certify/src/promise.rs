@@ -294,7 +294,8 @@ mod tests {
         let settings = json!({ "limit": 5, "every": "day", "rollover_max": 3 });
         assert!(promise.check(&settings, &[(T0, 8), (T0 + DAY_US, 5)]).is_ok());
         assert!(promise.check(&settings, &[(T0, 8), (T0 + DAY_US, 6)]).is_err());
-        assert!(promise.check(&settings, &[(T0, 8), (T0 + 2 * DAY_US, 10)]).is_ok());
+        assert!(promise.check(&settings, &[(T0, 8), (T0 + 2 * DAY_US, 8)]).is_ok());
+        assert!(promise.check(&settings, &[(T0 + 2 * DAY_US, 9)]).is_err());
         assert!(promise.check(&json!({ "limit": 5, "every": "eon" }), &[]).unwrap_err().contains("eon"));
     }
 
