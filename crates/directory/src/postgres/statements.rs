@@ -104,7 +104,7 @@ pub(super) const READ_CELLS: &str =
 
 pub(super) const READ_CATALOG: &str = "\
     select distinct on (kind, name) kind, name, revision, digest, document, signature
-    from catalog where kind in ('tier', 'policy', 'key')
+    from catalog where kind in ('tier', 'policy', 'policy-floor', 'key')
     order by kind, name, revision desc";
 
 pub(super) const READ_CATALOG_NEWEST: &str = "\
