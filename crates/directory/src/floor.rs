@@ -130,7 +130,7 @@ mod tests {
         };
         assert!(stranded(VersionNumber::new(1, 0, 0)).is_empty());
         let pinned = format!("pro/rate (gcra@{old})");
-        assert_eq!(stranded(VersionNumber::new(1, 2, 0)), [pinned.clone()]);
+        assert_eq!(stranded(VersionNumber::new(1, 2, 0)), std::slice::from_ref(&pinned));
         assert_eq!(stranded(VersionNumber::new(1, 2, 1)), ["free/rate (gcra@1)".to_owned(), pinned]);
         assert_eq!(stranded(VersionNumber::new(2, 0, 1)).len(), 3);
     }

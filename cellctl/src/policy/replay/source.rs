@@ -53,7 +53,7 @@ impl From<OperationName> for Operation {
 
 pub(super) enum Source {
     Lines { input: Box<dyn BufRead>, number: u64 },
-    Table(Table),
+    Table(Box<Table>),
 }
 
 impl Source {
@@ -66,7 +66,7 @@ impl Source {
             input = Box::new(BufReader::new(MultiGzDecoder::new(input)));
         }
         if plain.extension().is_some_and(|ending| ending == "csv") {
-            return Ok(Self::Table(Table::read(input).with_context(|| path.display().to_string())?));
+            return Ok(Self::Table(Box::new(Table::read(input).with_context(|| path.display().to_string())?)));
         }
         Ok(Self::Lines { input, number: 0 })
     }
