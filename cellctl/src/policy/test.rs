@@ -1,6 +1,7 @@
 //! `policy test`: a policy's own tests, natively, and then whether its component is the same policy.
 
 use super::build::{PolicyCrate, build_one};
+use super::c_policy::CPolicy;
 use super::toolchain::NO_CARGO;
 use super::{BUILT, Component};
 use anyhow::{Context, bail, ensure};
@@ -30,6 +31,9 @@ pub(crate) struct TestArguments {
 }
 
 pub(super) fn run(arguments: &TestArguments) -> anyhow::Result<ExitCode> {
+    if CPolicy::find(&arguments.folder)?.is_some() {
+        bail!("a policy in C has no native tests to run; `cellctl policy certify` tests its component");
+    }
     let package = PolicyCrate::read(&arguments.folder)?;
     // Whether it compiles is asked apart: a test that fails and one that does not compile end Cargo alike.
     if !cargo_test(&package).arg("--no-run").status().context(NO_CARGO)?.success() {

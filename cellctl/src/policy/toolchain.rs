@@ -3,7 +3,7 @@
 
 use super::files::WASM_TARGET;
 use anyhow::{Context, ensure};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -83,16 +83,11 @@ impl Toolchain {
 
 /// Runs `scripts/wasm-target`, as this program carries it. What it says is progress, not a result.
 fn prepare() -> anyhow::Result<()> {
-    let mut script = Command::new("bash")
-        .arg("-s")
-        .stdin(Stdio::piped())
-        .stdout(io::stderr())
-        .spawn()
-        .context("bash, which would make the WebAssembly target ready, does not start")?;
-    let written = script.stdin.take().map_or(Ok(()), |mut input| input.write_all(WASM_TARGET.as_bytes()));
-    let status = script.wait()?;
+    let mut script = Command::new("bash");
+    script.arg("-c").arg(WASM_TARGET).stdin(Stdio::null()).stdout(io::stderr());
+    let status = script.status().context("bash, which would make the WebAssembly target ready, does not start")?;
     ensure!(status.success(), "the WebAssembly target could not be made ready; the line above says what to do");
-    written.context("the script that makes the WebAssembly target ready was not read")
+    Ok(())
 }
 
 /// Paths are made the same everywhere: a digest shall say what a policy does, not where it was built.

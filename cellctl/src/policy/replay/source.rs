@@ -66,7 +66,12 @@ impl Source {
             input = Box::new(BufReader::new(MultiGzDecoder::new(input)));
         }
         if plain.extension().is_some_and(|ending| ending == "csv") {
-            return Ok(Self::Table(Box::new(Table::read(input).with_context(|| path.display().to_string())?)));
+            let table = Table::read(input).with_context(|| path.display().to_string())?;
+            let attributes: Vec<&str> = table.attributes().collect();
+            if !attributes.is_empty() {
+                eprintln!("{}: read as attributes: {}", path.display(), attributes.join(", "));
+            }
+            return Ok(Self::Table(Box::new(table)));
         }
         Ok(Self::Lines { input, number: 0 })
     }

@@ -45,6 +45,11 @@ impl Table {
         Ok(Self { records: csv.into_records(), columns })
     }
 
+    /// The columns that are read as attributes, by the attributes' names: a name that was mistyped is among them.
+    pub(super) fn attributes(&self) -> impl Iterator<Item = &str> {
+        self.columns.attributes.iter().map(|(_, name)| name.as_str())
+    }
+
     pub(super) fn next(&mut self) -> anyhow::Result<Option<(u64, RequestLine)>> {
         let Some(record) = self.records.next() else { return Ok(None) };
         let record = record.map_err(|error| {
