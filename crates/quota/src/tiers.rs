@@ -135,17 +135,26 @@ impl Tier {
         if let (Some(candidate), Some(rollout)) = (&mut self.candidate, &self.document.rollout) {
             candidate.enter(cell, rollout);
         }
-        let Some(before) = before else { return self };
-        go_on(&mut self.slots, &before.slots);
-        let Some(candidate) = &mut self.candidate else { return self };
-        let Some(earlier) = &before.candidate else { return self };
-        go_on(&mut candidate.tier.slots, &earlier.tier.slots);
-        if self.revision == before.revision {
-            self.watch = Some((earlier.watch.clone(), Variant::Current));
-            candidate.tier.watch = Some((earlier.watch.clone(), Variant::Candidate));
-            candidate.watch = earlier.watch.clone();
+        if let Some(before) = before {
+            self.go_on_from(before);
         }
         self
+    }
+
+    fn go_on_from(&mut self, before: &Tier) {
+        go_on(&mut self.slots, &before.slots);
+        let Some(candidate) = &mut self.candidate else { return };
+        if let Some(earlier) = &before.candidate {
+            go_on(&mut candidate.tier.slots, &earlier.tier.slots);
+            if self.revision == before.revision {
+                self.watch = Some((earlier.watch.clone(), Variant::Current));
+                candidate.tier.watch = Some((earlier.watch.clone(), Variant::Candidate));
+                candidate.watch = earlier.watch.clone();
+            }
+        }
+        // What each side has of the other counts with it.
+        self.beside = beside(&candidate.tier.slots, &self.slots);
+        candidate.tier.beside = beside(&self.slots, &candidate.tier.slots);
     }
 
     /// Whether any policy meters `unit`. Every tier takes requests.

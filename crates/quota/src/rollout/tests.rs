@@ -216,6 +216,24 @@ fn counts_go_on_where_nothing_changed_and_a_stop_holds_for_its_revision() {
     assert!(decides(&revised));
 }
 
+#[test]
+fn what_a_slot_does_for_users_of_the_other_side_is_counted_with_it() {
+    let host = Host::new(HostLimits::default()).unwrap();
+    let text = [
+        slot("policy", "monthly", "monthly-bucket@1", 10, "enforce"),
+        CANDIDATE.to_owned(),
+        slot("rollout.policy", "monthly", "spender@1", 10, "enforce"),
+    ]
+    .concat();
+    let cell = CellName::new("eu-1").unwrap();
+    let first = compile(&host, 1, &text).enter(&cell, None);
+    for tier in [compile(&host, 1, &text).enter(&cell, Some(&first)), first] {
+        let candidate = &tier.candidate.as_ref().unwrap().tier;
+        assert!(Arc::ptr_eq(&tier.beside[0].counts, &candidate.slots[0].counts));
+        assert!(Arc::ptr_eq(&candidate.beside[0].counts, &tier.slots[0].counts));
+    }
+}
+
 /// What speaks against `spender@1` being followed by another, or the other way.
 fn against(first: Spender, second: Spender) -> Vec<String> {
     let host = Host::new(HostLimits::default()).unwrap();
