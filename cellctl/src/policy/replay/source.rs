@@ -53,7 +53,7 @@ impl From<OperationName> for Operation {
 
 pub(super) enum Source {
     Lines { input: Box<dyn BufRead>, number: u64 },
-    Table(Table),
+    Table(Box<Table>),
 }
 
 impl Source {
@@ -71,7 +71,7 @@ impl Source {
             if !attributes.is_empty() {
                 eprintln!("{}: read as attributes: {}", path.display(), attributes.join(", "));
             }
-            return Ok(Self::Table(table));
+            return Ok(Self::Table(Box::new(table)));
         }
         Ok(Self::Lines { input, number: 0 })
     }
