@@ -255,13 +255,6 @@ mod tests {
         }
     }
 
-    /// The same on every machine and build, or users would change sides with their cell.
-    #[test]
-    fn places_in_waves_never_change() {
-        let points = ["eu_1", "alice"].map(|id| UserId::new(id).unwrap().wave().0 % 10_000);
-        assert_eq!(points, [0, 0]);
-    }
-
     #[test]
     fn a_share_is_exceeded_only_by_more() {
         assert!(!Percent::whole(1).is_exceeded_by(2, 200) && Percent::whole(1).is_exceeded_by(3, 200));
