@@ -57,8 +57,8 @@ test: setup setup-cassandra setup-c
 	@scripts/timed --begin
 	@scripts/timed 'build' $(CARGO) build --workspace --all-targets -q
 	@scripts/timed 'build: policies' $(MAKE) --no-print-directory policies
-	@-scripts/timed 'unit tests' $(CARGO) test --workspace --lib --bins -q
-	@-scripts/timed 'policies and host' $(CARGO) test --workspace -q $(POLICY_TESTS)
+	@-scripts/timed 'unit tests' $(CARGO) test --workspace --lib --bins -q --no-fail-fast
+	@-scripts/timed 'policies and host' $(CARGO) test --workspace -q --no-fail-fast $(POLICY_TESTS)
 	@-scripts/timed 'SDK pages' $(CARGO) test -q -p cellar-policy-sdk --doc
 	@-scripts/timed 'models' $(CARGO) test --workspace -q --test models -- --nocapture
 	@-scripts/timed 'contract tests' $(CARGO) test --workspace -q --test contract

@@ -37,14 +37,12 @@ impl Period {
 /// What settings name a period by. Weeks begin on Monday.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
+// A schema has variants with comments as forms of their own, and a longer list for whoever reads it.
+#[allow(missing_docs, reason = "each is what its name says")]
 pub enum Every {
-    /// From one full hour to the next.
     Hour,
-    /// From midnight to midnight.
     Day,
-    /// From Monday to Monday.
     Week,
-    /// A calendar month.
     #[default]
     Month,
 }

@@ -66,6 +66,11 @@ fn check(value: &Value, schema: &Value, root: &Value, at: &str, problems: &mut V
         let allowed: Vec<String> = allowed.iter().map(Value::to_string).collect();
         return wrong(format!("must be one of {}", allowed.join(", ")));
     }
+    if let Some(only) = schema.get("const")
+        && value != only
+    {
+        return wrong(format!("must be {only}"));
+    }
     if let Some(least) = schema.get("minimum")
         && below(value, least)
     {
@@ -134,7 +139,22 @@ fn check_forms(value: &Value, forms: &[Value], root: &Value, at: &str, problems:
             first.get_or_insert(own);
         }
     }
-    problems.extend(first.into_iter().flatten());
+    match forms.iter().map(named_values).collect::<Option<Vec<_>>>() {
+        Some(values) => {
+            let allowed: Vec<String> = values.into_iter().flatten().map(Value::to_string).collect();
+            problems.push(Problem::new(at, format!("must be one of {}", allowed.join(", "))));
+        }
+        None => problems.extend(first.into_iter().flatten()),
+    }
+}
+
+/// All that a form takes, if it names it: a variant of an enum that has a comment is a form of its own.
+fn named_values(form: &Value) -> Option<Vec<&Value>> {
+    match (form.get("const"), form.get("enum")) {
+        (Some(only), _) => Some(vec![only]),
+        (None, Some(Value::Array(allowed))) => Some(allowed.iter().collect()),
+        (None, _) => None,
+    }
 }
 
 fn resolved<'a>(schema: &'a Value, root: &'a Value) -> Option<&'a Map<String, Value>> {
@@ -219,6 +239,8 @@ mod tests {
     enum Mode {
         Day,
         Night,
+        /// With a comment.
+        Twilight,
     }
 
     fn pointers(json: &str) -> Vec<String> {
@@ -259,6 +281,7 @@ mod tests {
         assert!(pointers("{")[0].starts_with(" is not JSON"));
         assert_eq!(pointers(r#"{"limit":1.5,"mode":"day"}"#), ["/limit must be a whole number"]);
         assert_eq!(pointers(r#"{"limit":-1,"mode":"day"}"#), ["/limit must be at least 1"]);
-        assert!(pointers(r#"{"limit":1,"mode":"dusk"}"#)[0].starts_with("/mode must be one of"));
+        let variants = r#"/mode must be one of "day", "night", "twilight""#;
+        assert_eq!(pointers(r#"{"limit":1,"mode":"dusk"}"#), [variants]);
     }
 }

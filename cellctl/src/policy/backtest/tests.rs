@@ -116,7 +116,9 @@ impl Model {
 #[tokio::test]
 async fn a_trace_is_decided_as_a_model_of_its_rate_decides_it() {
     const USERS: usize = 20;
-    let sides = opened(&rate(7, 60, 5), &rate(3, 60, 2)).await.unwrap();
+    // Tokens have to be metered by something.
+    let [current, candidate] = [rate(7, 60, 5), rate(3, 60, 2)].map(|tier| tier + &bucket("all", 1 << 40));
+    let sides = opened(&current, &candidate).await.unwrap();
     let model = |limit, burst| Model { limit, period_us: 60_000_000, burst, tat: vec![0; USERS] };
     let mut models = [model(7, 5), model(3, 2)];
     let (mut writing, mut rng, mut at) = (Writing::of(USERS), ChaCha8Rng::seed_from_u64(5), T0);
