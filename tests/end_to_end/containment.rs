@@ -137,9 +137,11 @@ async fn a_hostile_component_is_refused_at_the_door_with_a_reason() {
     let (admin, key) = (&status["regions"][0]["admin_url"], status["operator_key"].as_str().unwrap());
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     for (name, component, expected, reason) in hostile {
+        let policy = PolicyName::new(name).unwrap();
+        let upload = world.signed(&policy, "6.6.6".parse().unwrap(), component.clone());
         let url = format!("{}/admin/v1/policies/{name}/6.6.6", admin.as_str().unwrap());
         let too_large = component.len() > ARTIFACT_BYTES_MAX;
-        let answer = match http.put(url).bearer_auth(key).body(component).send().await {
+        let answer = match http.put(url).bearer_auth(key).json(&upload).send().await {
             Ok(answer) => answer,
             // Who sends on after the answer finds the connection closed.
             Err(error) => {

@@ -54,11 +54,15 @@ impl World {
 
     /// Adds a policy version to the catalog, signed with the stack's own key.
     pub async fn publish(&self, name: &PolicyName, version: VersionNumber, component: Vec<u8>) {
+        self.admin.put_policy(name, version, &self.signed(name, version, component)).await.unwrap();
+    }
+
+    /// A policy version, signed with the stack's own key.
+    pub fn signed(&self, name: &PolicyName, version: VersionNumber, component: Vec<u8>) -> PolicyUpload {
         let key_file = Stack::open(self.cellctl.stack()).unwrap().state().policy_key_file();
         let key = SigningKey::read(&key_file).unwrap();
         let signature = Some(key.sign(name, version, &Digest::of(&component), None));
-        let upload = PolicyUpload { artifact: Base64(component), signature, certificate: None };
-        self.admin.put_policy(name, version, &upload).await.unwrap();
+        PolicyUpload { artifact: Base64(component), signature, certificate: None }
     }
 
     /// Puts a tier with one monthly bucket of `limit` tokens in force.
