@@ -90,7 +90,9 @@ mod tests {
     #[test]
     fn an_image_is_named_by_host_repository_and_tag_or_digest() {
         let digest = Digest::of(b"manifest");
-        for good in ["ghcr.io/acme/policies/night:1.4.2", "localhost:5000/a:b", &format!("[::1]:80/a/b@{digest}")] {
+        for good in
+            ["registry.example.org/acme/policies/night:1.4.2", "localhost:5000/a:b", &format!("[::1]:80/a/b@{digest}")]
+        {
             assert_eq!(good.parse::<Reference>().unwrap().to_string(), good);
         }
         for odd in [
@@ -118,7 +120,7 @@ mod tests {
         for here in ["localhost:5000", "127.0.0.1:5000", "127.8.8.8", "[::1]:5000"] {
             assert_eq!(scheme(here), "http", "{here}");
         }
-        for there in ["ghcr.io", "10.0.0.1:5000", "localhost.example.org", "127.0.0.1.example.org"] {
+        for there in ["registry.example.org", "10.0.0.1:5000", "localhost.example.org", "127.0.0.1.example.org"] {
             assert_eq!(scheme(there), "https", "{there}");
         }
     }

@@ -246,16 +246,16 @@ fn credentials_are_a_hosts_own_and_in_nobodys_sight() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("credentials");
-    std::fs::write(&file, "# ours\nghcr.io me a word with spaces \n127.0.0.1:5000 you sesame\n").unwrap();
+    std::fs::write(&file, "# ours\nregistry.example.org me a word with spaces \n127.0.0.1:5000 you sesame\n").unwrap();
     let mode = |mode| std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
     mode(0o644);
-    assert!(Credentials::of_file(&file, "ghcr.io").unwrap_err().to_string().contains("chmod 600"));
+    assert!(Credentials::of_file(&file, "registry.example.org").unwrap_err().to_string().contains("chmod 600"));
     mode(0o600);
-    let found = Credentials::of_file(&file, "ghcr.io").unwrap().unwrap();
+    let found = Credentials::of_file(&file, "registry.example.org").unwrap().unwrap();
     assert_eq!((found.user.as_str(), found.password.reveal()), ("me", "a word with spaces"));
     assert!(!format!("{found:?}").contains("spaces"));
-    assert!(Credentials::of_file(&file, "ghcr.io.example.org").unwrap().is_none());
-    std::fs::write(&file, "ghcr.io sesame\n").unwrap();
-    let error = Credentials::of_file(&file, "ghcr.io").unwrap_err().to_string();
+    assert!(Credentials::of_file(&file, "registry.example.org.example.net").unwrap().is_none());
+    std::fs::write(&file, "registry.example.org sesame\n").unwrap();
+    let error = Credentials::of_file(&file, "registry.example.org").unwrap_err().to_string();
     assert!(error.contains("line 1") && !error.contains("sesame"), "{error}");
 }
