@@ -97,7 +97,7 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
     if let Some(lives) = &lives {
         lives.told(&config.data_dir)?;
     }
-    let accounts = accounts(&config, &secrets, &standard_pool, &directory, &catalog, peers)?;
+    let accounts = accounts(&config, &secrets, &standard_pool, &directory, &catalog, peers, &quota)?;
     accounts.register(&mut registry);
 
     tokio::spawn(beat(config.clone(), directory.clone(), background.clone()));
@@ -177,7 +177,9 @@ fn public_routes(config: &CellConfig, state: DecideState, accounts: Accounts, ke
     let sign_up = OpenApiRouter::new().routes(routes!(public::sign_up)).with_state(sign_up);
     let quota = OpenApiRouter::new().routes(routes!(decide::quota)).routes(routes!(usage::usage)).with_state(state);
     let door = |scopes| axum::middleware::from_fn_with_state(Door { keys: keys.clone(), scopes }, public::admit);
-    let users = accounts::public_routes(accounts).merge(sign_up).layer(door(&[Scope::Users]));
+    let named = axum::middleware::from_fn_with_state(accounts.clone(), public::name_user);
+    let named = accounts::named_routes(accounts.clone()).layer(named);
+    let users = accounts::public_routes(accounts).merge(named).merge(sign_up).layer(door(&[Scope::Users]));
     let quota = quota.layer(door(&[Scope::Quota, Scope::Users]));
     let (routes, _openapi) = users.merge(quota).split_for_parts();
     routes.layer(DefaultBodyLimit::max(cellar_server::limits::BODY_MAX))
@@ -214,6 +216,7 @@ fn accounts(
     directory: &OpenDirectory,
     catalog: &Arc<CatalogFollower<OpenDirectory>>,
     peers: Peers,
+    quota: &Quota,
 ) -> anyhow::Result<Accounts> {
     let tiers = catalog.tiers();
     Ok(Accounts::new(Dependencies {
@@ -225,6 +228,7 @@ fn accounts(
         cell: config.name.clone(),
         region: config.region.clone(),
         peers,
+        quota: Some(quota.clone()),
         tier_exists: Box::new(move |tier| tiers.borrow().get(tier).is_some()),
         public: config.public,
     }))

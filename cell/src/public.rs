@@ -1,13 +1,14 @@
 //! The public door of a cell without a router: what the router does before it forwards, done here.
 
 use crate::accounts::{Accounts, AccountsError, Caller};
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use cellar_directory::Email;
 use cellar_model::wire::{PlacedSignUp, SignUpBody};
 use cellar_model::{DeadlineMs, KeyName, Problem, ProblemType, RegionName, Scope, UserId, header};
 use cellar_server::{HttpProblem, JsonBody, Keys, front, idempotency_key, sign_up_intent};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 /// What a request needs to come in.
 #[derive(Clone)]
@@ -34,6 +35,40 @@ pub(crate) async fn admit(State(door): State<Door>, mut request: Request, next: 
         }
         Err(problem) => HttpProblem(problem).into_response(),
     }
+}
+
+/// Says whom the path names, as a router would. A path that names nobody is 404.
+pub(crate) async fn name_user(
+    State(accounts): State<Accounts>,
+    Path(id): Path<String>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let user = match named(&accounts, &id).await {
+        Ok(user) => user,
+        Err(error) => return error.into_response(),
+    };
+    let told = request.headers().get(header::USER).is_some_and(|told| told.as_bytes() != user.as_str().as_bytes());
+    let by_key = request.headers().get(header::SESSION).is_none();
+    if told && by_key {
+        let detail = "the path and the header Cellar-User name two users";
+        return HttpProblem(Problem::new(ProblemType::Invalid).detail(detail)).into_response();
+    }
+    // An id's characters are all plain.
+    if by_key && let Ok(value) = HeaderValue::from_str(user.as_str()) {
+        request.headers_mut().insert(header::USER, value);
+    }
+    next.run(request).await
+}
+
+/// By id, or by e-mail: no id has an @.
+async fn named(accounts: &Accounts, id: &str) -> Result<UserId, AccountsError> {
+    let unknown = || AccountsError::from(ProblemType::UnknownUser);
+    if !id.contains('@') {
+        return UserId::new(id).map_err(|_| unknown());
+    }
+    let email = Email::parse(id).map_err(|_| unknown())?;
+    accounts.user_of(&email).await?.ok_or_else(unknown)
 }
 
 #[derive(Clone)]

@@ -1,5 +1,7 @@
 //! `cellctl user`
 
+mod account;
+
 use crate::books;
 use crate::stack::Target;
 use anyhow::Context;
@@ -8,7 +10,7 @@ use cellar_model::{CellName, RegionName, TierName, UserId};
 use clap::Subcommand;
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 #[derive(Subcommand)]
 pub(crate) enum UserCommand {
@@ -37,6 +39,70 @@ pub(crate) enum UserCommand {
         user: UserId,
         #[arg(long)]
         json: bool,
+    },
+    /// A user's account, with name and e-mail
+    Account {
+        /// A user's id, or an e-mail
+        user: String,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change a user's name or e-mail
+    #[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["name", "no_name", "email"])))]
+    Change {
+        /// A user's id, or an e-mail
+        user: String,
+        #[arg(long, conflicts_with = "no_name")]
+        name: Option<String>,
+        /// Take the name away
+        #[arg(long)]
+        no_name: bool,
+        #[arg(long)]
+        email: Option<String>,
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put a user in another tier; checks are decided by it from the answer on
+    Tier {
+        /// A user's id, or an e-mail
+        user: String,
+        tier: TierName,
+        #[arg(long)]
+        json: bool,
+    },
+    /// End all sessions, log-ins and spending of a user, until `unblock`
+    Block {
+        /// A user's id, or an e-mail
+        user: String,
+    },
+    /// End a block
+    Unblock {
+        /// A user's id, or an e-mail
+        user: String,
+    },
+    /// Give a user another password, and log out everywhere
+    Password {
+        /// A user's id, or an e-mail
+        user: String,
+        /// Read the password from a file's first line, not from the standard input's
+        #[arg(long, value_name = "FILE")]
+        password_file: Option<PathBuf>,
+    },
+    /// Erase a user: the person leaves every store, for good
+    Erase {
+        /// A user's id, or an e-mail
+        user: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Everything about a user, as JSON
+    Export {
+        /// A user's id, or an e-mail
+        user: String,
+        /// Write into a file that only you can read, not to the standard output
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
     },
     /// What a user was charged, by unit and by day; the last month, if no days are said
     Usage {
@@ -72,6 +138,19 @@ pub(crate) async fn run(folder: &Path, command: UserCommand) -> anyhow::Result<(
         }
         UserCommand::Where { user, json } => whereabouts(&target, &user, json).await,
         UserCommand::Show { user, json } => show(&target, &user, json).await,
+        UserCommand::Account { user, json } => account::show(&target, &user, json).await,
+        UserCommand::Change { user, name, no_name, email, json } => {
+            let name = if no_name { Some(None) } else { name.map(Some) };
+            account::change(&target, &user, name, email, json).await
+        }
+        UserCommand::Tier { user, tier, json } => account::tier(&target, &user, tier, json).await,
+        UserCommand::Block { user } => account::block(&target, &user, true).await,
+        UserCommand::Unblock { user } => account::block(&target, &user, false).await,
+        UserCommand::Password { user, password_file } => {
+            account::password(&target, &user, password_file.as_deref()).await
+        }
+        UserCommand::Erase { user, yes } => account::erase(&target, &user, yes).await,
+        UserCommand::Export { user, out } => account::export(&target, &user, out.as_deref()).await,
         UserCommand::Usage { user, from, to, json } => {
             usage(&target, &user, from.as_deref(), to.as_deref(), json).await
         }

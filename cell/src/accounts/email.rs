@@ -151,16 +151,7 @@ impl Accounts {
         }
         // Who was enrolled leaves none.
         if let Some((email, intent)) = present.email.zip(present.email_intent) {
-            for (place, left) in self.hashes_of(&email)?.iter().enumerate() {
-                let _: Option<(bool,)> = sqlx::query_as(statements::INSERT_RELEASE)
-                    .bind(i16::try_from(place).unwrap_or(i16::MAX))
-                    .bind(left.pepper.to_string())
-                    .bind(&left.hash[..])
-                    .bind(&intent)
-                    .bind(user.as_str())
-                    .fetch_optional(&mut *transaction)
-                    .await?;
-            }
+            self.leave_email(user, &email, &intent, &mut transaction).await?;
         }
         let _: (bool,) = sqlx::query_as(statements::CHANGE_EMAIL)
             .bind(user.as_str())
@@ -172,6 +163,27 @@ impl Accounts {
             .await?;
         transaction.commit().await?;
         Ok(Changed::Made)
+    }
+
+    /// Writes down that the claims of an e-mail which the user came to by `intent` are to go.
+    pub(super) async fn leave_email(
+        &self,
+        user: &UserId,
+        email: &str,
+        intent: &str,
+        transaction: &mut sqlx::PgTransaction<'_>,
+    ) -> Result<(), AccountsError> {
+        for (place, left) in self.hashes_of(email)?.iter().enumerate() {
+            let _: Option<(bool,)> = sqlx::query_as(statements::INSERT_RELEASE)
+                .bind(i16::try_from(place).unwrap_or(i16::MAX))
+                .bind(left.pepper.to_string())
+                .bind(&left.hash[..])
+                .bind(intent)
+                .bind(user.as_str())
+                .fetch_optional(&mut **transaction)
+                .await?;
+        }
+        Ok(())
     }
 
     async fn changed_before(&self, intent: &Intent, asked: &Asked) -> Result<Changed, AccountsError> {

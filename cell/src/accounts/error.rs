@@ -20,6 +20,8 @@ pub(crate) enum AccountsError {
     Postgres(#[from] sqlx::Error),
     #[error("another cell was needed")]
     Peer(#[from] crate::peers::PeerError),
+    #[error("the quota's books could not be asked")]
+    Quota(#[from] cellar_quota::QuotaError),
     /// More passwords wait to be hashed than will be in time.
     #[error("too many passwords are waiting")]
     Busy,
@@ -64,7 +66,7 @@ impl AccountsError {
             AccountsError::Problem(problem) => problem.clone(),
             AccountsError::Misdirected(_) => Problem::new(ProblemType::Misdirected),
             AccountsError::Shared(error) => error.problem(),
-            AccountsError::Busy | AccountsError::Peer(_) => again(),
+            AccountsError::Busy | AccountsError::Peer(_) | AccountsError::Quota(_) => again(),
             AccountsError::Corrupt(_) => Problem::new(ProblemType::Internal),
             AccountsError::Directory(error) => match error.kind() {
                 cellar_directory::ErrorKind::TryAgain { after } => again().retry_after_s(after.as_secs().max(1)),

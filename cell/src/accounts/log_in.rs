@@ -98,7 +98,7 @@ impl Accounts {
     }
 
     /// By the claim under one pepper or the next.
-    async fn user_of(&self, email: &Email) -> Result<Option<UserId>, AccountsError> {
+    pub(crate) async fn user_of(&self, email: &Email) -> Result<Option<UserId>, AccountsError> {
         for hash in self.0.given.peppers.hashes(email) {
             let claim = self.0.given.directory.read_claim(&hash).await?;
             if let Some(claim) = claim.filter(|claim| claim.state == ClaimState::Held) {

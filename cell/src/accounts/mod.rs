@@ -12,16 +12,23 @@ mod cache;
 mod caller;
 mod change;
 mod claims;
+mod details;
+mod due;
 mod email;
 mod enrol;
+mod erase;
 mod error;
 mod etag;
+mod export;
 mod forwards;
 mod forwards_due;
 mod generations;
 mod intents;
+mod lanes;
 mod log_in;
+mod named;
 mod ownership;
+mod password;
 mod passwords;
 mod person;
 mod preferences;
@@ -32,19 +39,24 @@ mod session_check;
 mod sessions;
 mod sign_up;
 mod statements;
+mod terms;
 #[cfg(test)]
 mod tests;
+mod user_routes;
 
 pub(crate) use caller::Caller;
 pub(crate) use error::AccountsError;
 pub(crate) use routes::{public_routes, routes};
+pub(crate) use user_routes::named_routes;
 
 use crate::peers::Peers;
 use activity::Activity;
 use cache::Cache;
 use cellar_directory::{OpenDirectory, Peppers};
 use cellar_model::{CellName, MacKeys, RegionName, TierName, UserId};
+use cellar_quota::Quota;
 use generations::Generations;
+use lanes::Lanes;
 use ownership::OwnedUsers;
 use passwords::Passwords;
 use person::Flights;
@@ -66,6 +78,8 @@ pub(crate) struct Dependencies {
     pub(crate) cell: CellName,
     pub(crate) region: RegionName,
     pub(crate) peers: Peers,
+    /// The engine, whose records follow what accounts say; none in tests of accounts alone.
+    pub(crate) quota: Option<Quota>,
     /// Whether there is a tier of this name now.
     pub(crate) tier_exists: Box<dyn Fn(&TierName) -> bool + Send + Sync>,
     /// No router stands before this cell: who is not here is unknown, not misdirected.
@@ -82,12 +96,14 @@ struct Inner {
     generations: Generations,
     owned: OwnedUsers,
     flights: Flights,
+    lanes: Lanes,
     passwords: Passwords,
     activity: Activity,
     reaped: reaper::Reaped,
     backfilled: backfill::Backfilled,
     abandoned: reaper::Abandoned,
     forwards_told: forwards_due::ForwardsTold,
+    owed: due::Owed,
     hits: Family<[(&'static str, &'static str); 1], Counter>,
     misses: Family<[(&'static str, &'static str); 1], Counter>,
 }
@@ -99,12 +115,14 @@ impl Accounts {
             generations: Generations::new(),
             owned: OwnedUsers::new(),
             flights: Flights::default(),
+            lanes: Lanes::new(),
             passwords: Passwords::new(),
             activity: Activity::default(),
             reaped: reaper::Reaped::default(),
             backfilled: backfill::Backfilled::default(),
             abandoned: reaper::Abandoned::default(),
             forwards_told: forwards_due::ForwardsTold::default(),
+            owed: due::Owed::default(),
             hits: Family::default(),
             misses: Family::default(),
             given,
@@ -125,13 +143,15 @@ impl Accounts {
         self.0.reaped.register(registry);
         self.0.backfilled.register(registry);
         self.0.forwards_told.register(registry);
+        self.0.owed.register(registry);
     }
 
-    /// Settles claims, tells other cells of users, and writes noted activity behind, until cancelled; the last
+    /// Settles claims, tells other cells of users, pays what accounts owe, and writes noted activity behind, until cancelled; the last
     /// once more then.
     pub(crate) async fn run(&self, cancel: CancellationToken) {
         let activity = self.0.activity.run(&self.0.given.pool, cancel.clone());
-        tokio::join!(activity, self.reap(cancel.clone()), self.tell_all_forwards(cancel));
+        let due = self.pay_what_is_due(cancel.clone());
+        tokio::join!(activity, self.reap(cancel.clone()), self.tell_all_forwards(cancel), due);
     }
 
     /// Nothing read about this user before now is answered with again. Call it after the commit, and

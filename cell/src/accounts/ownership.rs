@@ -72,7 +72,7 @@ impl Accounts {
         Ok(rows.into_iter().map(|row| (row.user_id.clone(), row)).collect())
     }
 
-    fn judge(&self, row: Option<&OwnershipRow>) -> Result<Epoch, AccountsError> {
+    pub(super) fn judge(&self, row: Option<&OwnershipRow>) -> Result<Epoch, AccountsError> {
         let Some(row) = row else {
             return Err(self.not_here());
         };

@@ -3,6 +3,7 @@
 use super::caller::Caller;
 use super::etag::IfMatch;
 use super::profile::ProfilePatch;
+use super::user_routes::{self, Keep, named_routes};
 use super::{Accounts, AccountsError, etag::Tag, profile};
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -10,7 +11,6 @@ use axum::response::{IntoResponse, Response};
 use cellar_model::{ProblemType, SessionId, UserId, wire};
 use cellar_server::{JsonBody, idempotency_key};
 use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -19,12 +19,13 @@ use utoipa_axum::routes;
 pub(crate) fn routes(accounts: Accounts) -> OpenApiRouter {
     let placed = OpenApiRouter::new().routes(routes!(sign_up)).routes(routes!(enrol));
     let between_cells = OpenApiRouter::new().routes(routes!(keep_forward)).routes(routes!(tell_intent));
-    public_routes(accounts.clone()).merge(placed.merge(between_cells).with_state(accounts))
+    let named = named_routes(accounts.clone());
+    public_routes(accounts.clone()).merge(named).merge(placed.merge(between_cells).with_state(accounts))
 }
 
 /// The same without what only a router may ask.
 pub(crate) fn public_routes(accounts: Accounts) -> OpenApiRouter {
-    OpenApiRouter::new()
+    user_routes::own_routes()
         .routes(routes!(log_in, list_sessions, revoke_all))
         .routes(routes!(revoke_session))
         .routes(routes!(read_profile, patch_profile))
@@ -146,11 +147,6 @@ async fn revoke_session(
     Ok(StatusCode::NO_CONTENT)
 }
 
-#[derive(Deserialize)]
-struct Keep {
-    keep: Option<String>,
-}
-
 /// Logs out everywhere; with `keep=current`, everywhere else.
 #[utoipa::path(delete, path = "/v1/sessions", tag = "accounts",
     params(("keep" = Option<String>, Query, description = "`current`, or nothing")),
@@ -161,15 +157,7 @@ async fn revoke_all(
     Query(query): Query<Keep>,
 ) -> Result<StatusCode, AccountsError> {
     let user = accounts.authorize(&caller).await?;
-    let keep = match query.keep.as_deref() {
-        None => None,
-        Some("current") => {
-            let current = caller.session();
-            Some(current.ok_or_else(|| AccountsError::invalid("", "only a session has a current one"))?)
-        }
-        Some(_) => return Err(AccountsError::invalid("", "keep is `current` or absent")),
-    };
-    accounts.revoke_all(&user, keep).await?;
+    accounts.revoke_all(&user, query.session(&caller)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -2,7 +2,7 @@
 
 use super::asked::{Asked, Compared};
 use super::claims::{Settled, stored};
-use super::passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN};
+use super::password::check_password;
 use super::profile::check_name;
 use super::reaper::Begun;
 use super::{Accounts, AccountsError, statements};
@@ -287,11 +287,8 @@ impl Accounts {
         if let Some(name) = &body.name {
             check_name(name)?;
         }
-        if let Some(password) = &body.password
-            && (password.chars().count() < PASSWORD_CHARS_MIN || password.len() > PASSWORD_BYTES_MAX)
-        {
-            let message = "must be at least 8 characters and at most 1024 bytes";
-            return Err(AccountsError::invalid("/password", message));
+        if let Some(password) = &body.password {
+            check_password(password)?;
         }
         self.check_tier(&body.tier)?;
         Ok(email)

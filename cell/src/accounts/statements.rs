@@ -51,6 +51,25 @@ pub(super) const ALL: &[&str] = &[
     REVOKE_SESSION,
     REVOKE_ALL,
     NOTE_ACTIVITY,
+    DETAILS,
+    CHANGE_TERMS,
+    INSERT_TERMS_DUE,
+    TERMS,
+    TERMS_DUE,
+    DELETE_TERMS_DUE,
+    CHANGE_PASSWORD,
+    RESTAMP_SESSION,
+    LOCK_OWNERSHIP,
+    LEAVE_EMAIL,
+    SESSION_IDS,
+    INSERT_ERASURE,
+    ERASE_ROWS,
+    ERASED,
+    INSERT_ERASED,
+    ERASURE,
+    ERASURES,
+    DELETE_ERASURE,
+    ALL_SESSIONS,
     LOCK_PREFERENCES,
     READ_PREFERENCES,
     WRITE_PREFERENCES,
@@ -321,3 +340,97 @@ pub(super) const WRITE_PREFERENCES: &str = "\
         on conflict (user_id, key) do update set value = excluded.value
     )
     update preference_versions set version = version + 1 where user_id = $1 returning version";
+
+/// Whoever is owned here, blocked or not.
+pub(super) const DETAILS: &str = "\
+    select u.email, u.name, u.tier_id, u.state, u.version, u.password_hash is not null as has_password,
+        (extract(epoch from u.created_at) * 1000000)::bigint as created_at_us,
+        (extract(epoch from u.last_login_at) * 1000000)::bigint as last_login_us
+    from users u join ownership o on o.user_id = u.user_id
+    where u.user_id = $1 and o.state = 'OWNED'";
+
+/// Another tier, another state, or neither (null). A row that says so already keeps its version.
+pub(super) const CHANGE_TERMS: &str = "\
+    with owned as (
+        select user_id from ownership where user_id = $1 and state = 'OWNED' for share
+    )
+    update users u set tier_id = coalesce($2, tier_id), state = coalesce($3, state),
+        version = version + ((tier_id, state) is distinct from (coalesce($2, tier_id), coalesce($3, state)))::int
+    from owned where u.user_id = owned.user_id and ($4::bigint is null or u.version = $4)
+    returning u.version";
+
+pub(super) const INSERT_TERMS_DUE: &str = "\
+    insert into terms_due (user_id, version) values ($1, $2)
+    on conflict (user_id) do update set version = excluded.version returning true";
+
+pub(super) const TERMS: &str = "\
+    select u.tier_id, u.state, u.version from users u join ownership o on o.user_id = u.user_id
+    where u.user_id = $1 and o.state = 'OWNED'";
+
+pub(super) const TERMS_DUE: &str = "\
+    select user_id from terms_due where user_id > $1 order by user_id limit $2";
+
+/// What was told is of this version of the row, or of a later one.
+pub(super) const DELETE_TERMS_DUE: &str = "\
+    delete from terms_due where user_id = $1 and version <= $2 returning true";
+
+/// Ends every session, of whatever epoch.
+pub(super) const CHANGE_PASSWORD: &str = "\
+    update users set password_hash = $2, session_epoch = session_epoch + 1, version = version + 1
+    where user_id = $1 returning session_epoch";
+
+/// The session that is kept, if it is in force.
+pub(super) const RESTAMP_SESSION: &str = "\
+    update sessions set session_epoch = $3
+    where session_id = $2 and user_id = $1 and session_epoch = $3 - 1 and revoked_at is null
+    returning true";
+
+pub(super) const LOCK_OWNERSHIP: &str = "\
+    select user_id, state, epoch, home from ownership where user_id = $1 for update";
+
+/// The e-mail of who goes, the intent it came by, and that by which the home may not be open yet.
+pub(super) const LEAVE_EMAIL: &str = "\
+    select u.email, u.email_intent, p.intent as opening
+    from users u left join openings p on p.user_id = u.user_id where u.user_id = $1 for update of u";
+
+pub(super) const SESSION_IDS: &str = "select session_id from sessions where user_id = $1";
+
+pub(super) const INSERT_ERASURE: &str = "\
+    insert into erasures (user_id, anonymous, epoch, intents) values ($1, $2, $3, $4)
+    on conflict do nothing returning true";
+
+/// Sessions, activity, preferences and what is due of the account go with its row. What became of intents stays;
+/// what was asked under them goes.
+pub(super) const ERASE_ROWS: &str = "\
+    with emptied as (
+        update intents set body = '' where user_id = $1
+    ), opened as (
+        delete from openings where user_id = $1
+    ), told as (
+        delete from forwards_due where user_id = $1
+    )
+    delete from users where user_id = $1 returning true";
+
+pub(super) const ERASED: &str = "\
+    update ownership set state = 'ERASED', home = '', move_id = null where user_id = $1 returning true";
+
+/// Of a user whom the directory places here and this cell has lost.
+pub(super) const INSERT_ERASED: &str = "\
+    insert into ownership (user_id, state, epoch, home) values ($1, 'ERASED', $2, '')
+    on conflict do nothing returning true";
+
+pub(super) const ERASURE: &str = "select anonymous, epoch, intents from erasures where user_id = $1";
+
+pub(super) const ERASURES: &str = "select user_id from erasures where user_id > $1 order by user_id limit $2";
+
+pub(super) const DELETE_ERASURE: &str = "delete from erasures where user_id = $1 returning true";
+
+/// Also those that are over.
+pub(super) const ALL_SESSIONS: &str = "\
+    select s.session_id, s.device_info::text as device,
+        (extract(epoch from s.created_at) * 1000000)::bigint as created_at_us,
+        (extract(epoch from coalesce(a.last_active, s.created_at)) * 1000000)::bigint as last_active_us,
+        (extract(epoch from s.expires_at) * 1000000)::bigint as expires_at_us,
+        (extract(epoch from s.revoked_at) * 1000000)::bigint as revoked_at_us
+    from sessions s left join session_activity a on a.session_id = s.session_id
+    where s.user_id = $1 order by s.created_at, s.session_id";

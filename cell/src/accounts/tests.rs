@@ -1,5 +1,6 @@
 //! Accounts on a real Postgres, Redis and directory, asked through their routes.
 
+mod accounts;
 mod claims;
 mod enrolments;
 mod forwards;
@@ -58,6 +59,7 @@ fn accounts(
         cell: CellName::new(cell).unwrap(),
         region: RegionName::new(region).unwrap(),
         peers,
+        quota: None,
         tier_exists: Box::new(|tier| tier.as_str() == "pro"),
         public: false,
     })
@@ -554,6 +556,7 @@ async fn without_the_directory_users_are_served_and_sign_ups_are_not() {
         cell: CellName::new("eu-1").unwrap(),
         region: RegionName::new("eu").unwrap(),
         peers: Peers::new(),
+        quota: None,
         tier_exists: Box::new(|_| true),
         public: true,
     });

@@ -31,6 +31,8 @@ pub enum ClientError {
     Odd { url: String, status: u16 },
     #[error("no URL to ask")]
     NoUrl,
+    #[error("the answer cannot be written")]
+    Write(#[source] std::io::Error),
 }
 
 impl ClientError {
@@ -39,7 +41,7 @@ impl ClientError {
         match self {
             ClientError::Refused(problem) => Some(problem.status),
             ClientError::Odd { status, .. } => Some(*status),
-            ClientError::NoAnswer { .. } | ClientError::NoUrl => None,
+            ClientError::NoAnswer { .. } | ClientError::NoUrl | ClientError::Write(_) => None,
         }
     }
 

@@ -1,5 +1,6 @@
 //! A client of Cellar's HTTP contract: for `cellctl`, traces, tests, and applications in Rust.
 
+mod accounts;
 mod admin;
 mod batch;
 mod error;

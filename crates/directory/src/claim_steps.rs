@@ -2,7 +2,7 @@
 
 use crate::claim_rules::{self, After, Met, Release};
 use crate::{Claim, ClaimState, Claims, Directory, DirectoryError, EmailHash, HomeState, Homes, Intent, Op, Written};
-use cellar_model::{CellName, UserId};
+use cellar_model::{CellName, Epoch, UserId};
 
 /// Attempts at one step. Each but the first follows an unanswered write, or a row that changed
 /// between two looks at it; more than a few mean a directory that is not well.
@@ -155,6 +155,22 @@ pub async fn activate(directory: &impl Homes, user: &UserId, intent: &Intent) ->
         // Past CREATING it was confirmed by an earlier attempt, whatever happened since.
         let creating = |state: &HomeState| matches!(state, HomeState::Creating { intent: by } if by == intent);
         if met.is_none_or(|home| !creating(&home.state)) {
+            return Ok(());
+        }
+    }
+    Err(undecided("home"))
+}
+
+/// The home of a user whom `cell` has erased, at the epoch at which it owned the user, is ERASED for good. May be
+/// repeated at any time.
+pub async fn erase(directory: &impl Homes, user: &UserId, cell: &CellName, epoch: Epoch) -> Result<(), DirectoryError> {
+    for _ in 0..ATTEMPTS_MAX {
+        let met = match directory.erase_home(user, cell, epoch).await? {
+            Written::Applied => return Ok(()),
+            Written::Refused(met) => met,
+            Written::Unknown(_) => directory.read_home_serially(user).await?,
+        };
+        if met.is_none_or(|home| home.state == HomeState::Erased) {
             return Ok(());
         }
     }

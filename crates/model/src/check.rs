@@ -1,6 +1,6 @@
 //! One question to the quota engine, as it travels from router to cell.
 
-use crate::{Amount, ChargeId, Cost, DeadlineMs, IdempotencyKey, Micros, PresentedSession, SlotName, UserId};
+use crate::{Amount, ChargeId, Cost, DeadlineMs, IdempotencyKey, Micros, PresentedSession, SlotName, TierName, UserId};
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
@@ -51,6 +51,10 @@ pub enum Operation {
     Override(Box<OverrideTerms>),
     /// A cell's own: looks after what has expired in the user's record, and nothing else.
     Sweep,
+    /// A cell's own: the record takes over what the account's row says.
+    Adopt(Box<AccountTerms>),
+    /// A cell's own: what the record holds beside its totals goes, and nothing is decided on it any more.
+    Erase,
 }
 
 impl Operation {
@@ -61,6 +65,13 @@ impl Operation {
             _ => None,
         }
     }
+}
+
+/// What an account's row says that its quota record has to know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountTerms {
+    pub tier: TierName,
+    pub blocked: bool,
 }
 
 /// Extra for one user in one slot until a date.

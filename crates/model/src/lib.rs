@@ -27,8 +27,8 @@ pub mod wire;
 pub use amount::{Amount, AmountError, COST_UNITS_MAX, Cost};
 pub use answer::{Answer, ChargeId, Degraded, Denial, Effect, NotACharge, Refusal, SlotAnswer, TryAgain, Verdict};
 pub use check::{
-    ATTRIBUTES_MAX, Attribute, Check, GrantTerms, OVERRIDE_BYTES_MAX, Operation, OverrideTerms, RESERVATION_S_DEFAULT,
-    RESERVATION_S_MAX,
+    ATTRIBUTES_MAX, AccountTerms, Attribute, Check, GrantTerms, OVERRIDE_BYTES_MAX, Operation, OverrideTerms,
+    RESERVATION_S_DEFAULT, RESERVATION_S_MAX,
 };
 pub use counters::{Epoch, Fence, Incarnation, Revision, Seq, Version};
 pub use credential::{ApiKey, KeyDocument, KeyError, KeyHash, KeyKind, Scope};

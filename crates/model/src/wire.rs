@@ -1,14 +1,17 @@
 //! The JSON bodies of the HTTP contract, for those who serve it and those who call it.
 
+mod accounts;
 mod decisions;
+
+pub use accounts::{ExportHead, ExportedSession, PasswordBody, TierBody, UserDetails, UserState};
 
 pub use decisions::{
     CellDecisions, ProcessDecisions, RolloutDecisions, ShadowDecisions, TierDecisions, VariantDecisions,
 };
 
 use crate::{
-    Amount, Answer, Attribute, CellName, Cost, Denial, Effect, Epoch, Fence, GrantTerms, OverrideTerms, RegionName,
-    SessionId, SlotName, TierName, UserId,
+    AccountTerms, Amount, Answer, Attribute, CellName, Cost, Denial, Effect, Epoch, Fence, GrantTerms, OverrideTerms,
+    RegionName, SessionId, SlotName, TierName, UserId,
 };
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
@@ -482,11 +485,20 @@ pub struct LedgerAct {
 pub enum Acted {
     Consume,
     Reserve,
-    Settle { of: String },
-    Refund { of: String },
-    Expire { of: String },
+    Settle {
+        of: String,
+    },
+    Refund {
+        of: String,
+    },
+    Expire {
+        of: String,
+    },
     Grant(GrantTerms),
     Override(OverrideTerms),
+    /// Tier and block as the account says them.
+    Adopt(AccountTerms),
+    Erase,
 }
 
 /// `POST /admin/v1/ledger/{month}` of a cell: rows after the one sent, in the order of their key. With

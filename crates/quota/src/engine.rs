@@ -10,6 +10,7 @@ use crate::metrics::QuotaMetrics;
 use crate::rollout::Stops;
 use crate::shard::{Ask, Shard, ShardId, ShardParts};
 use crate::standing::{NotHere, Standing, Visit};
+use crate::store::person::PersonBooks;
 use crate::store::postgres::PostgresStore;
 use crate::store::servers::Servers;
 use crate::store::{Audit, Ledger, returned};
@@ -47,6 +48,7 @@ struct Inner {
     metrics: QuotaMetrics,
     ledger: Ledger,
     audit: Audit,
+    person: PersonBooks,
     /// By shard.
     postgres: Vec<PostgresStore>,
     look_ups: LookUps,
@@ -117,7 +119,7 @@ impl Quota {
             standings.push(standing);
         }
         let audit = Audit::new(pool.clone(), servers.clone(), memories);
-        let ledger = Ledger::new(pool.clone());
+        let (ledger, person) = (Ledger::new(pool.clone()), PersonBooks::new(pool.clone()));
         if let Some(keep) = config.retention_months {
             tasks.push(tokio::spawn(drop_months(ledger.clone(), keep, stop.clone())));
         }
@@ -137,6 +139,7 @@ impl Quota {
             metrics,
             ledger,
             audit,
+            person,
             postgres,
             look_ups,
             clock: config.clock.clone(),
@@ -296,6 +299,10 @@ impl Quota {
 
     pub fn ledger(&self) -> &Ledger {
         &self.inner.ledger
+    }
+
+    pub(crate) fn person(&self) -> &PersonBooks {
+        &self.inner.person
     }
 
     pub fn audit(&self) -> &Audit {

@@ -2,7 +2,8 @@
 
 use crate::record::Take;
 use cellar_model::{
-    Answer, BodyHash, ChargeId, Epoch, GrantTerms, KeyId, Micros, OnExpiry, OverrideTerms, Unit, UserId, Version,
+    AccountTerms, Answer, BodyHash, ChargeId, Epoch, GrantTerms, KeyId, Micros, OnExpiry, OverrideTerms, Unit, UserId,
+    Version,
 };
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +66,8 @@ pub enum Act {
     Expire { of: ChargeId },
     Grant(Box<GrantTerms>),
     Override(Box<OverrideTerms>),
+    Adopt(Box<AccountTerms>),
+    Erase,
 }
 
 impl Act {
@@ -77,6 +80,7 @@ impl Act {
             Act::Expire { .. } => EntryKind::Expiry,
             Act::Grant(_) => EntryKind::Grant,
             Act::Override(_) => EntryKind::Override,
+            Act::Adopt(_) | Act::Erase => EntryKind::Change,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! One request, one direction: [`Quota::decide`] → a shard's loop → its batch → the policies →
 //! one call to the store. Nothing calls back up.
 
+mod account;
 mod clock;
 mod closing;
 mod compiled;
@@ -26,6 +27,7 @@ mod tail;
 mod tiers;
 mod witnesses;
 
+pub use account::Told;
 pub use clock::{Clock, ClockMode, boot_clock};
 pub use config::QuotaConfig;
 pub use engine::Quota;

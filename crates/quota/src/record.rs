@@ -19,7 +19,9 @@ pub(crate) const GRANTS_MAX: usize = 8;
 /// What reservations, grants and overrides leave free, so that states and totals can still grow.
 const ROOM_BYTES: usize = 2 * 1024;
 const HEAD_BYTES: usize = 24;
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
+/// Before users could be erased: one flag less.
+const FORMAT_WITHOUT_ERASED: u8 = 2;
 
 /// Under which turn, decision and commit a record was written. Ordered by (fence, version) for one
 /// epoch: the later write is the greater.
@@ -71,6 +73,8 @@ pub struct RecordBody {
 pub struct Flags {
     pub blocked: bool,
     pub frozen: bool,
+    /// Nothing is decided on it any more, for anybody; only Redis and the ledger still have to forget it.
+    pub erased: bool,
 }
 
 /// What a policy remembers of a user. Found by slot and policy name, so that a tier change keeps it.
@@ -282,6 +286,10 @@ impl Record {
                     postcard::from_bytes(&bytes[HEAD_BYTES + 1..]).map_err(RecordError::Body)?;
                 Ok(Self { head, body })
             }
+            Some(&FORMAT_WITHOUT_ERASED) => {
+                let body = decode_without_erased(&bytes[HEAD_BYTES + 1..]).map_err(RecordError::Body)?;
+                Ok(Self { head, body })
+            }
             Some(&other) => Err(RecordError::Format(other)),
             None => Err(RecordError::NoHead(bytes.len())),
         }
@@ -289,9 +297,19 @@ impl Record {
 
     /// When the first reservation of an encoded record expires.
     pub(crate) fn expiry_in(bytes: &[u8]) -> Option<Micros> {
-        let body = bytes.get(HEAD_BYTES..)?.strip_prefix(&[FORMAT])?;
+        let (format, body) = bytes.get(HEAD_BYTES..)?.split_first()?;
+        if ![FORMAT, FORMAT_WITHOUT_ERASED].contains(format) {
+            return None;
+        }
         postcard::take_from_bytes::<Option<Micros>>(body).ok()?.0
     }
+}
+
+/// The two flags there were lead the body, each a byte; the third one follows them.
+fn decode_without_erased(bytes: &[u8]) -> Result<RecordBody, postcard::Error> {
+    let (_, body) = postcard::take_from_bytes::<Option<Micros>>(bytes)?;
+    let (flags, rest) = body.split_at_checked(2).ok_or(postcard::Error::DeserializeUnexpectedEnd)?;
+    postcard::from_bytes(&[flags, &[0], rest].concat())
 }
 
 #[cfg(test)]
@@ -339,6 +357,22 @@ mod tests {
         }
         bytes[HEAD_BYTES] = 9;
         assert_eq!(Record::decode(&bytes), Err(RecordError::Format(9)));
+    }
+
+    #[test]
+    fn a_record_from_before_users_could_be_erased_reads_back() {
+        let mut record = record();
+        record.body.flags.blocked = true;
+        record.body.reservations.push(reservation(Micros(70), 2));
+        let mut old = record.encode().unwrap();
+        let flags = HEAD_BYTES + 1 + postcard::to_allocvec(&record.body.next_expiry()).unwrap().len();
+        assert_eq!(old.remove(flags + 2), 0);
+        old[HEAD_BYTES] = FORMAT_WITHOUT_ERASED;
+        assert_eq!(Record::decode(&old).unwrap(), record);
+        assert_eq!(Record::expiry_in(&old), Some(Micros(70)));
+        for end in HEAD_BYTES..old.len() {
+            assert!(Record::decode(&old[..end]).is_err(), "cut at {end}");
+        }
     }
 
     #[test]

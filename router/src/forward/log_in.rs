@@ -109,7 +109,7 @@ fn nobody() -> Problem {
     Problem::new(ProblemType::Unauthorized).detail("no account has this e-mail and password")
 }
 
-fn name_user(headers: &mut HeaderMap, user: &UserId) {
+pub(super) fn name_user(headers: &mut HeaderMap, user: &UserId) {
     // An id's characters are all plain.
     if let Ok(value) = HeaderValue::from_str(user.as_str()) {
         headers.insert(HeaderName::from_static(ours::USER), value);

@@ -4,6 +4,7 @@ mod cargo;
 mod checks;
 mod enrol;
 mod log_in;
+mod named;
 mod preferences;
 mod requests;
 mod routes;

@@ -53,6 +53,10 @@ pub(crate) fn routes(front: Front) -> OpenApiRouter {
         .routes(routes!(read_preferences, patch_preferences))
         .routes(routes!(read_quota))
         .routes(routes!(read_usage))
+        .routes(routes!(erase))
+        .routes(routes!(change_password))
+        .routes(routes!(export))
+        .merge(super::named::routes())
         .with_state(front)
 }
 
@@ -156,7 +160,50 @@ async fn read_usage(State(front): State<Front>, request: Request) -> Response {
     front.forward("usage", &[Scope::Quota, Scope::Users], request).await
 }
 
+/// Erase the account
+#[utoipa::path(delete, path = "/v1/user", tag = "accounts", responses(
+    (status = 204, description = "The user is unknown from now on, and the e-mail is anybody's"),
+    (status = 503, description = "Not through, or unknown: repeat")))]
+async fn erase(State(front): State<Front>, request: Request) -> Response {
+    let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
+    let answer = front.erase(request).instrument(span).await;
+    front.answered("users", began, answer)
+}
+
+/// Change the password, and log out everywhere; with `keep=current`, everywhere else
+#[utoipa::path(put, path = "/v1/user/password", tag = "accounts",
+    params(("keep" = Option<String>, Query, description = "`current`, or nothing")),
+    responses((status = 204, description = "It is in force, and all other sessions are over"),
+              (status = 409, description = "It was changed meanwhile"),
+              (status = 422, description = "The new one is not acceptable, or the present one is another")))]
+async fn change_password(State(front): State<Front>, request: Request) -> Response {
+    front.forward("password", &[Scope::Users], request).await
+}
+
+/// Everything about the person
+#[utoipa::path(get, path = "/v1/user/export", tag = "accounts", responses(
+    (status = 200, description = "One JSON object, as long as the ledger makes it")))]
+async fn export(State(front): State<Front>, request: Request) -> Response {
+    let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
+    let answer = front.send_known(request).instrument(span).await;
+    front.answered("export", began, answer)
+}
+
 impl Front {
+    /// What is kept of the user here goes as well, whatever comes of it.
+    async fn erase(&self, request: Request) -> Result<Response, Problem> {
+        let Going { user, outgoing, until, .. } = self.admit(&[Scope::Users], request).await?;
+        let answer = self.requests.send(&user, FirstSight::Unknown, outgoing, until).await;
+        self.stale.forget(&user);
+        Ok(answer.unwrap_or_else(refused))
+    }
+
+    /// Of a user who is there already: nobody is enrolled by it.
+    async fn send_known(&self, request: Request) -> Result<Response, Problem> {
+        let Going { user, outgoing, until, .. } = self.admit(&[Scope::Users], request).await?;
+        Ok(self.requests.send(&user, FirstSight::Unknown, outgoing, until).await.unwrap_or_else(refused))
+    }
+
     /// Takes a request to its user's cell. A key needs one of `scopes`; a session speaks for itself.
     async fn forward(&self, route: &'static str, scopes: &[Scope], request: Request) -> Response {
         let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
@@ -187,7 +234,7 @@ impl Front {
         Ok(Going { caller: admitted.caller, user, sight, outgoing, until })
     }
 
-    fn answered(&self, route: &'static str, began: Instant, answer: Result<Response, Problem>) -> Response {
+    pub(super) fn answered(&self, route: &'static str, began: Instant, answer: Result<Response, Problem>) -> Response {
         let response = answer.unwrap_or_else(|problem| HttpProblem(problem).into_response());
         self.metrics.request(route, response.status().as_u16(), began.elapsed());
         response

@@ -172,7 +172,9 @@ async fn rows(
         let page = target.admin.ledger_checks_page(cell, month, after.as_ref()).await?;
         for row in &page.rows {
             let Some(user) = users.get(row.user_id.as_str()) else { continue };
-            for check in &row.checks {
+            // What an account changed asks no policy.
+            let asked = |check: &&LedgerAct| !matches!(check.act, Acted::Adopt(_) | Acted::Erase);
+            for check in row.checks.iter().filter(asked) {
                 let place = || format!("the charge {} in the ledger of {month}", check.charge_id);
                 let request = request(check, *user, gathering).with_context(place)?;
                 gathering.requests.push(request);
@@ -205,6 +207,7 @@ fn request(check: &LedgerAct, user: u32, gathering: &mut Gathering) -> anyhow::R
         Acted::Expire { of } => Act::Expire(closing(of)?),
         Acted::Grant(terms) => Act::Grant(Box::new(terms.clone())),
         Acted::Override(terms) => Act::Override(Box::new(terms.clone())),
+        Acted::Adopt(_) | Acted::Erase => bail!("no policy was asked of it"),
     };
     let mut units: Vec<(Unit, u64)> = match act {
         Act::Consume | Act::Reserve => moved()?.into_iter().map(|(unit, n)| (unit, n.max(0).unsigned_abs())).collect(),

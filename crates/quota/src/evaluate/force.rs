@@ -31,6 +31,9 @@ impl Evaluation<'_> {
             Act::Settle { of } | Act::Refund { of } | Act::Expire { of } => taken_at = close(body, *of, check.at),
             Act::Grant(terms) => _ = self.grant(body, check.charge, terms),
             Act::Override(terms) => _ = self.override_slot(body, check.charge, terms),
+            // Its cell repeats it until it is committed: what the account's row says by now counts, and not what
+            // it said then.
+            Act::Adopt(_) | Act::Erase => {}
         }
         let tier = self.tier;
         for slot in &tier.slots {

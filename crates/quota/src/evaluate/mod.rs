@@ -1,8 +1,10 @@
 //! One check on one record: what the tier's policies say, and what the record becomes. No I/O.
 //!
 //! `spend` is consume, reserve and peek; `close` is settle, refund and expiry; `terms` is what an
-//! operator grants; `force` is a charge that is true already; `ask` is one question to one policy.
+//! operator grants; `account` is what an account's row changes; `force` is a charge that is true already;
+//! `ask` is one question to one policy.
 
+mod account;
 mod ask;
 mod close;
 mod force;
@@ -15,10 +17,11 @@ use crate::compiled::CompiledSettings;
 use crate::entry::{Act, LedgerCheck};
 use crate::record::{Head, RecordBody, Take};
 use crate::tiers::{Tier, TierSlot};
+pub(crate) use account::erase;
 use ask::Question;
 use cellar_model::{
-    Answer, ChargeId, Check, Degraded, Denial, Effect, Micros, Operation, PolicyMode, Refusal, Revision, SlotAnswer,
-    Unit,
+    Answer, ChargeId, Check, Degraded, Denial, Effect, Epoch, Micros, Operation, PolicyMode, Refusal, Revision,
+    SlotAnswer, Unit,
 };
 use cellar_policy_host::{Fault, Outcome, Stores};
 
@@ -81,6 +84,9 @@ impl Evaluation<'_> {
         charge: ChargeId,
         found: Option<&LedgerCheck>,
     ) -> Decision {
+        if body.flags.erased {
+            return Decision::Refuse(nobody());
+        }
         match &check.operation {
             // A block ends spending. What was spent before is still settled, refunded and granted for.
             Operation::Consume | Operation::Reserve { .. } | Operation::Peek if body.flags.blocked => {
@@ -91,7 +97,10 @@ impl Evaluation<'_> {
             Operation::Refund { charge: of } => self.refund(body, check, charge, *of, found),
             Operation::Grant(terms) => self.grant(body, charge, terms),
             Operation::Override(terms) => self.override_slot(body, charge, terms),
+            Operation::Adopt(terms) => self.adopt(body, charge, terms),
             Operation::Sweep => Decision::Look(self.answer(body, None, &[])),
+            // Decided without a tier, which may be gone: `account::erase`.
+            Operation::Erase => Decision::Refuse(nobody()),
         }
     }
 
@@ -140,4 +149,9 @@ impl Evaluation<'_> {
             effect: Effect::Plain,
         }
     }
+}
+
+/// As for whom this cell has no row: whether there is such a user at all, the directory knows.
+fn nobody() -> Refusal {
+    Refusal::Elsewhere { home: None, epoch: Epoch(0) }
 }

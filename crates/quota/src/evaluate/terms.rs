@@ -57,7 +57,7 @@ impl<'a> Evaluation<'a> {
         self.changed(body, charge, Act::Override(Box::new(terms.clone())))
     }
 
-    fn changed(&mut self, body: &mut RecordBody, charge: ChargeId, act: Act) -> Decision {
+    pub(super) fn changed(&mut self, body: &mut RecordBody, charge: ChargeId, act: Act) -> Decision {
         self.finish(body);
         let mut answer = self.look(body, Some(charge), Effect::Changed);
         // Nothing was charged that could be given back.

@@ -61,7 +61,7 @@ impl Allowances {
     /// A store has committed for `user`, whose tier allows something.
     pub(super) fn has_served(&mut self, user: &UserId, epoch: Epoch, body: &RecordBody) {
         if self.journal.is_none() {
-        } else if body.flags.blocked {
+        } else if body.flags.blocked || body.flags.erased {
             self.served.pop(user);
         } else {
             self.served.put(user.clone(), (body.tier.clone(), epoch));

@@ -5,7 +5,7 @@ use crate::clock::{Clock, ClockMode};
 use crate::closing;
 use crate::compiled::CompiledSettings;
 use crate::entry::{EntryKind, KeyedAnswer, LedgerCheck, LedgerEntry};
-use crate::evaluate::{Charged, Decision, Evaluation};
+use crate::evaluate::{self, Charged, Decision, Evaluation};
 use crate::outcome::Outcome;
 use crate::record::{Head, Record};
 use crate::rollout::{self, Variant};
@@ -57,7 +57,12 @@ impl Deciding<'_> {
         let head = Head { fence: self.fence, epoch: before.epoch, version: before.version.next() };
         let (mut checks, mut decided, mut keys, mut keyed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for ask in asks {
-            let decision = match tier {
+            let under = match &ask.check.operation {
+                Operation::Adopt(terms) => tiers.of(&terms.tier, point),
+                _ => tier,
+            };
+            let decision = match under {
+                _ if ask.check.operation == Operation::Erase => self.erase(&mut record, head, checks.len()),
                 Some(tier) => self.watched(tier, point, &mut record, &ask, head, &mut checks),
                 None => Decision::Refuse(Refusal::TryAgain { reason: TryAgain::NotReady }),
             };
@@ -118,6 +123,14 @@ impl Deciding<'_> {
         let entry = entry.filter(|_| write.is_some());
         let group = Group { user: user.clone(), write, keys };
         (Decided { user, record, entry, unwritten, asks: decided, keyed, ack, allows }, group)
+    }
+
+    /// What is open ends with the rest.
+    fn erase(&self, record: &mut Record, head: Head, place: usize) -> Decision {
+        let now = self.clock.now().max(record.body.now);
+        // Of a commit that is laid out already, its version is the record's.
+        let held = if place > 0 { head } else { record.head };
+        evaluate::erase(&mut record.body, held, name(head, place), now, self.tiers.revision)
     }
 
     /// Decides `ask`, and counts what becomes of it while his tier has a candidate.
@@ -225,7 +238,8 @@ fn judge(tier: &Tier) {
 fn counted(check: &Check, decision: &Decision, faulted: bool) -> Option<rollout::Verdict> {
     match check.operation {
         Operation::Consume | Operation::Reserve { .. } | Operation::Settle { .. } | Operation::Refund { .. } => {}
-        Operation::Peek | Operation::Grant(_) | Operation::Override(_) | Operation::Sweep => return None,
+        Operation::Peek | Operation::Grant(_) | Operation::Override(_) => return None,
+        Operation::Sweep | Operation::Adopt(_) | Operation::Erase => return None,
     }
     match decision {
         _ if faulted => Some(rollout::Verdict::Faulted),

@@ -204,10 +204,11 @@ fn from_postgres(user: &UserId, loaded: Loaded) -> Result<Record, Refusal> {
             let record = record.map_err(|error| unreadable(user, "postgres", &error))?;
             let mut record = record.unwrap_or_else(|| Record {
                 head: Head { fence: Fence(0), epoch, version: Version(0) },
-                body: RecordBody::new(tier),
+                body: RecordBody::new(tier.clone()),
             });
             record.head.epoch = record.head.epoch.max(epoch);
-            record.body.flags.blocked |= blocked;
+            // The row is the truth of both; a change of it that the record does not have yet is on its way.
+            (record.body.flags.blocked, record.body.tier) = (blocked, tier);
             Ok(record)
         }
         Loaded::Frozen => Err(Refusal::Frozen),

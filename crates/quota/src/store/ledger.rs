@@ -190,7 +190,7 @@ impl Ledger {
     }
 }
 
-fn ledger_row(row: &sqlx::postgres::PgRow) -> Result<LedgerRow, sqlx::Error> {
+pub(super) fn ledger_row(row: &sqlx::postgres::PgRow) -> Result<LedgerRow, sqlx::Error> {
     let charges: String = row.try_get("charges")?;
     let checks: Option<Vec<u8>> = row.try_get("checks")?;
     let checks: Vec<LedgerCheck> = match &checks {
@@ -223,6 +223,8 @@ fn said(check: LedgerCheck) -> LedgerAct {
         Act::Expire { of } => Acted::Expire { of: of.to_string() },
         Act::Grant(terms) => Acted::Grant(*terms),
         Act::Override(terms) => Acted::Override(*terms),
+        Act::Adopt(terms) => Acted::Adopt(*terms),
+        Act::Erase => Acted::Erase,
     };
     let charges = check.charges.iter().map(|(unit, amount)| (unit.as_str().into(), *amount)).collect();
     LedgerAct { charge_id: check.charge.to_string(), at_us: check.at.0, act, charges }

@@ -4,6 +4,7 @@ pub(crate) mod audit;
 mod charges;
 mod cluster;
 mod ledger;
+pub(crate) mod person;
 pub(crate) mod postgres;
 pub(crate) mod redis;
 pub(crate) mod replicated;
