@@ -3,6 +3,7 @@
 mod admin;
 mod batch;
 mod error;
+mod keys;
 mod quota;
 mod sessions;
 mod topology;

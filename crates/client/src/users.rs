@@ -1,11 +1,27 @@
 //! Users: sign-up, profile, preferences.
 
+use crate::admin::Admin;
 use crate::error::ClientError;
 use crate::transport::Client;
-use cellar_model::wire::{Profile, SignUpBody, SignedUp};
+use cellar_model::wire::{BringUsers, Brought, BroughtUsers, Profile, SignUpBody, SignedUp};
 use cellar_model::{UserId, header};
 use reqwest::Method;
 use serde_json::{Map, Value};
+use std::time::Duration;
+
+/// Above what a router waits for a cell.
+const BRING_TIMEOUT: Duration = Duration::from_secs(60);
+
+impl Admin {
+    /// Brings users from elsewhere, at most `BROUGHT_MAX`. To repeat it changes nothing.
+    pub async fn bring(&self, users: &BringUsers) -> Result<Vec<Brought>, ClientError> {
+        let brought: BroughtUsers = self
+            .0
+            .ask(Method::POST, "/admin/v1/users/import", |request| request.json(users).timeout(BRING_TIMEOUT))
+            .await?;
+        Ok(brought.results)
+    }
+}
 
 impl Client {
     /// Signs up a user. With a key, a repeat gets the same user.
