@@ -44,6 +44,7 @@ pub(crate) fn routes(state: AdminState) -> Router {
         .route("/admin/v1/ledger", get(ledger_months))
         .route("/admin/v1/ledger/{month}", post(ledger_page).put(ledger_exported))
         .route("/admin/v1/mac-keys", get(keys::mac))
+        .route("/admin/v1/users", get(users::export))
         .route("/admin/v1/users/import-placed", post(users::import_placed))
         .route("/admin/v1/policies/check", post(policies::check))
         .route("/admin/v1/tiers/check", post(check_tier));

@@ -63,4 +63,19 @@ async fn a_file_of_users_is_brought_once_and_what_is_left_out_is_listed() {
     let audit = world.cellctl.run(&["directory", "audit"]).unwrap();
     assert!(audit.status.success(), "{audit:?}");
     assert!(world.client.quota(&own).await.is_ok());
+
+    // And an export has all that an import takes, hashes if they are asked for.
+    for (hashes, more) in [(false, None), (true, Some("--password-hashes"))] {
+        let out = world.cellctl.folder().join(format!("export-{hashes}.jsonl")).display().to_string();
+        let export = ["users", "export", &out].into_iter().chain(more).collect::<Vec<_>>();
+        world.cellctl.ok(&export).unwrap();
+        let text = std::fs::read_to_string(&out).unwrap();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 302, "those of the file, and the one who was there");
+        let user = lines.iter().find(|line| line["email"] == "user7@example.org").unwrap();
+        let (region, preferences) = (&user["region"], &user["preferences"]);
+        assert_eq!((region, preferences, &user["tier"]), (&json!("us"), &json!({"n": 7}), &json!("pro")));
+        assert_eq!(user.get("password_hash"), hashes.then(|| json!(HASH)).as_ref());
+        assert!(!world.cellctl.run(&export).unwrap().status.success(), "it is there already");
+    }
 }

@@ -18,6 +18,7 @@ mod email;
 mod enrol;
 mod error;
 mod etag;
+mod exported;
 mod forwards;
 mod forwards_due;
 mod generations;

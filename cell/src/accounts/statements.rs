@@ -26,6 +26,7 @@ pub(super) const ALL: &[&str] = &[
     RELEASES_OF_USER,
     DELETE_RELEASE,
     ACCOUNTS,
+    EXPORT_PAGE,
     INSERT_OWNED,
     INSERT_USER,
     INSERT_OPENING,
@@ -160,6 +161,16 @@ pub(super) const ACCOUNTS: &str = "\
     from ownership o left join users u on u.user_id = o.user_id
     where o.user_id collate \"C\" > $1 and ($2::text is null or o.user_id = $2)
     order by o.user_id collate \"C\" limit $3";
+
+/// A page of who is owned here with what is exported of them; password hashes if $3.
+pub(super) const EXPORT_PAGE: &str = "\
+    select o.user_id, u.email, u.name, u.tier_id, u.state,
+        case when $3 then u.password_hash end as password_hash,
+        coalesce((select jsonb_object_agg(p.key, p.value) from preferences p
+                  where p.user_id = u.user_id), '{}')::text as preferences
+    from ownership o join users u on u.user_id = o.user_id
+    where o.user_id collate \"C\" > $1 and o.state = 'OWNED' and u.state <> 'erased'
+    order by o.user_id collate \"C\" limit $2";
 
 pub(super) const INSERT_OWNED: &str = "\
     insert into ownership (user_id, state, epoch, home) values ($1, 'OWNED', $2, $3)

@@ -1,11 +1,31 @@
-//! Users brought from elsewhere: those a router has placed here; at a cell without a router, all of them.
+//! Users brought from elsewhere: those a router has placed here; at a cell without a router, all of them. And users
+//! taken elsewhere.
 
 use super::AdminState;
+use crate::accounts::AccountsError;
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
 use cellar_model::wire::{BROUGHT_MAX, BringPlacedUsers, BringUsers, Brought, BroughtUser, BroughtUsers, PlacedUser};
 use cellar_model::{Problem, ProblemType, UserId};
 use cellar_server::{HttpProblem, JsonBody, brought_intent};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+pub(super) struct WhichUsers {
+    after: Option<UserId>,
+    #[serde(default)]
+    password_hashes: bool,
+}
+
+/// A page of whom this cell has, as an import takes them.
+pub(super) async fn export(
+    State(state): State<AdminState>,
+    Query(which): Query<WhichUsers>,
+) -> Result<Response, AccountsError> {
+    let page = state.accounts.users_page(which.after.as_ref(), which.password_hashes).await?;
+    Ok(Json(page).into_response())
+}
 
 pub(super) async fn import_placed(
     State(state): State<AdminState>,

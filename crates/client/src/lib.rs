@@ -15,3 +15,4 @@ pub use batch::Item;
 pub use error::{ClientError, ProblemBody};
 pub use quota::{Consume, Decision};
 pub use transport::{Client, Credential};
+pub use users::UsersPage;
