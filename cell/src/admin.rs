@@ -1,6 +1,8 @@
 //! The cell's admin listener: metrics and health for anyone on it, the rest for operators.
 
+mod keys;
 mod policies;
+mod users;
 
 use crate::accounts::{Accounts, AccountsError};
 use crate::catalog::CatalogFollower;
@@ -27,6 +29,7 @@ pub(crate) struct AdminState {
     pub(crate) keys: Keys,
     pub(crate) region: RegionName,
     pub(crate) public: bool,
+    pub(crate) session_lasts_h: u32,
 }
 
 /// `/admin/v1/…`, for operator keys.
@@ -40,6 +43,9 @@ pub(crate) fn routes(state: AdminState) -> Router {
         .route("/admin/v1/decisions", get(decisions))
         .route("/admin/v1/ledger", get(ledger_months))
         .route("/admin/v1/ledger/{month}", post(ledger_page).put(ledger_exported))
+        .route("/admin/v1/mac-keys", get(keys::mac))
+        .route("/admin/v1/users", get(users::export))
+        .route("/admin/v1/users/import-placed", post(users::import_placed))
         .route("/admin/v1/policies/check", post(policies::check))
         .route("/admin/v1/tiers/check", post(check_tier));
     if state.public {
@@ -51,7 +57,12 @@ pub(crate) fn routes(state: AdminState) -> Router {
             .route("/admin/v1/policies", get(policies::all))
             .route("/admin/v1/policies/{name}/{version}", get(policies::artifact).put(policies::put))
             .route("/admin/v1/policy-floors", get(policies::floors))
-            .route("/admin/v1/policy-floors/{name}", put(policies::put_floor));
+            .route("/admin/v1/policy-floors/{name}", put(policies::put_floor))
+            .route("/admin/v1/users/import", post(users::import))
+            .route("/admin/v1/keys", get(keys::all))
+            .route("/admin/v1/keys/{name}", put(keys::put))
+            .route("/admin/v1/keys/{name}/rotate", post(keys::rotate))
+            .route("/admin/v1/keys/{name}/revoke", post(keys::revoke));
         // … and the directory is read here.
         routes = routes
             .route("/admin/v1/directory/homes", get(homes))

@@ -20,7 +20,7 @@ use cellar_model::{Scope, Secret};
 use cellar_policy_host::{Host, HostLimits};
 use cellar_quota::{Clock, ClockMode, Quota, QuotaConfig, QuotaMetrics};
 use cellar_server::config::ClockSetting;
-use cellar_server::{HttpMetrics, Keys, Plaintext, QuotaApi};
+use cellar_server::{Attempts, HttpMetrics, Keys, MacKeyring, Plaintext, QuotaApi};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -80,7 +80,9 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
     let catalog = CatalogFollower::new(directory.clone(), host.clone(), config.name.clone(), folder, signatures);
     let peers = Peers::new();
     tokio::join!(catalog.start(), peers.follow(directory.clone(), &config.data_dir));
-    let keys = follow_keys(&catalog, &secrets);
+    let mac_keys = MacKeyring::from(secrets.mac_keys.clone());
+    mac_keys.follow(config.mac_key_file.clone());
+    let keys = follow_keys(&catalog, mac_keys.clone());
 
     let mut registry = Registry::default();
     let http_metrics = HttpMetrics::register(&mut registry);
@@ -97,7 +99,8 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
     if let Some(lives) = &lives {
         lives.told(&config.data_dir)?;
     }
-    let accounts = accounts(&config, &secrets, &standard_pool, &directory, &catalog, peers, &quota)?;
+    let beside = Beside { mac_keys: &mac_keys, pool: &standard_pool, directory: &directory, quota: &quota };
+    let accounts = accounts(&config, &secrets, &catalog, peers, &beside)?;
     accounts.register(&mut registry);
 
     tokio::spawn(beat(config.clone(), directory.clone(), background.clone()));
@@ -115,6 +118,7 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
         keys: keys.clone(),
         region: config.region.clone(),
         public: config.public,
+        session_lasts_h: config.session_lasts_h,
     };
     let readiness = readiness(&catalog, quota.clone());
     let plaintext = Plaintext::of(&config.listeners());
@@ -176,9 +180,13 @@ fn public_routes(config: &CellConfig, state: DecideState, accounts: Accounts, ke
     let sign_up = PublicSignUp { accounts: accounts.clone(), region: config.region.clone() };
     let sign_up = OpenApiRouter::new().routes(routes!(public::sign_up)).with_state(sign_up);
     let quota = OpenApiRouter::new().routes(routes!(decide::quota)).routes(routes!(usage::usage)).with_state(state);
-    let door = |scopes| axum::middleware::from_fn_with_state(Door { keys: keys.clone(), scopes }, public::admit);
     let named = axum::middleware::from_fn_with_state(accounts.clone(), public::name_user);
     let named = accounts::named_routes(accounts.clone()).layer(named);
+    let by_address = Arc::new(Attempts::new(config.address_failures()));
+    let door = |scopes| {
+        let (keys, proxies, by_address) = (keys.clone(), config.trusted_proxies.clone(), by_address.clone());
+        axum::middleware::from_fn_with_state(Door { keys, scopes, proxies, by_address }, public::admit)
+    };
     let users = accounts::public_routes(accounts).merge(named).merge(sign_up).layer(door(&[Scope::Users]));
     let quota = quota.layer(door(&[Scope::Quota, Scope::Users]));
     let (routes, _openapi) = users.merge(quota).split_for_parts();
@@ -209,22 +217,31 @@ fn quota_config(config: &CellConfig, secrets: &CellSecrets, lives: Option<&Lives
     quota
 }
 
+/// What accounts share with the rest of the cell.
+#[derive(Clone, Copy)]
+struct Beside<'b> {
+    mac_keys: &'b MacKeyring,
+    pool: &'b PgPool,
+    directory: &'b OpenDirectory,
+    quota: &'b Quota,
+}
+
 fn accounts(
     config: &CellConfig,
     secrets: &CellSecrets,
-    pool: &PgPool,
-    directory: &OpenDirectory,
     catalog: &Arc<CatalogFollower<OpenDirectory>>,
     peers: Peers,
-    quota: &Quota,
+    beside: &Beside<'_>,
 ) -> anyhow::Result<Accounts> {
-    let tiers = catalog.tiers();
+    let (tiers, Beside { mac_keys, pool, directory, quota }) = (catalog.tiers(), *beside);
     Ok(Accounts::new(Dependencies {
         pool: pool.clone(),
         cache: redis::Client::open(secrets.redis_cache_url.reveal()).context("redis_cache_url_file holds no URL")?,
         directory: directory.clone(),
         peppers: secrets.peppers.clone(),
-        mac_keys: secrets.mac_keys.clone(),
+        mac_keys: mac_keys.clone(),
+        session_life: config.session_life()?,
+        account_failures: config.account_failures(),
         cell: config.name.clone(),
         region: config.region.clone(),
         peers,
@@ -235,8 +252,8 @@ fn accounts(
 }
 
 /// The front door's keys, as the catalog changes.
-fn follow_keys(catalog: &Arc<CatalogFollower<OpenDirectory>>, secrets: &CellSecrets) -> Keys {
-    let keys = Keys::new(secrets.mac_keys.clone());
+fn follow_keys(catalog: &Arc<CatalogFollower<OpenDirectory>>, mac_keys: MacKeyring) -> Keys {
+    let keys = Keys::new(mac_keys);
     let mut followed = catalog.keys();
     keys.replace(&followed.borrow_and_update());
     let replaced = keys.clone();

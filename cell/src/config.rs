@@ -1,11 +1,12 @@
 //! `cell.toml`, as written by an operator. A key nobody reads is a typo, so unknown keys stop us.
 
+use crate::accounts::SessionLife;
 use crate::catalog::read_trust;
 use anyhow::Context;
 use cellar_artifacts::Trust;
 use cellar_model::{CellName, Incarnation, RegionName, Secret};
-use cellar_server::Plaintext;
 use cellar_server::config::{ClockSetting, check_listeners};
+use cellar_server::{AttemptLimit, Plaintext, TrustedProxies};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -70,6 +71,29 @@ pub(crate) struct CellConfig {
     /// Months of the ledger that have been exported and lie so far behind are dropped. Absent: they stay.
     #[serde(default)]
     pub(crate) retention_months: Option<u32>,
+    /// Hours after which a session is over, used or not: 1 to 8,760.
+    #[serde(default = "session_lasts_h")]
+    pub(crate) session_lasts_h: u32,
+    /// Hours after which one is over that nobody has used: 1 to `session_lasts_h`. It is refused up to ten minutes
+    /// later, never sooner.
+    #[serde(default = "session_idle_h")]
+    pub(crate) session_idle_h: u32,
+    /// Log-ins by password of one account that may fail in a row before they are answered 429: 1 to 100,000, or 0
+    /// for no limit.
+    #[serde(default = "account_failures")]
+    pub(crate) account_failures: u32,
+    /// Seconds after which one of them is forgiven: 1 to 86,400.
+    #[serde(default = "account_failure_forgiven_s")]
+    pub(crate) account_failure_forgiven_s: u32,
+    /// The same of one address, at a public cell; elsewhere routers count. 0 where a proxy stands in front that is
+    /// not among `trusted_proxies`: it would be everybody's address.
+    #[serde(default = "AttemptLimit::address_failures")]
+    pub(crate) address_failures: u32,
+    #[serde(default = "AttemptLimit::address_failure_forgiven_s")]
+    pub(crate) address_failure_forgiven_s: u32,
+    /// Proxies before a public cell whose `X-Forwarded-For` is believed: addresses, and networks as 10.0.0.0/8.
+    #[serde(default)]
+    pub(crate) trusted_proxies: TrustedProxies,
     #[serde(default)]
     pub(crate) otlp_endpoint: Option<String>,
     #[serde(default)]
@@ -93,6 +117,19 @@ fn eight() -> u32 {
 }
 fn sixteen() -> u32 {
     16
+}
+fn session_lasts_h() -> u32 {
+    SessionLife::LASTS_H_DEFAULT
+}
+fn session_idle_h() -> u32 {
+    SessionLife::IDLE_H_DEFAULT
+}
+/// More than anybody's own fingers need, few enough that guessing one account takes years.
+fn account_failures() -> u32 {
+    20
+}
+fn account_failure_forgiven_s() -> u32 {
+    60
 }
 
 /// Whether policies are signed, and by whom.
@@ -141,8 +178,31 @@ impl CellConfig {
             "policies have to be signed: say in policy_keys_file whose are taken (`cellctl policy keys trust` writes the \
              file, and `cellctl up` mends a local stack), or require_signatures = false"
         );
+        self.session_life()?;
+        let limits = [("account", self.account_failures()), ("address", self.address_failures())];
+        for (what, limit) in limits {
+            anyhow::ensure!(
+                limit.is_in_range(),
+                "{what}_failures must be 0 to {}, {what}_failure_forgiven_s 1 to {}",
+                AttemptLimit::FAILURES_MAX,
+                AttemptLimit::FORGIVEN_S_MAX
+            );
+        }
         check_listeners(&self.listeners(), self.allow_plaintext, self.clock)?;
         Ok(())
+    }
+
+    pub(crate) fn session_life(&self) -> anyhow::Result<SessionLife> {
+        SessionLife::of_hours(self.session_lasts_h, self.session_idle_h)
+            .context("session_lasts_h must be 1 to 8760, session_idle_h 1 to session_lasts_h")
+    }
+
+    pub(crate) fn account_failures(&self) -> AttemptLimit {
+        AttemptLimit { failures: self.account_failures, forgiven_s: self.account_failure_forgiven_s }
+    }
+
+    pub(crate) fn address_failures(&self) -> AttemptLimit {
+        AttemptLimit { failures: self.address_failures, forgiven_s: self.address_failure_forgiven_s }
     }
 
     pub(crate) fn listeners(&self) -> [SocketAddr; 2] {

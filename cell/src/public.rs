@@ -7,8 +7,12 @@ use axum::response::{IntoResponse, Response};
 use cellar_directory::Email;
 use cellar_model::wire::{PlacedSignUp, SignUpBody};
 use cellar_model::{DeadlineMs, KeyName, Problem, ProblemType, RegionName, Scope, UserId, header};
-use cellar_server::{HttpProblem, JsonBody, Keys, front, idempotency_key, sign_up_intent};
+use cellar_server::{
+    Attempts, HttpProblem, JsonBody, Keys, TrustedProxies, front, idempotency_key, sign_up_intent, write_caller_address,
+};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use std::net::IpAddr;
+use std::sync::Arc;
 
 /// What a request needs to come in.
 #[derive(Clone)]
@@ -16,17 +20,25 @@ pub(crate) struct Door {
     pub(crate) keys: Keys,
     /// A key needs one of these; a session speaks for itself.
     pub(crate) scopes: &'static [Scope],
+    pub(crate) proxies: TrustedProxies,
+    /// Log-ins by password that failed.
+    pub(crate) by_address: Arc<Attempts>,
 }
 
 /// Checks the credential and writes our headers; a log-in by password comes without one.
-pub(crate) async fn admit(State(door): State<Door>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn admit(State(door): State<Door>, request: Request, next: Next) -> Response {
     let log_in = request.uri().path() == "/v1/sessions" && request.method() == http::Method::POST;
-    if log_in && !request.headers().contains_key(http::header::AUTHORIZATION) {
-        front::strip(request.headers_mut());
-        return next.run(request).await;
+    let (mut parts, body) = request.into_parts();
+    let address = door.proxies.caller(&parts).filter(|_| log_in);
+    if log_in && !parts.headers.contains_key(http::header::AUTHORIZATION) {
+        front::strip(&mut parts.headers);
+        write_address(&mut parts.headers, address);
+        return door.log_in(Request::from_parts(parts, body), address, next).await;
     }
-    match front::admit(&door.keys, request.headers_mut(), DeadlineMs::STANDARD) {
+    match front::admit(&door.keys, &mut parts.headers, DeadlineMs::STANDARD) {
         Ok(admitted) => {
+            write_address(&mut parts.headers, address);
+            let request = Request::from_parts(parts, body);
             let session = matches!(admitted.caller, cellar_server::Caller::Session { .. });
             if !session && !door.scopes.iter().any(|scope| admitted.caller.require(*scope).is_ok()) {
                 return HttpProblem(Problem::new(ProblemType::Forbidden)).into_response();
@@ -69,6 +81,28 @@ async fn named(accounts: &Accounts, id: &str) -> Result<UserId, AccountsError> {
     }
     let email = Email::parse(id).map_err(|_| unknown())?;
     accounts.user_of(&email).await?.ok_or_else(unknown)
+}
+
+fn write_address(headers: &mut HeaderMap, address: Option<IpAddr>) {
+    if let Some(address) = address {
+        write_caller_address(headers, address);
+    }
+}
+
+impl Door {
+    /// By password, counted for the caller's address if it fails.
+    async fn log_in(&self, request: Request, address: Option<IpAddr>, next: Next) -> Response {
+        let Some(address) = address else { return next.run(request).await };
+        let attempt = match self.by_address.take_address(address) {
+            Ok(attempt) => attempt,
+            Err(problem) => return HttpProblem(problem).into_response(),
+        };
+        let answer = next.run(request).await;
+        if !matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::TOO_MANY_REQUESTS) {
+            self.by_address.give_back(attempt);
+        }
+        answer
+    }
 }
 
 #[derive(Clone)]

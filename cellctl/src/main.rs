@@ -5,6 +5,7 @@ mod backup;
 mod books;
 mod directory;
 mod instances;
+mod keys;
 mod ledger;
 mod policy;
 mod registry;
@@ -15,6 +16,7 @@ mod tier;
 mod topology;
 mod trace;
 mod user;
+mod users;
 mod world;
 
 use cellar_client::ClientError;
@@ -76,6 +78,12 @@ enum Command {
     /// Policies: what decides it
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
+    /// Many users at once
+    #[command(subcommand)]
+    Users(users::UsersCommand),
+    /// Service and operator keys, and those of session tokens
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Traces: real load, played again
     #[command(subcommand)]
     Trace(trace::TraceCommand),
@@ -162,6 +170,8 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Topology(command) => return topology::run(&folder, command).await,
         Command::World(command) => world::run(&folder, command).await?,
         Command::Policy(command) => return policy::run(&folder, command).await,
+        Command::Users(command) => return users::run(&folder, command).await,
+        Command::Keys(command) => keys::run(&folder, command).await?,
         Command::Trace(command) => return trace::run(&folder, command).await,
         Command::Ledger(command) => ledger::run(&folder, command).await?,
         Command::Instance(command) => instances::instance(&folder, command).await?,

@@ -9,7 +9,7 @@ use crate::route::Routing;
 use cellar_directory::OpenDirectory;
 use cellar_server::config::ClockSetting;
 use cellar_server::disk;
-use cellar_server::{HttpMetrics, Keys, Plaintext, QuotaApi};
+use cellar_server::{Attempts, HttpMetrics, Keys, MacKeyring, Plaintext, QuotaApi};
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -31,12 +31,20 @@ pub(crate) async fn run(config: RouterConfig) -> anyhow::Result<()> {
     let metrics = RouterMetrics::register(&mut registry);
     let directory = OpenDirectory::lazy(&secrets.directory_url, DIRECTORY_POOL_MAX)?;
     let routing = Routing::new(&config.data_dir, Arc::new(directory.clone()), metrics);
-    let keys = Keys::new(secrets.mac_keys);
+    let mac_keys = MacKeyring::from(secrets.mac_keys);
+    mac_keys.follow(config.mac_key_file.clone());
+    let keys = Keys::new(mac_keys);
     let background = CancellationToken::new();
     let follower = Follower::new(directory.clone(), routing.clone(), keys.clone(), &config.data_dir);
     follower.start(background.clone()).await;
 
-    let admin_state = AdminState { directory, routing: routing.clone(), keys: keys.clone() };
+    let admin_state = AdminState {
+        directory,
+        routing: routing.clone(),
+        keys: keys.clone(),
+        peppers: secrets.peppers.clone(),
+        region: config.region.clone(),
+    };
     let stopping = stop.clone();
     let readiness = move || {
         let mut reasons = follower.reasons();
@@ -59,6 +67,8 @@ pub(crate) async fn run(config: RouterConfig) -> anyhow::Result<()> {
         peppers: secrets.peppers,
         stale: StalePreferences::new(),
         region: config.region.clone(),
+        proxies: config.trusted_proxies.clone(),
+        by_address: Arc::new(Attempts::new(config.address_failures())),
     };
     let (rest, _openapi) = forward::routes(front).merge(api.routes()).split_for_parts();
     let rest = rest.layer(axum::middleware::from_fn(forward::time_answers));

@@ -4,6 +4,7 @@ use anyhow::Context;
 use cellar_directory::Peppers;
 use cellar_model::{MacKeys, RegionName, Secret};
 use cellar_server::config::{ClockSetting, check_listeners};
+use cellar_server::{AttemptLimit, TrustedProxies};
 use serde::Deserialize;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,17 @@ pub(crate) struct RouterConfig {
     pub(crate) directory_url_file: PathBuf,
     pub(crate) pepper_file: PathBuf,
     pub(crate) mac_key_file: PathBuf,
+    /// Log-ins by password from one address that may fail in a row before they are answered 429: 1 to 100,000, or 0
+    /// for no limit. 0 where a proxy stands in front that is not among `trusted_proxies`: it would be everybody's
+    /// address.
+    #[serde(default = "AttemptLimit::address_failures")]
+    pub(crate) address_failures: u32,
+    /// Seconds after which one of them is forgiven: 1 to 86,400.
+    #[serde(default = "AttemptLimit::address_failure_forgiven_s")]
+    pub(crate) address_failure_forgiven_s: u32,
+    /// Proxies in front whose `X-Forwarded-For` is believed: addresses, and networks as 10.0.0.0/8.
+    #[serde(default)]
+    pub(crate) trusted_proxies: TrustedProxies,
     #[serde(default)]
     pub(crate) otlp_endpoint: Option<String>,
     /// Listen beyond loopback without TLS: for containers on a laptop.
@@ -59,8 +71,18 @@ impl RouterConfig {
     /// What types cannot say. Called once, before the first socket opens.
     fn validate(&self) -> anyhow::Result<()> {
         anyhow::ensure!((1..=64).contains(&self.worker_threads), "worker_threads must be 1 to 64");
+        anyhow::ensure!(
+            self.address_failures().is_in_range(),
+            "address_failures must be 0 to {}, address_failure_forgiven_s 1 to {}",
+            AttemptLimit::FAILURES_MAX,
+            AttemptLimit::FORGIVEN_S_MAX
+        );
         check_listeners(&self.listeners(), self.allow_plaintext, self.clock)?;
         Ok(())
+    }
+
+    pub(crate) fn address_failures(&self) -> AttemptLimit {
+        AttemptLimit { failures: self.address_failures, forgiven_s: self.address_failure_forgiven_s }
     }
 
     pub(crate) fn listeners(&self) -> [SocketAddr; 2] {

@@ -31,6 +31,8 @@ pub(crate) struct RouterMetrics {
     pub(crate) sent_on: Counter,
     /// Preferences shown as they were, because their cell did not answer.
     pub(crate) stale: Counter,
+    /// Log-ins by password refused for the failures of their address.
+    pub(crate) limited: Counter,
     /// Users signed up by their first sight.
     pub(crate) enrolled: Counter,
     /// Users known to live off the ring.
@@ -51,6 +53,7 @@ impl RouterMetrics {
             followed: Counter::default(),
             sent_on: Counter::default(),
             stale: Counter::default(),
+            limited: Counter::default(),
             enrolled: Counter::default(),
             exceptions: Gauge::default(),
             directory_age_s: Gauge::default(),
@@ -65,6 +68,8 @@ impl RouterMetrics {
         registry.register("cellar_redirects", "Requests sent on to another cell", m.followed);
         registry.register("cellar_instance_redirects", "Requests sent on to another process of a cell", m.sent_on);
         registry.register("cellar_stale_preferences", "Preferences shown while their cell did not answer", m.stale);
+        let limited = "Log-ins by password refused because too many from their address had failed";
+        registry.register("cellar_log_ins_limited_by_address", limited, m.limited);
         registry.register("cellar_enrolments", "Users signed up by the first request for them", m.enrolled);
         registry.register("cellar_exceptions", "Users known to live off the ring", m.exceptions);
         let age = "Since topology and catalog were last read";

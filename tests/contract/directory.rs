@@ -5,7 +5,7 @@ use cellar_devstack::Postgres;
 use cellar_directory::{
     Claim, ClaimCursor, ClaimState, Claimed, Digest, Directory, Email, EmailChange, EmailHash, HomeCursor, HomeState,
     Homes, Intent, MoveId, Op, Opened, Peppers, Placed, PolicyEntry, PolicyFloor, PostgresDirectory, Release,
-    STATEMENTS, SignUp, UserHome, Written, catalog, claim_steps, floor, floor::Raised,
+    STATEMENTS, SignUp, UserHome, Written, api_key, catalog, claim_steps, floor, floor::Raised,
 };
 use cellar_model::{
     CellName, Epoch, KeyDocument, KeyHash, KeyKind, KeyName, Micros, PolicyKey, PolicyName, PolicySignature, Revision,
@@ -98,6 +98,7 @@ pub(crate) async fn keeps_the_contract(directory: &impl Directory) {
     a_topology_follows_the_one_that_was_read(directory).await;
     a_cell_says_where_it_is(directory).await;
     the_catalog_reads_whole_and_keeps_earlier_revisions(directory).await;
+    keys_are_made_once_and_one_operator_stays(directory).await;
     of_racing_tiers_one_is_in_force(directory).await;
     an_artifact_is_there_before_its_version(directory).await;
     a_floor_is_raised_and_never_lowered(directory).await;
@@ -343,6 +344,7 @@ async fn the_catalog_reads_whole_and_keeps_earlier_revisions(directory: &impl Di
         hash: KeyHash([7; 32]),
         scopes: vec![Scope::Quota],
         auto_enrol: None,
+        previous: None,
         revoked: false,
     };
     assert_eq!(catalog::put_key(directory, &key).await.unwrap(), Done(Revision(1)));
@@ -369,6 +371,43 @@ async fn the_catalog_reads_whole_and_keeps_earlier_revisions(directory: &impl Di
     assert!(history.iter().all(|held| held.document == tier(held.revision.0)));
     let none = catalog::tier_history(directory, &"nobody".parse().unwrap()).await.unwrap();
     assert!(none.is_empty());
+}
+
+async fn keys_are_made_once_and_one_operator_stays(directory: &impl Directory) {
+    use api_key::{KeyRefusal, Revoked, create, revoke, rotate};
+    let name = |name: &str| KeyName::new(name).unwrap();
+    let key = |of: &str, hash: u8| KeyDocument {
+        name: name(of),
+        kind: KeyKind::Operator,
+        hash: KeyHash([hash; 32]),
+        scopes: vec![Scope::Admin],
+        auto_enrol: None,
+        previous: None,
+        revoked: false,
+    };
+    for _ in 0..2 {
+        assert_eq!(create(directory, &key("ann", 101)).await.unwrap(), Ok(key("ann", 101)), "also a repeat");
+    }
+    assert_eq!(create(directory, &key("ann", 102)).await.unwrap(), Err(KeyRefusal::Taken));
+    assert_eq!(create(directory, &key("bob", 101)).await.unwrap(), Err(KeyRefusal::Taken));
+    assert_eq!(revoke(directory, &name("ann"), Revoked::All).await.unwrap(), Err(KeyRefusal::LastOperator));
+    assert_eq!(rotate(directory, &name("nobody"), KeyHash([1; 32])).await.unwrap(), Err(KeyRefusal::Unknown));
+    let both = KeyDocument { previous: Some(KeyHash([101; 32])), ..key("ann", 103) };
+    for _ in 0..2 {
+        assert_eq!(rotate(directory, &name("ann"), KeyHash([103; 32])).await.unwrap(), Ok(both.clone()));
+    }
+    assert_eq!(rotate(directory, &name("ann"), KeyHash([104; 32])).await.unwrap(), Err(KeyRefusal::Rotating));
+    assert_eq!(create(directory, &key("bob", 101)).await.unwrap(), Err(KeyRefusal::Taken), "it still counts");
+    assert_eq!(revoke(directory, &name("ann"), Revoked::Old).await.unwrap(), Ok(key("ann", 103)));
+
+    create(directory, &key("bob", 105)).await.unwrap().unwrap();
+    let (ann, bob) = (name("ann"), name("bob"));
+    let racing = [revoke(directory, &ann, Revoked::All), revoke(directory, &bob, Revoked::All)];
+    let revoked = join_all(racing).await.into_iter().filter(|revoked| revoked.as_ref().unwrap().is_ok()).count();
+    assert!(revoked <= 1);
+    let left = catalog::read(directory).await.unwrap().keys.into_iter();
+    let left = left.filter(|key| key.kind == KeyKind::Operator && !key.revoked).count();
+    assert_eq!(left, 2 - revoked);
 }
 
 async fn of_racing_tiers_one_is_in_force(directory: &impl Directory) {

@@ -127,6 +127,7 @@ async fn put_quota_key(world: &World) -> String {
         hash: key.hash(),
         scopes: vec![Scope::Quota],
         auto_enrol: None,
+        previous: None,
         revoked: false,
     };
     catalog::put_key(&directory, &document).await.unwrap();

@@ -18,6 +18,7 @@ async fn put_key(directory: &OpenDirectory, name: &str, auto_enrol: Option<&str>
         hash: key.hash(),
         scopes: vec![Scope::Quota, Scope::Users],
         auto_enrol: auto_enrol.map(|tier| tier.parse().unwrap()),
+        previous: None,
         revoked: false,
     };
     catalog::put_key(directory, &document).await.unwrap();

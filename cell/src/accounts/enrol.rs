@@ -55,7 +55,7 @@ impl Accounts {
         tier: &TierName,
         patience: &mut Patience,
     ) -> Result<Option<TierName>, AccountsError> {
-        let new = NewUser { email: None, name: None, password_hash: None, tier: tier.clone() };
+        let new = NewUser { email: None, name: None, password_hash: None, tier: tier.clone(), preferences: Vec::new() };
         // The intent says it all: a key whose tier has changed since asks for the same user.
         let asked = Asked::of_the_intent();
         let decision = match self.open_home(opening, patience).await? {

@@ -8,6 +8,8 @@ mod activity;
 mod asked;
 mod audited;
 mod backfill;
+mod brought;
+mod brought_hash;
 mod cache;
 mod caller;
 mod change;
@@ -20,6 +22,7 @@ mod erase;
 mod error;
 mod etag;
 mod export;
+mod exported;
 mod forwards;
 mod forwards_due;
 mod generations;
@@ -27,6 +30,7 @@ mod intents;
 mod lanes;
 mod log_in;
 mod named;
+mod origin;
 mod ownership;
 mod password;
 mod passwords;
@@ -36,6 +40,7 @@ mod profile;
 mod reaper;
 mod routes;
 mod session_check;
+mod session_life;
 mod sessions;
 mod sign_up;
 mod statements;
@@ -48,13 +53,15 @@ pub(crate) use caller::Caller;
 pub(crate) use error::AccountsError;
 pub(crate) use routes::{public_routes, routes};
 pub(crate) use user_routes::named_routes;
+pub(crate) use session_life::SessionLife;
 
 use crate::peers::Peers;
 use activity::Activity;
 use cache::Cache;
 use cellar_directory::{OpenDirectory, Peppers};
-use cellar_model::{CellName, MacKeys, RegionName, TierName, UserId};
+use cellar_model::{CellName, RegionName, TierName, UserId};
 use cellar_quota::Quota;
+use cellar_server::{AttemptLimit, Attempts, MacKeyring};
 use generations::Generations;
 use lanes::Lanes;
 use ownership::OwnedUsers;
@@ -65,6 +72,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use sqlx::PgPool;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 /// What accounts need of the cell.
@@ -74,7 +82,10 @@ pub(crate) struct Dependencies {
     pub(crate) cache: redis::Client,
     pub(crate) directory: OpenDirectory,
     pub(crate) peppers: Peppers,
-    pub(crate) mac_keys: MacKeys,
+    pub(crate) mac_keys: MacKeyring,
+    pub(crate) session_life: SessionLife,
+    /// Log-ins by password of one account that may fail.
+    pub(crate) account_failures: AttemptLimit,
     pub(crate) cell: CellName,
     pub(crate) region: RegionName,
     pub(crate) peers: Peers,
@@ -98,6 +109,11 @@ struct Inner {
     flights: Flights,
     lanes: Lanes,
     passwords: Passwords,
+    account_attempts: Attempts,
+    /// Users who are being brought from elsewhere.
+    bringing: Semaphore,
+    /// Log-ins by password that were refused without a look at the password.
+    limited: Counter,
     activity: Activity,
     reaped: reaper::Reaped,
     backfilled: backfill::Backfilled,
@@ -117,6 +133,9 @@ impl Accounts {
             flights: Flights::default(),
             lanes: Lanes::new(),
             passwords: Passwords::new(),
+            account_attempts: Attempts::new(given.account_failures),
+            limited: Counter::default(),
+            bringing: Semaphore::new(brought::BRINGING_MAX),
             activity: Activity::default(),
             reaped: reaper::Reaped::default(),
             backfilled: backfill::Backfilled::default(),
@@ -140,6 +159,8 @@ impl Accounts {
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register("cellar_cache_hits", "Reads answered from the cache", self.0.hits.clone());
         registry.register("cellar_cache_misses", "Reads the cache could not answer", self.0.misses.clone());
+        let limited = "Log-ins by password refused because too many of their account had failed";
+        registry.register("cellar_log_ins_limited_by_account", limited, self.0.limited.clone());
         self.0.reaped.register(registry);
         self.0.backfilled.register(registry);
         self.0.forwards_told.register(registry);

@@ -1,8 +1,8 @@
 //! Passwords: argon2id on the blocking pool, few at a time, and a short queue.
 
-use super::AccountsError;
+use super::{AccountsError, brought_hash};
 use argon2::password_hash::phc::PasswordHash;
-use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
+use argon2::{Algorithm, Argon2, Params, PasswordHasher, Version};
 use cellar_model::Secret;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -43,11 +43,8 @@ impl Passwords {
     pub(super) async fn verify(&self, password: Secret, hash: Option<String>) -> Result<bool, AccountsError> {
         let known = hash.is_some();
         let hash = hash.map_or_else(|| Arc::clone(&self.nobody), Arc::from);
-        let matches = self.on_blocking_pool(move || {
-            let parsed = PasswordHash::new(&hash);
-            parsed.is_ok_and(|parsed| argon2().verify_password(password.reveal().as_bytes(), &parsed).is_ok())
-        });
-        Ok(matches.await? && known)
+        let matches = self.on_blocking_pool(move || brought_hash::matches(password.reveal().as_bytes(), &hash)).await?;
+        Ok(matches && known)
     }
 
     async fn on_blocking_pool<T: Send + 'static>(
@@ -65,6 +62,11 @@ impl Passwords {
         });
         done.await.map_err(|_| AccountsError::Busy)
     }
+}
+
+/// Whether it was made by other means than those of today, and is replaced when its password is known.
+pub(super) fn is_outdated(hash: &str) -> bool {
+    !hash.starts_with(&format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}$"))
 }
 
 fn argon2() -> Argon2<'static> {

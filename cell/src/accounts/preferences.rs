@@ -4,6 +4,7 @@ use super::etag::{IfMatch, Tag};
 use super::{Accounts, AccountsError, statements};
 use cellar_model::{Problem, ProblemType, UserId};
 use serde_json::{Map, Value};
+use sqlx::PgConnection;
 
 /// Keys a user may have.
 pub(super) const KEYS_MAX: usize = 256;
@@ -60,6 +61,37 @@ impl Accounts {
         transaction.commit().await?;
         Ok(())
     }
+}
+
+/// The rows of preferences that come with their user.
+pub(super) fn rows(preferences: Map<String, Value>) -> Result<Vec<(String, String)>, AccountsError> {
+    check(&preferences)?;
+    let mut all = Map::new();
+    let (_, put) = apply(&mut all, preferences);
+    bound(&all)?;
+    Ok(put)
+}
+
+/// Writes them, in the transaction that makes the user.
+pub(super) async fn write_first(
+    transaction: &mut PgConnection,
+    user: &UserId,
+    rows: &[(String, String)],
+) -> Result<(), AccountsError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let _: (i64,) =
+        sqlx::query_as(statements::LOCK_PREFERENCES).bind(user.as_str()).fetch_one(&mut *transaction).await?;
+    let (keys, values): (Vec<&str>, Vec<&str>) = rows.iter().map(|(key, value)| (&**key, &**value)).unzip();
+    let _: (i64,) = sqlx::query_as(statements::WRITE_PREFERENCES)
+        .bind(user.as_str())
+        .bind(&[""; 0][..])
+        .bind(keys)
+        .bind(values)
+        .fetch_one(transaction)
+        .await?;
+    Ok(())
 }
 
 /// What can be said of a patch before anything is read. Postgres stores no NUL in text.

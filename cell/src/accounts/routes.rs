@@ -2,6 +2,7 @@
 
 use super::caller::Caller;
 use super::etag::IfMatch;
+use super::origin::Origin;
 use super::profile::ProfilePatch;
 use super::user_routes::{self, Keep, named_routes};
 use super::{Accounts, AccountsError, etag::Tag, profile};
@@ -107,17 +108,20 @@ async fn tell_intent(
     (status = 401, description = "No account has this e-mail and password"),
     (status = 403, description = "The account is blocked"),
     (status = 422, description = "Neither a user id, nor an e-mail and a password"),
+    (status = 429, description = "Too many log-ins with this e-mail have failed, whether or not it is somebody's"),
 ))]
 async fn log_in(
     State(accounts): State<Accounts>,
     caller: Caller,
+    headers: HeaderMap,
     JsonBody(body): JsonBody<wire::LogInBody>,
 ) -> Result<Response, AccountsError> {
-    let logged_in = accounts.log_in(&caller, body).await?;
+    let logged_in = accounts.log_in(&caller, Origin::of(&headers), body).await?;
     Ok((StatusCode::CREATED, Json(logged_in)).into_response())
 }
 
-/// The active sessions, most recently active first. `last_active` is exact to five minutes.
+/// The active sessions, most recently active first. `last_active` is exact to five minutes; address and user agent
+/// are those of the log-in.
 #[utoipa::path(get, path = "/v1/sessions", tag = "accounts", responses(
     (status = 200, description = "The sessions, and the last log-in"),
 ))]

@@ -2,10 +2,12 @@
 
 use super::caller::{Caller, CallerKind};
 use super::generations::Generation;
+use super::session_life::SessionLife;
 use super::{Accounts, AccountsError, CACHE_SESSION, statements};
 use cellar_model::{PresentedSession, Problem, ProblemType, UserId};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use subtle::ConstantTimeEq;
 
 /// The cached fields. The hash is of 160 random bits: it opens nothing.
@@ -17,7 +19,10 @@ struct SessionRow {
     n: i64,
     secret_hash: Vec<u8>,
     state: String,
+    /// Of its whole life.
     left_s: i64,
+    /// Since it was last active, as far as that is written.
+    unused_s: i64,
 }
 
 /// A session under its user, as it was presented.
@@ -111,7 +116,8 @@ impl Accounts {
             rows.into_iter().filter_map(|row| Some((usize::try_from(row.n).ok()?, row))).collect();
         let (mut found, mut worth_keeping) = (Vec::with_capacity(looked.len()), Vec::new());
         for (place, one) in (1..).zip(looked) {
-            let judged = one.judge(rows.remove(&place));
+            let noted = self.0.activity.age(&one.session.id);
+            let judged = one.judge(rows.remove(&place), noted, self.0.given.session_life);
             // What expires within the second is not worth keeping.
             if let Ok(left_s @ 1..) = judged
                 && self.0.generations.current(one.user) == one.generation
@@ -141,13 +147,18 @@ impl Looked<'_> {
         Some(if its_own { Ok(()) } else { Err(ProblemType::Unauthorized.into()) })
     }
 
-    /// Seconds until it expires.
-    fn judge(&self, row: Option<SessionRow>) -> Result<u64, AccountsError> {
+    /// Seconds for which it may be believed without another look. That it is asked about is a use of it.
+    fn judge(&self, row: Option<SessionRow>, noted: Option<Duration>, life: SessionLife) -> Result<u64, AccountsError> {
         let row = row.filter(|row| bool::from(row.secret_hash.ct_eq(&self.session.hash[..])));
         let row = row.ok_or(ProblemType::Unauthorized)?;
         if row.state != "active" {
             return Err(ProblemType::Blocked.into());
         }
-        Ok(u64::try_from(row.left_s).unwrap_or_default())
+        let unused_s = u64::try_from(row.unused_s).unwrap_or_default();
+        let unused_s = noted.map_or(unused_s, |noted| noted.as_secs().min(unused_s));
+        if unused_s > life.refused_after().as_secs() {
+            return Err(ProblemType::Unauthorized.into());
+        }
+        Ok(u64::try_from(row.left_s).unwrap_or_default().min(life.idle.as_secs()))
     }
 }

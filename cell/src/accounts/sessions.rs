@@ -6,6 +6,7 @@ use cellar_model::{
     Micros, PresentedSession, ProblemType, SessionId, UserId,
     wire::{SessionEntry, SessionList},
 };
+use std::time::Duration;
 
 #[derive(sqlx::FromRow)]
 struct ListedSession {
@@ -13,6 +14,7 @@ struct ListedSession {
     device: String,
     created_at_us: i64,
     last_active_us: i64,
+    now_us: i64,
 }
 
 impl Accounts {
@@ -29,8 +31,13 @@ impl Accounts {
         let mut entries = Vec::with_capacity(rows.len());
         for row in rows {
             let id = SessionId::new(&row.session_id).map_err(|_| AccountsError::Corrupt("session"))?;
-            let written = micros(row.last_active_us);
-            let last_active = self.0.activity.last(&id).map_or(written, |noted| noted.max(written));
+            let (written, now) = (micros(row.last_active_us), micros(row.now_us));
+            let ago_us = |age: Duration| u64::try_from(age.as_micros()).unwrap_or(u64::MAX);
+            let noted = self.0.activity.age(&id).map(|age| Micros(now.0.saturating_sub(ago_us(age))));
+            let last_active = noted.map_or(written, |noted| noted.max(written));
+            if now.since(last_active) > ago_us(self.0.given.session_life.refused_after()) {
+                continue;
+            }
             let entry = SessionEntry {
                 device: serde_json::from_str(&row.device).map_err(|_| AccountsError::Corrupt("device"))?,
                 created_at: micros(row.created_at_us).to_rfc3339(),

@@ -3,6 +3,7 @@
 use super::asked::{Asked, Compared};
 use super::claims::{Settled, stored};
 use super::password::check_password;
+use super::preferences;
 use super::profile::check_name;
 use super::reaper::Begun;
 use super::{Accounts, AccountsError, statements};
@@ -33,6 +34,15 @@ pub(super) struct NewUser {
     pub(super) name: Option<String>,
     pub(super) password_hash: Option<String>,
     pub(super) tier: TierName,
+    /// Keys with values in JSON: of who is brought from elsewhere.
+    pub(super) preferences: Vec<(String, String)>,
+}
+
+/// Who is here by an intent, and since when.
+pub(super) enum Made {
+    Now(SignedUp),
+    /// By an earlier attempt.
+    Before(SignedUp),
 }
 
 /// What this cell knows of an intent once its transaction is over.
@@ -70,20 +80,34 @@ impl Accounts {
     pub(crate) async fn sign_up(&self, placed: PlacedSignUp) -> Result<SignedUp, AccountsError> {
         let intent = Intent::new(&placed.intent).map_err(|_| ProblemType::Malformed)?;
         let email = self.check(&placed.body)?;
-        let emails = self.0.given.peppers.hashes(&email);
-        let rest = [placed.body.name.as_deref().unwrap_or_default(), placed.body.tier.as_str()].map(str::as_bytes);
-        let asked = Asked::of(&emails, &rest);
         // Before the claim: a full queue refuses without a trace.
         let password_hash = match placed.body.password {
             Some(password) => Some(self.0.passwords.hash(Secret::new(password)).await?),
             None => None,
         };
-        let new = NewUser { email: Some(email), name: placed.body.name, password_hash, tier: placed.body.tier };
-        let sign_up = SignUp { user: placed.user_id, cell: self.0.given.cell.clone(), intent, emails };
+        let (name, tier) = (placed.body.name, placed.body.tier);
+        let new = NewUser { email: Some(email.clone()), name, password_hash, tier, preferences: Vec::new() };
+        match self.sign_up_new(placed.user_id, intent, email, new).await? {
+            Made::Now(signed_up) | Made::Before(signed_up) => Ok(signed_up),
+        }
+    }
+
+    /// The same of who has been checked.
+    pub(super) async fn sign_up_new(
+        &self,
+        user: UserId,
+        intent: Intent,
+        email: Email,
+        new: NewUser,
+    ) -> Result<Made, AccountsError> {
+        let emails = self.0.given.peppers.hashes(&email);
+        let rest = [new.name.as_deref().unwrap_or_default(), new.tier.as_str()].map(str::as_bytes);
+        let asked = Asked::of(&emails, &rest);
+        let sign_up = SignUp { user, cell: self.0.given.cell.clone(), intent, emails };
         let mut begun = Begun::new(self);
-        let signed_up = self.sign_up_claimed(&sign_up, new, asked, &mut begun).await?;
+        let made = self.sign_up_claimed(&sign_up, new, asked, &mut begun).await?;
         begun.ended();
-        Ok(signed_up)
+        Ok(made)
     }
 
     /// Claims the e-mail under every pepper, and goes on by what the claims say.
@@ -93,7 +117,7 @@ impl Accounts {
         new: NewUser,
         asked: Asked,
         begun: &mut Begun,
-    ) -> Result<SignedUp, AccountsError> {
+    ) -> Result<Made, AccountsError> {
         let directory = &self.0.given.directory;
         for _ in 0..JOINS_MAX {
             let (earlier, last) = match sign_up.claim(directory, |claim| begun.note(claim)).await? {
@@ -119,7 +143,7 @@ impl Accounts {
 
     /// Not all claims can be had by this intent. If it was committed by fewer of them, its answer stays what it
     /// was; else it is refused for good, and what it claimed is freed.
-    async fn taken(&self, ours: &[Claim], new: &NewUser, asked: &Asked) -> Result<SignedUp, AccountsError> {
+    async fn taken(&self, ours: &[Claim], new: &NewUser, asked: &Asked) -> Result<Made, AccountsError> {
         self.settle_all(ours).await?;
         let Some(claim) = ours.iter().find(|claim| claim.cell == self.0.given.cell) else {
             return Err(ProblemType::EmailTaken.into());
@@ -127,14 +151,14 @@ impl Accounts {
         match self.decided(&claim.intent, None, new, asked).await? {
             Decision::Made(tier, user_id) | Decision::Committed(tier, user_id) => {
                 self.tell_forwards(&user_id, &mut Patience::new()).await?;
-                Ok(SignedUp { user_id, tier, region: self.0.given.region.clone() })
+                Ok(Made::Before(SignedUp { user_id, tier, region: self.0.given.region.clone() }))
             }
             Decision::OtherBody => Err(ProblemType::KeyReused.into()),
             Decision::Refused => Err(ProblemType::EmailTaken.into()),
         }
     }
 
-    async fn complete(&self, claimed: Placed, new: NewUser, asked: Asked) -> Result<SignedUp, AccountsError> {
+    async fn complete(&self, claimed: Placed, new: NewUser, asked: Asked) -> Result<Made, AccountsError> {
         let directory = &self.0.given.directory;
         let (opening, mut patience) = (claimed.opening(), Patience::new());
         let decision = match self.open_home(&opening, &mut patience).await? {
@@ -153,36 +177,35 @@ impl Accounts {
             }
             Opened::OfAnother(_) | Opened::UserTaken => Decision::Refused,
         };
-        let (tier, user_id) = match decision {
+        let signed_up = |tier, user_id| SignedUp { user_id, tier, region: self.0.given.region.clone() };
+        match decision {
             Decision::Made(tier, user_id) => {
                 claimed.confirm(directory).await?;
                 // Someone may have asked before the user was here.
                 self.changed(&user_id).await;
                 self.tell_forwards(&user_id, &mut patience).await?;
-                (tier, user_id)
+                Ok(Made::Now(signed_up(tier, user_id)))
             }
             Decision::Committed(tier, user_id) => {
                 claim_steps::activate(directory, &user_id, claimed.intent()).await?;
                 // Held, or freed again if the user has another e-mail by now: they were made by this repeat.
                 self.settle_all(claimed.claims()).await?;
                 self.tell_forwards(&user_id, &mut patience).await?;
-                (tier, user_id)
+                Ok(Made::Before(signed_up(tier, user_id)))
             }
             Decision::OtherBody => {
                 // The claims of the one who committed are held; those made just now for something else go.
                 self.settle_all(claimed.claims()).await?;
-                return Err(ProblemType::KeyReused.into());
+                Err(ProblemType::KeyReused.into())
             }
             Decision::Refused => {
                 // The intent first, then the e-mail: while the intent is open, a repeat might still commit.
                 self.settle_all(claimed.claims()).await?;
-                return Err(Problem::new(ProblemType::Conflict)
+                Err(Problem::new(ProblemType::Conflict)
                     .detail("this sign-up is refused: its user id is taken, or its key was refused before")
-                    .into());
+                    .into())
             }
-        };
-        let region = self.0.given.region.clone();
-        Ok(SignedUp { user_id, tier, region })
+        }
     }
 
     /// Opens the user's home. Where another intent's stands, its cell is asked as the reaper would ask it, and
@@ -242,6 +265,7 @@ impl Accounts {
             transaction.rollback().await?;
             return Ok(Decision::Refused);
         }
+        preferences::write_first(&mut transaction, &opening.user, &new.preferences).await?;
         if new.email.is_none() {
             let _: Option<(bool,)> = sqlx::query_as(statements::INSERT_OPENING)
                 .bind(user)

@@ -12,6 +12,7 @@ pub(super) const ALL: &[&str] = &[
     INSERT_INTENT,
     READ_INTENT,
     INTENT_STATE,
+    WHOSE_INTENT,
     INTENT_BODY,
     CLAIM_ROWS,
     HELD_ROWS,
@@ -25,6 +26,7 @@ pub(super) const ALL: &[&str] = &[
     RELEASES_OF_USER,
     DELETE_RELEASE,
     ACCOUNTS,
+    EXPORT_PAGE,
     INSERT_OWNED,
     INSERT_USER,
     INSERT_OPENING,
@@ -42,9 +44,11 @@ pub(super) const ALL: &[&str] = &[
     GO_ON_WITH_PASS,
     CREDENTIALS,
     LOCK_USER,
+    REPLACE_HASH,
     MAKE_ROOM,
     INSERT_SESSION,
     LOGGED_IN,
+    LOGGED_IN_FROM,
     CHECK_SESSIONS,
     LIST_SESSIONS,
     LAST_LOGIN,
@@ -106,6 +110,8 @@ pub(super) const READ_INTENT: &str = "\
     from intents i left join users u on u.user_id = i.user_id where i.intent = $1";
 
 pub(super) const INTENT_STATE: &str = "select state from intents where intent = $1";
+
+pub(super) const WHOSE_INTENT: &str = "select user_id, state from intents where intent = $1";
 
 pub(super) const INTENT_BODY: &str = "select state, body from intents where intent = $1";
 
@@ -174,6 +180,16 @@ pub(super) const ACCOUNTS: &str = "\
     from ownership o left join users u on u.user_id = o.user_id
     where o.user_id collate \"C\" > $1 and ($2::text is null or o.user_id = $2)
     order by o.user_id collate \"C\" limit $3";
+
+/// A page of who is owned here with what is exported of them; password hashes if $3.
+pub(super) const EXPORT_PAGE: &str = "\
+    select o.user_id, u.email, u.name, u.tier_id, u.state,
+        case when $3 then u.password_hash end as password_hash,
+        coalesce((select jsonb_object_agg(p.key, p.value) from preferences p
+                  where p.user_id = u.user_id), '{}')::text as preferences
+    from ownership o join users u on u.user_id = o.user_id
+    where o.user_id collate \"C\" > $1 and o.state = 'OWNED' and u.state <> 'erased'
+    order by o.user_id collate \"C\" limit $2";
 
 pub(super) const INSERT_OWNED: &str = "\
     insert into ownership (user_id, state, epoch, home) values ($1, 'OWNED', $2, $3)
@@ -245,14 +261,25 @@ pub(super) const CREDENTIALS: &str = "select email, password_hash, session_epoch
 pub(super) const LOCK_USER: &str = "\
     select password_hash, session_epoch, state from users where user_id = $1 for no key update";
 
-/// Dead sessions go, and of the living ones all but the newest $3.
+/// Of the same password, by our own parameters. Sessions stay.
+pub(super) const REPLACE_HASH: &str = "\
+    with owned as (
+        select user_id from ownership where user_id = $1 and state = 'OWNED' for share
+    )
+    update users u set password_hash = $3 from owned
+    where u.user_id = owned.user_id and u.password_hash = $2
+    returning true";
+
+/// Dead sessions go, those that nobody has used for $4 seconds too, and of the living ones all but the newest $3.
 pub(super) const MAKE_ROOM: &str = "\
-    delete from sessions where user_id = $1 and (
-        revoked_at is not null or expires_at <= now() or session_epoch < $2
-        or session_id in (
-            select session_id from sessions
-            where user_id = $1 and revoked_at is null and expires_at > now() and session_epoch = $2
-            order by created_at desc, session_id desc offset $3))
+    with living as (
+        select s.session_id, row_number() over (order by s.created_at desc, s.session_id desc) as place
+        from sessions s left join session_activity a on a.session_id = s.session_id
+        where s.user_id = $1 and s.revoked_at is null and s.expires_at > now() and s.session_epoch = $2
+          and coalesce(a.last_active, s.created_at) > now() - make_interval(secs => $4)
+    )
+    delete from sessions where user_id = $1
+      and session_id not in (select session_id from living where place <= $3)
     returning true";
 
 pub(super) const INSERT_SESSION: &str = "\
@@ -267,18 +294,29 @@ pub(super) const INSERT_SESSION: &str = "\
 
 pub(super) const LOGGED_IN: &str = "update users set last_login_at = now() where user_id = $1 returning true";
 
+/// Whether the user has a session in force that was opened from this address.
+pub(super) const LOGGED_IN_FROM: &str = "\
+    select exists (
+        select from sessions s join users u on u.user_id = s.user_id
+        where s.user_id = $1 and s.device_info->>'address' = $2
+          and s.revoked_at is null and s.expires_at > now() and s.session_epoch = u.session_epoch)";
+
+/// `unused_s`: since it was last active, as far as it is written.
 pub(super) const CHECK_SESSIONS: &str = "\
-    select a.n, s.secret_hash, u.state, extract(epoch from s.expires_at - now())::bigint as left_s
+    select a.n, s.secret_hash, u.state, extract(epoch from s.expires_at - now())::bigint as left_s,
+        extract(epoch from now() - coalesce(t.last_active, s.created_at))::bigint as unused_s
     from unnest($1::text[], $2::text[]) with ordinality as a (session_id, user_id, n)
     join sessions s on s.session_id = a.session_id and s.user_id = a.user_id
     join users u on u.user_id = s.user_id
+    left join session_activity t on t.session_id = s.session_id
     where s.revoked_at is null and s.expires_at > now() and s.session_epoch = u.session_epoch";
 
 pub(super) const LIST_SESSIONS: &str = "\
     select s.session_id, s.device_info::text as device,
         (extract(epoch from s.created_at) * 1000000)::bigint as created_at_us,
         (extract(epoch from coalesce(a.last_active, s.created_at)) * 1000000)::bigint
-            as last_active_us
+            as last_active_us,
+        (extract(epoch from now()) * 1000000)::bigint as now_us
     from sessions s join users u on u.user_id = s.user_id
     left join session_activity a on a.session_id = s.session_id
     where s.user_id = $1 and s.revoked_at is null and s.expires_at > now()
@@ -316,8 +354,8 @@ pub(super) const REVOKE_ALL: &str = "\
 
 pub(super) const NOTE_ACTIVITY: &str = "\
     insert into session_activity (session_id, last_active)
-    select s.session_id, to_timestamp(t.at_us / 1000000.0)
-    from unnest($1::text[], $2::bigint[]) as t (session_id, at_us)
+    select s.session_id, now() - make_interval(secs => t.age_s)
+    from unnest($1::text[], $2::float8[]) as t (session_id, age_s)
     join sessions s on s.session_id = t.session_id
     order by s.session_id
     on conflict (session_id) do update

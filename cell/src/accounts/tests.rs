@@ -1,20 +1,23 @@
 //! Accounts on a real Postgres, Redis and directory, asked through their routes.
 
 mod accounts;
+mod brought;
 mod claims;
 mod enrolments;
 mod forwards;
+mod log_ins;
 mod peppers;
 mod sessions;
 
 use super::etag::IfMatch;
-use super::{Accounts, Dependencies, routes, statements};
+use super::{Accounts, Dependencies, SessionLife, routes, statements};
 use crate::peers::Peers;
 use axum::Router;
 use axum::body::Body;
 use cellar_devstack::{Postgres, Redis};
 use cellar_directory::{Email, EmailHash, Homes, OpenDirectory, Peppers};
 use cellar_model::{CellName, MacKey, MacKeys, RegionName, Secret, SessionToken, Topology, UserId, header};
+use cellar_server::AttemptLimit;
 use futures::future::join_all;
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt;
@@ -55,7 +58,9 @@ fn accounts(
         cache: redis::Client::open(cache).unwrap(),
         directory,
         peppers,
-        mac_keys: mac_keys(),
+        mac_keys: mac_keys().into(),
+        session_life: SessionLife::default(),
+        account_failures: AttemptLimit { failures: 5, forgiven_s: 3_600 },
         cell: CellName::new(cell).unwrap(),
         region: RegionName::new(region).unwrap(),
         peers,
@@ -552,7 +557,9 @@ async fn without_the_directory_users_are_served_and_sign_ups_are_not() {
         cache: redis::Client::open(world.redis_url.as_str()).unwrap(),
         directory: OpenDirectory::lazy(&away, 1).unwrap(),
         peppers: peppers(b"a"),
-        mac_keys: mac_keys(),
+        mac_keys: mac_keys().into(),
+        session_life: SessionLife::default(),
+        account_failures: AttemptLimit { failures: 5, forgiven_s: 3_600 },
         cell: CellName::new("eu-1").unwrap(),
         region: RegionName::new("eu").unwrap(),
         peers: Peers::new(),

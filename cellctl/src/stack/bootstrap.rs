@@ -92,14 +92,15 @@ pub(crate) async fn fill(
     }
 }
 
-pub(super) fn new_key(kind: KeyKind) -> ApiKey {
+pub(crate) fn new_key(kind: KeyKind) -> ApiKey {
     ApiKey::generate(kind, &mut rand::rng())
 }
 
 async fn put_key(directory: &OpenDirectory, name: &str, key: &str, scopes: Vec<Scope>) -> anyhow::Result<()> {
     let key = ApiKey::parse(key)?;
     let (kind, hash) = (key.kind(), key.hash());
-    let document = KeyDocument { name: KeyName::new(name)?, kind, hash, scopes, auto_enrol: None, revoked: false };
+    let document =
+        KeyDocument { name: KeyName::new(name)?, kind, hash, scopes, auto_enrol: None, previous: None, revoked: false };
     done(catalog::put_key(directory, &document).await?)
 }
 

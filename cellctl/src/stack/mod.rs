@@ -8,7 +8,7 @@ mod progress;
 mod signing;
 mod target;
 
-pub(crate) use bootstrap::{Filled, bootstrap, fill, mend};
+pub(crate) use bootstrap::{Filled, bootstrap, fill, mend, new_key};
 pub(crate) use cell::{CellCommand, cell, size};
 pub(crate) use demo::{RunArguments, run};
 pub(crate) use given_keys::GivenKeys;

@@ -7,7 +7,7 @@ use crate::postgres::Database;
 use crate::process::{Gently, Launch};
 use crate::quota::QuotaServer;
 use crate::ready::Ready;
-use crate::state::{POLICY_KEYS, ProcessEntry, RegionEntry, Role, StackState};
+use crate::state::{MAC_KEY, POLICY_KEYS, ProcessEntry, RegionEntry, Role, StackState};
 use crate::world::{CellShape, DirectoryShape, World};
 use crate::{cassandra, ports, postgres, quota, redis};
 use std::collections::{BTreeMap, HashSet};
@@ -118,7 +118,7 @@ impl<'a> Planner<'a> {
             processes: Vec::new(),
             directory_urls: BTreeMap::new(),
             pepper_file: secrets.join("pepper"),
-            mac_key_file: secrets.join("mac-key"),
+            mac_key_file: secrets.join(MAC_KEY),
             policy_keys_file: secrets.join(POLICY_KEYS),
         }
     }

@@ -150,6 +150,14 @@ impl Stack {
         &self.folders.stack
     }
 
+    /// Goes on with other keys, which the directory has.
+    pub async fn keep_keys(&mut self, keys: Keys) -> Result<(), StackError> {
+        let _lock = self.turn().await?;
+        self.state.service_key = Some(keys.service_key);
+        self.state.operator_key = Some(keys.operator_key);
+        self.save()
+    }
+
     /// Takes the stack's lock and reads what other commands have done meanwhile.
     pub(crate) async fn turn(&mut self) -> Result<File, StackError> {
         let lock = self.folders.lock_in_turn().await?;

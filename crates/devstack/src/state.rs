@@ -135,6 +135,8 @@ const FILE: &str = "state.json";
 /// Beside the pepper: the key that signs what the stack loads, and those whose policies decide in its cells.
 const POLICY_KEY: &str = "policy-key";
 pub(crate) const POLICY_KEYS: &str = "policy-keys";
+/// And the keys of session tokens.
+pub(crate) const MAC_KEY: &str = "mac-key";
 /// Virtual nodes of a cell on its region's ring.
 const WEIGHT: u32 = 128;
 
@@ -167,6 +169,11 @@ impl StackState {
     /// Whether the directory has what a stack begins with.
     pub fn is_filled(&self) -> bool {
         self.filled && self.service_key.is_some()
+    }
+
+    /// The keys of session tokens, which every router and cell follows.
+    pub fn mac_key_file(&self) -> PathBuf {
+        self.pepper_file.with_file_name(MAC_KEY)
     }
 
     /// The key that signs the policies this stack loads.

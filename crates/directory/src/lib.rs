@@ -3,6 +3,7 @@
 //! The traits here are implemented once per kind of store. Whatever a conditional write decides is
 //! one row in one partition, so that a store with lightweight transactions suffices.
 
+pub mod api_key;
 pub mod catalog;
 mod claim;
 pub mod claim_rules;

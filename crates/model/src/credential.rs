@@ -95,6 +95,13 @@ impl fmt::Debug for ApiKey {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyHash(pub [u8; 32]);
 
+impl KeyHash {
+    /// Enough to tell one key from another in a list, and no key.
+    pub fn fingerprint(&self) -> String {
+        hex::encode(&self.0[..6])
+    }
+}
+
 impl fmt::Debug for KeyHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("KeyHash(..)")
@@ -139,6 +146,9 @@ pub struct KeyDocument {
     /// A user id never seen before is signed up in this tier by its first check.
     #[serde(default)]
     pub auto_enrol: Option<TierName>,
+    /// While the key is being rotated: the text it had before, which counts as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<KeyHash>,
     #[serde(default)]
     pub revoked: bool,
 }

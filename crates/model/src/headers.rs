@@ -13,6 +13,8 @@ pub mod header {
     pub const CALLER: &str = "cellar-caller";
     /// Written by the router: the session token's id and secret hash travel in these.
     pub const SESSION: &str = "cellar-session";
+    /// Written by the front door at a log-in: where the caller is.
+    pub const CLIENT_ADDRESS: &str = "cellar-client-address";
     /// In a 421: `<cell>; epoch=<n>`.
     pub const HOME: &str = "cellar-home";
     /// In a 421: the endpoint of the process of this cell that has the user's shard.

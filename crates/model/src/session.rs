@@ -15,6 +15,8 @@ const PREFIX: &str = "cst1";
 const ID_CHARS: usize = 26;
 const SECRET_CHARS: usize = 32;
 const MAC_CHARS: usize = 26;
+/// Hashed with a MAC key for its fingerprint: another hash than that of its id.
+const FINGERPRINT: &[u8] = b"cellar session key";
 
 /// Names a session in lists and for revocation; no secret.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -149,7 +151,8 @@ impl SessionToken {
     }
 }
 
-/// The keys tokens are checked with: the current one signs, the previous one still verifies.
+/// The keys tokens are checked with: the current one signs, the other one verifies as well. It is the one that
+/// signed before, or, in the first step of a rotation, the one that is going to.
 #[derive(Clone, Debug)]
 pub struct MacKeys {
     current: MacKey,
@@ -205,6 +208,13 @@ impl MacKeys {
             return Err(TokenError);
         }
         Ok(Self { current, previous })
+    }
+
+    /// What tells each key from others, the current one first; none of them opens anything.
+    pub fn fingerprints(&self) -> Vec<String> {
+        let keys = [Some(&self.current), self.previous.as_ref()].into_iter().flatten();
+        keys.map(|key| hex::encode(&Sha256::new().chain_update(FINGERPRINT).chain_update(key.secret).finalize()[..6]))
+            .collect()
     }
 
     fn by_id(&self, id: char) -> Option<&MacKey> {

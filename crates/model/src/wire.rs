@@ -1,13 +1,17 @@
 //! The JSON bodies of the HTTP contract, for those who serve it and those who call it.
 
 mod accounts;
+mod brought;
 mod decisions;
+mod keys;
 
 pub use accounts::{ExportHead, ExportedSession, PasswordBody, TierBody, UserDetails, UserState};
 
+pub use brought::{BROUGHT_MAX, BringPlacedUsers, BringUsers, Brought, BroughtUser, BroughtUsers, PlacedUser};
 pub use decisions::{
     CellDecisions, ProcessDecisions, RolloutDecisions, ShadowDecisions, TierDecisions, VariantDecisions,
 };
+pub use keys::{KeyEntry, MacKeysShown, NewKey, RevokeKey, RotateKey};
 
 use crate::{
     AccountTerms, Amount, Answer, Attribute, CellName, Cost, Denial, Effect, Epoch, Fence, GrantTerms, OverrideTerms,
@@ -373,6 +377,19 @@ pub struct Device {
     pub platform: String,
 }
 
+/// A device as its log-in named it and as the front door saw it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SeenDevice {
+    #[serde(default)]
+    pub name: String,
+    #[serde(default)]
+    pub platform: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_agent: Option<String>,
+}
+
 #[derive(Clone, Serialize, Deserialize)]
 pub struct LoggedIn {
     pub user_id: UserId,
@@ -390,7 +407,7 @@ pub struct SessionList {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SessionEntry {
     pub session_id: String,
-    pub device: Device,
+    pub device: SeenDevice,
     pub created_at: String,
     pub last_active: String,
     pub current: bool,

@@ -86,6 +86,7 @@ mod tests {
             hash: key.hash(),
             scopes: vec![Scope::Quota],
             auto_enrol: None,
+            previous: None,
             revoked: false,
         }]);
         (keys, key.reveal().to_owned())
@@ -123,7 +124,7 @@ mod tests {
             session: SessionId::mint(1),
             secret: SessionSecret::generate(&mut rand::rng()),
         };
-        let text = format!("Bearer {}", token.sign(keys.mac()));
+        let text = format!("Bearer {}", token.sign(&keys.mac()));
         let mut incoming = headers(&[("authorization", &text), ("cellar-user", "alice")]);
         admit(&keys, &mut incoming, DeadlineMs::STANDARD).ok().unwrap();
         assert_eq!(incoming["cellar-user"], "bob");

@@ -26,6 +26,17 @@ pub fn enrolment_intent(caller: &KeyName, user: &UserId) -> String {
     hex::encode(&hash.finalize()[..16])
 }
 
+/// The intent of a user who is brought from elsewhere: of the e-mail, as it is known under a pepper, and of all else
+/// that is said.
+pub fn brought_intent(email: &[u8; 32], said: &[u8]) -> String {
+    let mut hash = Sha256::new();
+    // No caller's name begins so, and neither do the others' intents.
+    hash.update([2]);
+    hash.update(email);
+    hash.update(said);
+    hex::encode(&hash.finalize()[..16])
+}
+
 /// The intent of a change of `user`'s e-mail: the same for a repeat under the same key, whoever repeats it;
 /// random without a key.
 pub fn email_change_intent(user: &UserId, key: Option<&str>) -> String {

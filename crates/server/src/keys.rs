@@ -1,6 +1,7 @@
 //! Credentials: the catalog's keys as of the last poll, and the MAC keys of session tokens.
 
 use crate::caller::Caller;
+use crate::mac_keyring::MacKeyring;
 use cellar_model::{ApiKey, KeyDocument, KeyHash, KeyKind, MacKeys, Problem, ProblemType, SessionToken};
 use http::{HeaderMap, header};
 use std::collections::HashMap;
@@ -17,7 +18,7 @@ pub struct Keys {
 }
 
 struct Inner {
-    mac: MacKeys,
+    mac: MacKeyring,
     held: RwLock<Held>,
 }
 
@@ -28,17 +29,19 @@ struct Held {
 }
 
 impl Keys {
-    pub fn new(mac: MacKeys) -> Self {
-        Self { inner: Arc::new(Inner { mac, held: RwLock::default() }) }
+    pub fn new(mac: impl Into<MacKeyring>) -> Self {
+        Self { inner: Arc::new(Inner { mac: mac.into(), held: RwLock::default() }) }
     }
 
-    pub fn mac(&self) -> &MacKeys {
-        &self.inner.mac
+    /// The session keys of this moment.
+    pub fn mac(&self) -> Arc<MacKeys> {
+        self.inner.mac.now()
     }
 
-    /// Puts another set of keys in force, at once: a revoked one is refused from the next request on.
+    /// Puts another set of keys in force, at once: a revoked one is refused from the next request on. One that is
+    /// being rotated has two texts.
     pub fn replace(&self, keys: &[KeyDocument]) {
-        let by_hash = keys.iter().filter(|key| !key.revoked).map(|key| {
+        let by_hash = keys.iter().filter(|key| !key.revoked).flat_map(|key| {
             let caller = match key.kind {
                 KeyKind::Service => Caller::Service {
                     name: key.name.clone(),
@@ -47,7 +50,7 @@ impl Keys {
                 },
                 KeyKind::Operator => Caller::Operator { name: key.name.clone() },
             };
-            (key.hash, caller)
+            [Some(key.hash), key.previous].into_iter().flatten().map(move |hash| (hash, caller.clone()))
         });
         let fresh = Held { by_hash: by_hash.collect(), seen: HashMap::new() };
         if let Ok(mut held) = self.inner.held.write() {
@@ -69,7 +72,7 @@ impl Keys {
         }
         let token = token.trim();
         if token.starts_with("cst1.") {
-            let token = SessionToken::verify(token, &self.inner.mac).map_err(|_| unauthorized())?;
+            let token = SessionToken::verify(token, &self.mac()).map_err(|_| unauthorized())?;
             return Ok(Caller::Session { secret_hash: token.secret.hash(), user: token.user, session: token.session });
         }
         if let Some(caller) = self.inner.held.read().ok().and_then(|held| held.seen.get(token).cloned()) {
@@ -98,6 +101,7 @@ mod tests {
             hash: key.hash(),
             scopes: vec![Scope::Quota],
             auto_enrol: None,
+            previous: None,
             revoked: false,
         };
         let keys = Keys::new(MacKeys::new(MacKey::new('a', [1; 32]).unwrap(), None));

@@ -3,8 +3,10 @@
 
 mod admin;
 mod artifact;
+mod attempts;
 mod body;
 mod caller;
+mod client_address;
 pub mod config;
 pub mod disk;
 pub mod front;
@@ -12,6 +14,7 @@ mod intent;
 mod keys;
 pub mod limits;
 mod listen;
+mod mac_keyring;
 mod metrics;
 mod operate;
 mod operations;
@@ -26,11 +29,14 @@ mod verdict;
 
 pub use admin::admin_routes;
 pub use artifact::{check_version, read_upload};
+pub use attempts::{Attempt, AttemptLimit, Attempts};
 pub use body::{JsonBody, parse_json, read_body};
 pub use caller::{Caller, Enrolment};
-pub use intent::{email_change_intent, enrolment_intent, sign_up_intent};
+pub use client_address::{Peer, TrustedProxies, write_caller_address};
+pub use intent::{brought_intent, email_change_intent, enrolment_intent, sign_up_intent};
 pub use keys::Keys;
 pub use listen::{bind, runtime, serve, serve_plain, stop_on_signals};
+pub use mac_keyring::MacKeyring;
 pub use metrics::HttpMetrics;
 pub use plaintext::Plaintext;
 pub use problem::HttpProblem;

@@ -1,6 +1,7 @@
 //! Listening: hyper with our limits, the hot routes straight through, the rest to axum.
 
 use crate::body::read_body;
+use crate::client_address::Peer;
 use crate::limits;
 use crate::problem::HttpProblem;
 use crate::quota::{Decider, Hot, QuotaApi};
@@ -69,10 +70,10 @@ pub async fn serve<D: Decider>(
     let places = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
     let connections = TaskTracker::new();
     while let Ok(place) = places.clone().acquire_owned().await {
-        let stream = tokio::select! {
+        let (stream, peer) = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of files or memory: the connection is lost, the listener is not.
                     tracing::warn!(%error, "cannot accept a connection");
@@ -85,7 +86,7 @@ pub async fn serve<D: Decider>(
         let _ = stream.set_nodelay(true);
         let (app, stop) = (app.clone(), stop.clone());
         connections.spawn(async move {
-            connection(stream, app, stop).await;
+            connection(stream, peer, app, stop).await;
             drop(place);
         });
     }
@@ -104,10 +105,15 @@ struct App<D> {
     rest: axum::Router,
 }
 
-async fn connection<D: Decider>(stream: tokio::net::TcpStream, app: Arc<App<D>>, stop: CancellationToken) {
+async fn connection<D: Decider>(
+    stream: tokio::net::TcpStream,
+    peer: SocketAddr,
+    app: Arc<App<D>>,
+    stop: CancellationToken,
+) {
     let service = service_fn(move |request| {
         let app = app.clone();
-        async move { Ok::<_, Infallible>(app.answer(request).await) }
+        async move { Ok::<_, Infallible>(app.answer(request, Peer(peer.ip())).await) }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -131,7 +137,7 @@ async fn connection<D: Decider>(stream: tokio::net::TcpStream, app: Arc<App<D>>,
 }
 
 impl<D: Decider> App<D> {
-    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(&self, mut request: Request<Incoming>, peer: Peer) -> Response<Body> {
         if let Some(api) = &self.hot
             && let Some(hot) = Hot::at(request.method(), request.uri().path())
         {
@@ -141,6 +147,7 @@ impl<D: Decider> App<D> {
                 Err(problem) => HttpProblem(problem).into_response(),
             };
         }
+        request.extensions_mut().insert(peer);
         match self.rest.clone().oneshot(request.map(Body::new)).await {
             Ok(response) => response,
             Err(never) => match never {},

@@ -104,7 +104,7 @@ impl<D: Decider> QuotaApi<D> {
                 self.decide_one("consume", headers, self.operation(headers, &body, read)).await
             }
             Hot::Admit => {
-                let read = |body: &[u8], asked: &Asked<'_>| operations::admit(self.keys.mac(), body, asked);
+                let read = |body: &[u8], asked: &Asked<'_>| operations::admit(&self.keys.mac(), body, asked);
                 self.decide_one("admit", headers, self.operation(headers, &body, read)).await
             }
         }

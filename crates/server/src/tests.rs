@@ -91,6 +91,7 @@ impl Server {
             hash: key.hash(),
             scopes: vec![Scope::Quota],
             auto_enrol: None,
+            previous: None,
             revoked: false,
         }]);
         let mut registry = Registry::default();

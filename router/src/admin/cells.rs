@@ -21,7 +21,7 @@ const NEXT_AFTER: Duration = Duration::from_millis(500);
 /// Of a process's counts: some hundred bytes a tier.
 const DECISIONS_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// What cells serve under `/admin/v1/` and routers pass on.
-const PASSED_ON: [&str; 5] = ["accounts", "audit", "instances", "ledger", "shards"];
+const PASSED_ON: [&str; 6] = ["accounts", "audit", "instances", "ledger", "shards", "users"];
 
 pub(super) async fn ask(
     State(state): State<AdminState>,

@@ -1,9 +1,11 @@
 //! The operators' API: catalog, topology, users, and what cells say of themselves.
 
 mod cells;
+mod keys;
 mod policies;
 mod tiers;
 mod topology;
+mod users;
 
 use crate::route::Routing;
 use axum::Router;
@@ -12,8 +14,8 @@ use axum::extract::{Path, Query, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use cellar_directory::{DirectoryError, ErrorKind, OpenDirectory, UserHome, pages};
-use cellar_model::{Problem, ProblemType, Scope, UserId};
+use cellar_directory::{DirectoryError, ErrorKind, OpenDirectory, Peppers, UserHome, pages};
+use cellar_model::{Problem, ProblemType, RegionName, Scope, UserId};
 use cellar_server::{HttpProblem, Keys};
 use std::sync::Arc;
 
@@ -29,6 +31,9 @@ pub(crate) struct AdminState {
     pub(crate) directory: OpenDirectory,
     pub(crate) routing: Arc<Routing>,
     pub(crate) keys: Keys,
+    pub(crate) peppers: Peppers,
+    /// Where users live who name no region.
+    pub(crate) region: RegionName,
 }
 
 /// `/admin/v1/…`, for operator keys.
@@ -42,6 +47,12 @@ pub(crate) fn routes(state: AdminState) -> Router {
         .route("/admin/v1/policies/{name}/{version}", get(policies::artifact).put(policies::put))
         .route("/admin/v1/policy-floors", get(policies::floors))
         .route("/admin/v1/policy-floors/{name}", put(policies::put_floor))
+        .route("/admin/v1/users/import", post(users::import))
+        .route("/admin/v1/keys", get(keys::all))
+        .route("/admin/v1/keys/{name}", put(keys::put))
+        .route("/admin/v1/keys/{name}/rotate", post(keys::rotate))
+        .route("/admin/v1/keys/{name}/revoke", post(keys::revoke))
+        .route("/admin/v1/mac-keys", get(keys::mac))
         .route("/admin/v1/topology", get(topology::show).put(topology::put))
         .route("/admin/v1/topology/count", post(topology::count))
         .route("/admin/v1/users/{id}", get(user))

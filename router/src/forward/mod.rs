@@ -15,6 +15,7 @@ pub(crate) use checks::Forwarder;
 pub(crate) use enrol::Enrolments;
 pub(crate) use requests::{Requests, arrived};
 pub(crate) use routes::{Front, routes, time_answers};
+pub(crate) use sign_up::{DRAWS_MAX, place};
 pub(crate) use stale::StalePreferences;
 
 use crate::route::Map;

@@ -10,8 +10,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use cellar_directory::Peppers;
 use cellar_model::{DeadlineMs, Problem, ProblemType, RegionName, Scope, UserId};
-use cellar_server::{Caller, HttpMetrics, HttpProblem, Keys, front, telemetry};
+use cellar_server::{Attempts, Caller, HttpMetrics, HttpProblem, Keys, TrustedProxies, front, telemetry};
 use http::{HeaderName, HeaderValue, Method};
+use std::sync::Arc;
 use std::time::Instant;
 use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
@@ -32,6 +33,9 @@ pub(crate) struct Front {
     pub(crate) stale: StalePreferences,
     /// Where users sign up who name no region.
     pub(crate) region: RegionName,
+    pub(crate) proxies: TrustedProxies,
+    /// Log-ins by password that failed.
+    pub(crate) by_address: Arc<Attempts>,
 }
 
 /// A request that may go to its user's cell.
@@ -75,7 +79,8 @@ async fn sign_up(State(front): State<Front>, request: Request) -> Response {
 /// Log in: with a service key by user id, or by e-mail and password
 #[utoipa::path(post, path = "/v1/sessions", tag = "accounts", responses(
     (status = 201, description = "The session and its token, which is shown this once"),
-    (status = 401, description = "No account has this e-mail and password")))]
+    (status = 401, description = "No account has this e-mail and password"),
+    (status = 429, description = "Too many log-ins with this e-mail, or from this address, have failed")))]
 async fn log_in(State(front): State<Front>, request: Request) -> Response {
     let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
     let answer = front.log_in(request).instrument(span).await;

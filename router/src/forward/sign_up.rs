@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 /// Ids drawn until one falls on a cell that takes users. With a twentieth of the ring open, one sign-up in
 /// twenty-five finds none.
-const DRAWS_MAX: usize = 64;
+pub(crate) const DRAWS_MAX: usize = 64;
 /// Times a sign-up is sent on: each to the cell of a claim or home that an earlier attempt left.
 const FOLLOWED_MAX: usize = 3;
 
@@ -34,7 +34,7 @@ impl Front {
         let Ok(map) = self.requests.routing.known_map() else {
             return Ok(refused(refusal(TryAgain::NotReady)));
         };
-        let (user_id, region, cell) = place(&map, &body, &self.region)?;
+        let (user_id, region, cell) = place(&map, &body, &self.region, || uuid::Uuid::now_v7().as_u128())?;
         let user = user_id.clone();
         let intent = sign_up_intent(&admitted.caller.name(), key.as_deref());
         let placed = PlacedSignUp { user_id, region, intent, body };
@@ -76,8 +76,13 @@ impl Front {
     }
 }
 
-/// Who it is to be, and in which region and cell.
-fn place(map: &Map, body: &SignUpBody, own: &RegionName) -> Result<(UserId, RegionName, CellName), Problem> {
+/// Who it is to be, by `draw` if they bring no id, and in which region and cell.
+pub(crate) fn place(
+    map: &Map,
+    body: &SignUpBody,
+    own: &RegionName,
+    mut draw: impl FnMut() -> u128,
+) -> Result<(UserId, RegionName, CellName), Problem> {
     if let Some(region) = &body.region
         && map.topology.region(region).is_none()
     {
@@ -97,7 +102,7 @@ fn place(map: &Map, body: &SignUpBody, own: &RegionName) -> Result<(UserId, Regi
     }
     let region = body.region.as_ref().unwrap_or(own);
     for _ in 0..DRAWS_MAX {
-        let user = UserId::mint(region, uuid::Uuid::now_v7().as_u128());
+        let user = UserId::mint(region, draw());
         if let Some(cell) = map.place(region, &user) {
             let cell = cell.clone();
             return Ok((user, region.clone(), cell));

@@ -232,6 +232,7 @@ fn document(key: &ApiKey, auto_enrol: Option<TierName>) -> KeyDocument {
         hash: key.hash(),
         scopes: vec![Scope::Quota, Scope::Users],
         auto_enrol,
+        previous: None,
         revoked: false,
     }
 }
@@ -273,6 +274,11 @@ impl StubRouter {
             metrics,
             peppers: peppers.clone(),
             stale: StalePreferences::new(),
+            proxies: cellar_server::TrustedProxies::default(),
+            by_address: Arc::new(cellar_server::Attempts::new(cellar_server::AttemptLimit {
+                failures: 3,
+                forgiven_s: 3_600,
+            })),
             region: RegionName::new("eu").unwrap(),
         };
         let rest = forward::routes(front).merge(api.routes()).split_for_parts().0;
@@ -309,7 +315,7 @@ impl StubRouter {
             session: SessionId::mint(1),
             secret: SessionSecret::generate(&mut rand::rng()),
         };
-        token.sign(self.keys.mac())
+        token.sign(&self.keys.mac())
     }
 
     pub(crate) async fn reply(&self, request: http::Request<Full<Bytes>>) -> Reply {

@@ -96,7 +96,8 @@ async fn a_committed_enrolment_that_stopped_is_confirmed_behind_it() {
     let opening = world.opening("ada", "aa");
     let opened = opening.open(&world.directory).await.unwrap();
     assert_eq!(opened, Opened::Creating { epoch: Epoch(1) });
-    let new = NewUser { email: None, name: None, password_hash: None, tier: "pro".parse().unwrap() };
+    let new =
+        NewUser { email: None, name: None, password_hash: None, tier: "pro".parse().unwrap(), preferences: Vec::new() };
     world.accounts.commit(&opening, Epoch(1), &new, &Asked::of_the_intent()).await.unwrap();
     assert_eq!(
         (world.home_state("ada").await, world.openings().await),

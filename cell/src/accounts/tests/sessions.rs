@@ -1,11 +1,11 @@
 //! Sessions looked at together.
 
-use super::{World, borrowed, session_id};
+use super::{World, borrowed, by_key, session_id};
 use crate::accounts::{AccountsError, Caller};
 use cellar_model::{PresentedSession, ProblemType, UserId};
 use http::{HeaderMap, HeaderName, StatusCode};
 use redis::Commands;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 type Headers = [(&'static str, String); 3];
 
@@ -60,4 +60,53 @@ async fn many_sessions_are_judged_each_by_itself_and_in_order() {
             [421, unauthorized, unauthorized, unauthorized, unauthorized, blocked, 0]
         );
     }
+}
+
+/// Sets when every session was last active, as far as it is written.
+async fn unused_for(world: &World, hours: i32) {
+    let statement = "update session_activity set last_active = now() - make_interval(hours => $1)";
+    sqlx::query(statement).bind(hours).execute(&world.pool).await.unwrap();
+}
+
+/// Goal: a session that nobody uses is over, by check and by list, and leaves its place; one whose use is noted and
+/// not yet written is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_nobody_uses_is_over_and_one_in_use_is_not() {
+    let world = World::start().await;
+    world.user("ada").await;
+    let listed = || async {
+        world.ask("GET", "/v1/sessions", &by_key("ada"), Value::Null).await.body["sessions"].as_array().unwrap().len()
+    };
+    let (used, unused) = (world.session("ada").await, world.session("ada").await);
+    assert_eq!(statuses(&world, &[used.clone()]).await, [0]);
+    // Fourteen days and ten minutes are what it may be unused for.
+    unused_for(&world, 14 * 24).await;
+    assert_eq!((statuses(&world, &[used.clone()]).await, listed().await), (vec![0], 2));
+    unused_for(&world, 14 * 24 + 1).await;
+    let cache = redis::Client::open(world.redis_url.as_str()).unwrap();
+    let _: () = cache.get_connection().unwrap().flushall().unwrap();
+    assert_eq!(statuses(&world, &[used.clone(), unused.clone()]).await, [0, 401]);
+    assert_eq!(listed().await, 1);
+    // A process that does not know of the note believes it once it is written.
+    let beside = world.beside(b"a");
+    let _: () = cache.get_connection().unwrap().flushall().unwrap();
+    world.accounts.0.activity.write(&world.pool).await.unwrap();
+    assert_eq!(statuses(&beside, &[used.clone(), unused]).await, [0, 401]);
+    world.session("ada").await;
+    let rows: (i64,) = sqlx::query_as("select count(*) from sessions").fetch_one(&world.pool).await.unwrap();
+    assert_eq!(rows.0, 2, "the unused one has made room");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_shows_where_its_log_in_came_from() {
+    let world = World::start().await;
+    world.user("ada").await;
+    let body = json!({"user_id": "ada", "device": {"name": "phone", "platform": "ios"}});
+    let agent = format!("browser/1 {}", "x".repeat(400));
+    let headers =
+        [super::KEY[0], (cellar_model::header::CLIENT_ADDRESS, "2001:db8::7"), ("user-agent", agent.as_str())];
+    assert_eq!(world.ask("POST", "/v1/sessions", &headers, body).await.status, StatusCode::CREATED);
+    let list = world.ask("GET", "/v1/sessions", &by_key("ada"), Value::Null).await;
+    let expected = json!({"name": "phone", "platform": "ios", "address": "2001:db8::7", "user_agent": agent[..256]});
+    assert_eq!(list.body["sessions"][0]["device"], expected);
 }
