@@ -40,7 +40,7 @@ pub(crate) fn routes(state: AdminState) -> Router {
         .route("/admin/v1/decisions", get(decisions))
         .route("/admin/v1/ledger", get(ledger_months))
         .route("/admin/v1/ledger/{month}", post(ledger_page).put(ledger_exported))
-        .route("/admin/v1/policies/check", post(policies::check))
+        .route("/admin/v1/policies/{name}/{version}/check", post(policies::check))
         .route("/admin/v1/tiers/check", post(check_tier));
     if state.public {
         // Without a router the catalog is changed here.
@@ -264,9 +264,9 @@ async fn put_tier(
         return Err(HttpProblem(Problem::new(ProblemType::Invalid).detail("the document names another tier")));
     }
     let held = catalog::read(&state.directory).await.map_err(|_| directory_down())?;
+    let revision = held.revision_of(&name);
     let before = held.tiers.into_iter().find(|tier| tier.document.name == name);
     let problems = state.catalog.check(&document).await.err().unwrap_or_default();
-    let revision = before.as_ref().map(|tier| tier.revision);
     if query.dry_run {
         let before = before.map(|tier| tier.document);
         let answer =

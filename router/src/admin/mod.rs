@@ -1,6 +1,7 @@
 //! The operators' API: catalog, topology, users, and what cells say of themselves.
 
 mod cells;
+mod judgement;
 mod policies;
 mod tiers;
 mod topology;
@@ -113,9 +114,5 @@ fn by_router(routing: &Routing, user: &UserId) -> Result<Found, HttpProblem> {
 /// What became of a question to the directory.
 fn failed(error: DirectoryError) -> HttpProblem {
     tracing::warn!(error = &error as &dyn std::error::Error, "the directory did not do what an operator asked");
-    HttpProblem(match error.kind() {
-        ErrorKind::CallerMistake => Problem::new(ProblemType::TooLarge).detail(error.to_string()),
-        ErrorKind::TryAgain { after } => Problem::new(ProblemType::TryAgain).retry_after_s(after.as_secs()),
-        ErrorKind::OurFault => Problem::new(ProblemType::Internal),
-    })
+    error.problem().into()
 }
