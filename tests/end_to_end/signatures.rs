@@ -49,11 +49,13 @@ async fn a_directory_of_an_earlier_build_is_signed_and_decides_again() {
     let world = World::cell();
     let cellctl = &world.cellctl;
     let versions = strip(cellctl).await;
-    cellctl.ok(&["restart", "cell"]).unwrap();
     until_metric(cellctl, &format!("cellar_policy_refused_total{{reason=\"unsigned\"}} {versions}")).await;
+    // One that starts now has nothing to decide by.
+    cellctl.ok(&["stop", "cell"]).unwrap();
     let key = cellctl.stack().join("secrets/policy-key");
     let sign = ["directory", "sign", "--policy-key-file", key.to_str().unwrap()];
     assert!(cellctl.ok(&sign).unwrap().starts_with(&format!("signed {versions} versions with key ")));
+    cellctl.ok(&["restart", "cell"]).unwrap();
     until_metric(cellctl, "cellar_catalog_tiers_unfit 0").await;
     world.user("me@example.org", "free").await;
     assert!(cellctl.ok(&sign).unwrap().starts_with("signed 0 versions with key "));
@@ -61,16 +63,20 @@ async fn a_directory_of_an_earlier_build_is_signed_and_decides_again() {
     assert_eq!(signed_by(cellctl), vec![own; versions]);
 }
 
-/// Goal: a snapshot that was taken of a cell without signatures serves when it is loaded.
+/// Goal: a snapshot that was taken of a cell without signatures serves once it is loaded and started.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_snapshot_from_before_signatures_is_mended_when_it_is_loaded() {
-    let world = World::up(&["cell", "up"]);
-    let cellctl = &world.cellctl;
-    let versions = strip(cellctl).await;
-    cellctl.ok(&["cell", "snapshot", "old"]).unwrap();
-    cellctl.ok(&["cell", "load", "old"]).unwrap();
-    let own = json(cellctl, &["policy", "keys", "list"])[0]["id"].clone();
-    assert_eq!(signed_by(cellctl), vec![own; versions]);
+async fn a_snapshot_from_before_signatures_is_mended_when_it_is_started() {
+    let mut world = World::up(&["cell", "up"]);
+    let versions = strip(&world.cellctl).await;
+    world.cellctl.ok(&["down"]).unwrap();
+    world.cellctl.ok(&["cell", "snapshot", "old"]).unwrap();
+    for name in ["policy-key", "policy-keys"] {
+        std::fs::remove_file(world.cellctl.stack().join("snapshots/old/secrets").join(name)).unwrap();
+    }
+    world.cellctl.ok(&["cell", "load", "old"]).unwrap();
+    world.cellctl.keep(&["cell", "up"]).unwrap();
+    let own = json(&world.cellctl, &["policy", "keys", "list"])[0]["id"].clone();
+    assert_eq!(signed_by(&world.cellctl), vec![own; versions]);
     world.user("me@example.org", "free").await;
 }
 

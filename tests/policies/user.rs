@@ -19,7 +19,7 @@ pub(crate) trait Rule: Copy {
 pub(crate) struct User<R: Rule> {
     rule: PhantomData<R>,
     parameters: Vec<u8>,
-    state: Vec<u8>,
+    pub(crate) state: Vec<u8>,
 }
 
 impl<R: Rule> User<R> {
