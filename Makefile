@@ -93,6 +93,8 @@ bench: setup
 	@target/release/cellar-load
 	@target/release/cellar-load --added 5000
 	@target/release/cellar-load --exceptions
+	@scripts/bench-policies target/release/cellctl target/policies
+	@target/release/cellar-load --swap --seconds 15
 
 lint:
 	$(CARGO) fmt --all --check

@@ -11,9 +11,9 @@ pub(crate) struct Connection {
 }
 
 /// A question, but for the service key that every question carries.
-pub(crate) struct Question {
+pub(crate) struct Question<'q> {
     pub(crate) method: &'static str,
-    pub(crate) path: &'static str,
+    pub(crate) path: &'q str,
     /// One header, where the question needs one.
     pub(crate) header: Option<(&'static str, String)>,
     pub(crate) body: String,
@@ -39,7 +39,7 @@ impl Connection {
         Ok(Self { send })
     }
 
-    pub(crate) async fn send(&mut self, key: &str, question: Question) -> Result<Answer> {
+    pub(crate) async fn send(&mut self, key: &str, question: Question<'_>) -> Result<Answer> {
         let mut request = http::Request::builder()
             .method(question.method)
             .uri(question.path)

@@ -53,7 +53,7 @@ impl Kind {
 
     /// The `n`-th question of a connection: `users` are its own (of an admit, their sessions' tokens), `key` is
     /// unique to it.
-    pub(crate) fn question(self, users: &[&str], n: usize, key: &str) -> Question {
+    pub(crate) fn question(self, users: &[&str], n: usize, key: &str) -> Question<'static> {
         let user = users[n % users.len()];
         let post = |path, header, body| Question { method: "POST", path, header, body };
         match self {

@@ -16,6 +16,7 @@ mod plan;
 mod process;
 mod run;
 mod stores;
+mod swap;
 mod table;
 mod target;
 
@@ -51,6 +52,10 @@ struct Arguments {
     /// Instead of the runs: what a router adds to a check's time, at so many requests a second
     #[arg(long, value_name = "RATE", conflicts_with_all = ["memory", "directory"], value_parser = clap::value_parser!(u32).range(100..=20_000))]
     added: Option<u32>,
+    /// Instead of the runs: whether callers notice that a policy is replaced, so many seconds each before, during and
+    /// after
+    #[arg(long, conflicts_with_all = ["memory", "directory", "added", "exceptions"])]
+    swap: bool,
     /// Instead of the runs: what a million users off the ring weigh in a router
     #[arg(long, conflicts_with_all = ["memory", "directory", "added"])]
     exceptions: bool,
@@ -70,6 +75,10 @@ async fn main() -> Result<()> {
     if let Some(rate) = arguments.added {
         let length = Duration::from_secs(arguments.seconds);
         return added::measure(rate, length, arguments.connections, arguments.users).await;
+    }
+    if arguments.swap {
+        let length = Duration::from_secs(arguments.seconds);
+        return swap::measure(length, arguments.connections, arguments.users).await;
     }
     if arguments.exceptions {
         return exceptions::measure().await;

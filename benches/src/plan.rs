@@ -67,6 +67,9 @@ pub(crate) const OUTAGE: (&str, &[&str]) = ("Redis killed at a cell", CELL);
 /// What the router adds is measured between a public cell and a cell of the same build behind a router.
 pub(crate) const ADDED_UP: [&[&str]; 2] = [CELL_EVERYSEC, WORLD_EVERYSEC];
 
+/// The stack of the measurement in `swap`.
+pub(crate) const SWAP_UP: &[&str] = CELL_EVERYSEC;
+
 /// The stack of the measurement in `exceptions`: two cells, so that users can live off the ring.
 pub(crate) const EXCEPTIONS_UP: &[&str] = &["up", "--regions", "1", "--cells", "2"];
 

@@ -46,7 +46,7 @@ pub(crate) fn routes(state: AdminState) -> Router {
         .route("/admin/v1/mac-keys", get(keys::mac))
         .route("/admin/v1/users", get(users::export))
         .route("/admin/v1/users/import-placed", post(users::import_placed))
-        .route("/admin/v1/policies/check", post(policies::check))
+        .route("/admin/v1/policies/{name}/{version}/check", post(policies::check))
         .route("/admin/v1/tiers/check", post(check_tier));
     if state.public {
         // Without a router the catalog is changed here.
@@ -275,9 +275,9 @@ async fn put_tier(
         return Err(HttpProblem(Problem::new(ProblemType::Invalid).detail("the document names another tier")));
     }
     let held = catalog::read(&state.directory).await.map_err(|_| directory_down())?;
+    let revision = held.revision_of(&name);
     let before = held.tiers.into_iter().find(|tier| tier.document.name == name);
     let problems = state.catalog.check(&document).await.err().unwrap_or_default();
-    let revision = before.as_ref().map(|tier| tier.revision);
     if query.dry_run {
         let before = before.map(|tier| tier.document);
         let answer =

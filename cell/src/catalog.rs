@@ -4,22 +4,25 @@
 
 mod floors;
 mod metrics;
+mod references;
+mod unread;
 mod verifier;
+mod way_back;
 
 pub(crate) use metrics::CatalogMetrics;
 pub(crate) use verifier::{Refused, read_trust};
+pub(crate) use way_back::WayBack;
 
 use crate::config::Signatures;
 use anyhow::Context;
 use bytes::Bytes;
 use cellar_directory::catalog::{self, Catalog};
 use cellar_directory::{Documents, PolicyEntry};
-use cellar_model::{
-    CellName, Digest, KeyDocument, Pin, PolicyRef, RevisedTier, Revision, SettingProblem, TierDocument,
-};
+use cellar_model::{CellName, Digest, KeyDocument, RevisedTier, Revision, SettingProblem, TierDocument};
 use cellar_policy_host::{Host, Policy};
 use cellar_quota::{Tier, TierCompileError, TierSet, rollout};
 use cellar_server::disk;
+use references::{References, version};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -143,9 +146,12 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
         if changed || renewed {
             let before = self.held().judged.clone();
             let judged = self.verifier.judge(&catalog, &before).await?;
+            unread::say(&catalog.unread, &before.usable.unread);
+            self.metrics.rows_unread.set(catalog.unread.len() as i64);
             self.held().judged = Arc::new(judged);
         }
         let usable = self.held().judged.usable.clone();
+        self.forget_all_but(&usable);
         let came = self.load_missing(&usable).await;
         if !changed && !renewed && !came {
             return Ok(());
@@ -158,6 +164,14 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
         tracing::info!(revision = %catalog.revision, tiers = catalog.tiers.len(), "catalog in force");
         self.held().in_force = Some(catalog);
         Ok(())
+    }
+
+    /// Lets go of artifacts that `catalog` does not name. A tier that keeps its predecessor has that one's for itself.
+    fn forget_all_but(&self, catalog: &Catalog) {
+        let named: HashSet<Digest> = catalog.policies.iter().map(|entry| entry.digest).collect();
+        let mut held = self.held();
+        held.policies.retain(|digest, _| named.contains(digest));
+        held.lacking.retain(|digest| named.contains(digest));
     }
 
     /// Loads what `catalog` names and is not known yet. Whether anything came.
@@ -232,9 +246,9 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
     }
 
     /// Whether the host lets a component in, or why not.
-    pub(crate) async fn gate(&self, artifact: &Bytes) -> Result<(), String> {
+    pub(crate) async fn gate(&self, artifact: &Bytes) -> Result<Arc<Policy>, String> {
         let (host, artifact) = (self.host.clone(), artifact.clone());
-        match spawn_blocking(move || host.load(&artifact).map(|_| ())).await {
+        match spawn_blocking(move || host.load(&artifact)).await {
             Ok(loaded) => loaded.map_err(|error| format!("{:#}", anyhow::Error::from(error))),
             Err(_) => Err("the compiler broke over it".to_owned()),
         }
@@ -253,14 +267,20 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
     /// Whether `document` could be put in force, with all that is wrong with it.
     pub(crate) async fn check(&self, document: &TierDocument) -> Result<(), Vec<SettingProblem>> {
         document.validate().map_err(|error| error.problems)?;
-        let (judged, policies) = {
-            let held = self.held();
-            (held.judged.clone(), held.policies.clone())
-        };
+        if self.check_by_held(document).await.is_ok() {
+            return Ok(());
+        }
+        // What it names may have come since the last poll, or be trusted since.
+        self.follow_now().await;
+        self.check_by_held(document).await
+    }
+
+    async fn check_by_held(&self, document: &TierDocument) -> Result<(), Vec<SettingProblem>> {
+        let (judged, policies) = self.known();
         let (tier, usable) = (RevisedTier { revision: Revision(0), document: document.clone() }, judged.usable.clone());
         let (host, before) = (self.host.clone(), self.tiers.borrow().get(&document.name).cloned());
         let checked = spawn_blocking(move || {
-            let ready = compile(&tier, &usable.policies, &policies).map_err(|error| error.problems)?;
+            let ready = compile(&tier, &usable, &policies).map_err(|error| error.problems)?;
             let problems = rollout::check_way_back(&host, before.as_deref(), &ready);
             if problems.is_empty() { Ok(()) } else { Err(problems) }
         });
@@ -268,6 +288,12 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
             Ok(checked) => checked.map_err(|problems| judged.explained(document, problems)),
             Err(_) => Err(vec![SettingProblem::new("", "a policy broke over these settings")]),
         }
+    }
+
+    /// What is known of the catalog's versions.
+    fn known(&self) -> (Arc<Judged>, Policies) {
+        let held = self.held();
+        (held.judged.clone(), held.policies.clone())
     }
 
     /// Writes the catalog in force, unless the disk has it.
@@ -300,7 +326,7 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
 fn make_ready(catalog: &Catalog, policies: &Policies, cell: &CellName, before: &TierSet) -> (TierSet, i64) {
     let (mut tiers, mut unfit) = (Vec::with_capacity(catalog.tiers.len()), 0);
     for tier in &catalog.tiers {
-        match compile(tier, &catalog.policies, policies) {
+        match compile(tier, catalog, policies) {
             Ok(ready) => {
                 let before = before.get(&tier.document.name);
                 tiers.push(Arc::new(ready.enter(cell, before.map(|tier| &**tier))));
@@ -312,29 +338,15 @@ fn make_ready(catalog: &Catalog, policies: &Policies, cell: &CellName, before: &
             }
         }
     }
+    let kept = unread::tiers(catalog, before);
+    unfit += kept.len() as i64;
+    tiers.extend(kept.into_iter().flatten());
     (TierSet::new(catalog.revision, tiers), unfit)
 }
 
-fn compile(tier: &RevisedTier, entries: &[PolicyEntry], policies: &Policies) -> Result<Tier, TierCompileError> {
-    Tier::compile(tier, |policy| resolve(policy, entries, policies))
-}
-
-/// What a tier's reference means: the newest version of its major that the host lets in. So a cell that
-/// starts beside a bad version decides by the same as one that was running when it came.
-fn resolve(policy: &PolicyRef, entries: &[PolicyEntry], policies: &Policies) -> Option<Arc<Policy>> {
-    let refused = |entry: &PolicyEntry| matches!(policies.get(&entry.digest), Some(None));
-    let mut named = entries.iter().filter(|entry| entry.name == policy.name && !refused(entry));
-    let entry = match &policy.pin {
-        Pin::Digest(digest) => named.find(|entry| entry.digest.0 == *digest),
-        Pin::Major(major) => named.filter(|entry| version(entry)[0] == *major).max_by_key(|entry| version(entry)),
-    }?;
-    policies.get(&entry.digest)?.clone()
-}
-
-/// `a.b.c` as numbers; what is no number counts as 0.
-fn version(entry: &PolicyEntry) -> [u64; 3] {
-    let mut parts = entry.version.split('.').map(|part| part.parse().unwrap_or(0));
-    std::array::from_fn(|_| parts.next().unwrap_or(0))
+fn compile(tier: &RevisedTier, catalog: &Catalog, policies: &Policies) -> Result<Tier, TierCompileError> {
+    let references = References { entries: &catalog.policies, unread: &catalog.unread, policies };
+    Tier::compile(tier, |policy| references.resolve(policy))
 }
 
 fn say_unloaded(entry: &PolicyEntry, error: &anyhow::Error, what: &str) {

@@ -3,6 +3,7 @@
 mod audit;
 mod backup;
 mod books;
+mod difference;
 mod directory;
 mod instances;
 mod keys;

@@ -134,17 +134,6 @@ async fn show(folder: &Path, name: Option<TierName>, json: bool) -> anyhow::Resu
     Ok(())
 }
 
-/// Lines that only one of the two has, in the order of the documents.
-pub(crate) fn print_difference(before: &str, after: &str) {
-    let (old, new): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
-    for line in old.iter().filter(|line| !new.contains(line)) {
-        println!("- {line}");
-    }
-    for line in new.iter().filter(|line| !old.contains(line)) {
-        println!("+ {line}");
-    }
-}
-
 pub(crate) fn confirmed(question: &str) -> anyhow::Result<bool> {
     ensure!(std::io::stdin().is_terminal(), "say --yes: there is no terminal to ask at");
     print!("{question} [y/N] ");

@@ -1,7 +1,8 @@
 //! `cellctl topology`: which regions and cells there are, and what a change would mean for users.
 
+use crate::difference;
 use crate::stack::Target;
-use crate::tier::{confirmed, print_difference};
+use crate::tier::confirmed;
 use anyhow::{Context, bail};
 use cellar_client::{Admin, ClientError};
 use cellar_model::{CellName, Topology, TopologyCount};
@@ -97,7 +98,7 @@ async fn apply(admin: &Admin, new: &Topology, yes: bool) -> anyhow::Result<()> {
 }
 
 fn print_documents(held: &Topology, new: &Topology) -> anyhow::Result<()> {
-    print_difference(&lines(held)?, &lines(new)?);
+    difference::print(&lines(held)?, &lines(new)?);
     Ok(())
 }
 

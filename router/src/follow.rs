@@ -5,7 +5,7 @@
 use crate::route::Routing;
 use anyhow::Context;
 use cellar_directory::catalog::{self, Catalog};
-use cellar_directory::{Documents, OpenDirectory};
+use cellar_directory::{Documents, OpenDirectory, UnreadRow};
 use cellar_model::Topology;
 use cellar_server::disk::DiskCopy;
 use cellar_server::{Keys, TopologyKeeper};
@@ -124,6 +124,14 @@ impl Follower {
     fn take_catalog(&self, catalog: Arc<Catalog>) {
         self.keys.replace(&catalog.keys);
         tracing::info!(revision = %catalog.revision, keys = catalog.keys.len(), "catalog in force");
+        self.routing.metrics.rows_unread.set(catalog.unread.len() as i64);
+        let before = self.held().catalog.clone();
+        let before = before.as_ref().map_or(&[][..], |before| &before.unread);
+        for row in catalog.unread.iter().filter(|row| !before.contains(row)) {
+            let UnreadRow { kind, name, revision, why } = row;
+            let kind = kind.as_str();
+            tracing::error!(kind, name, %revision, error = why, "a row of the catalog cannot be read by this build");
+        }
         self.held().catalog = Some(catalog);
     }
 

@@ -39,6 +39,8 @@ pub(crate) struct RouterMetrics {
     pub(crate) exceptions: Gauge,
     /// Since topology and catalog were last read.
     pub(crate) directory_age_s: Gauge<f64, AtomicU64>,
+    /// Rows of the catalog that this build cannot read.
+    pub(crate) rows_unread: Gauge,
     failures: Family<CellLabel, Counter>,
     lost: Family<WhyLabel, Counter>,
 }
@@ -57,6 +59,7 @@ impl RouterMetrics {
             enrolled: Counter::default(),
             exceptions: Gauge::default(),
             directory_age_s: Gauge::default(),
+            rows_unread: Gauge::default(),
             failures: Family::default(),
             lost: Family::default(),
         };
@@ -74,6 +77,8 @@ impl RouterMetrics {
         registry.register("cellar_exceptions", "Users known to live off the ring", m.exceptions);
         let age = "Since topology and catalog were last read";
         registry.register_with_unit("cellar_directory_age", age, Unit::Seconds, m.directory_age_s);
+        let unread = "Rows of the catalog that this build cannot read: a key that stands in one is none";
+        registry.register("cellar_catalog_rows_unread", unread, m.rows_unread);
         registry.register("cellar_cell_failures", "Requests and checks that a cell did not answer", m.failures);
         registry.register("cellar_lost_requests", "Requests whose user no cell served", m.lost);
         metrics

@@ -103,7 +103,7 @@ async fn what_nobody_trusted_has_signed_decides_nowhere() {
     // At the door.
     let (stranger, v) = (SigningKey::generate(&mut rand::rng()), VersionNumber::new(1, 8, 0));
     let put = async |upload: &PolicyUpload| match world.admin.put_policy(&gcra(), v, upload).await {
-        Ok(()) => "taken".to_owned(),
+        Ok(_) => "taken".to_owned(),
         Err(error) => error.to_string(),
     };
     assert!(put(&upload(&build(1), v, None)).await.contains("it is not signed"));
@@ -254,6 +254,11 @@ async fn one_cell_that_cannot_verify_says_so(world: &World) {
     until_metric(admin_url, &format!("cellar_catalog_tiers_unfit {tiers}")).await;
     let log = world.cellctl.ok(&["logs", cell["name"].as_str().unwrap()]).unwrap();
     assert!(log.contains("a version of a policy may not decide here") && log.contains("unknown-key"), "{log}");
+    // What it would not decide by is put into no catalog, and it is named.
+    let version = VersionNumber::new(1, 9, 0);
+    let signed = world.signed(&gcra(), version, build(8));
+    let refused = world.admin.put_policy(&gcra(), version, &signed).await.unwrap_err().to_string();
+    assert!(refused.contains(&format!("{name} of 2 cells: gcra 1.9.0 may not decide here")), "{refused}");
     // The other cell does not mind.
     let eu = cells.clone().find(|process| process["region"] == "eu").unwrap()["admin_url"].as_str().unwrap();
     until_metric(eu, "cellar_catalog_tiers_unfit 0").await;

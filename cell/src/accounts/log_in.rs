@@ -151,7 +151,7 @@ impl Accounts {
     /// Strangers could keep an owner out that way, for as long as they go on. So who comes from an address where the
     /// account is logged in has a limit of their own; sessions go on; and an application with a service key can log
     /// its user in by `user_id`, after a proof of its own.
-    async fn take_attempt(
+    pub(super) async fn take_attempt(
         &self,
         email: &Email,
         user: Option<&UserId>,

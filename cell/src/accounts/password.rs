@@ -1,5 +1,6 @@
 //! The change of a password, which logs out everywhere.
 
+use super::claims::stored;
 use super::passwords::{PASSWORD_BYTES_MAX, PASSWORD_CHARS_MIN};
 use super::{Accounts, AccountsError, statements};
 use cellar_model::{PresentedSession, Problem, ProblemType, Secret, SessionId, UserId};
@@ -23,10 +24,10 @@ impl Accounts {
         keep: Option<&PresentedSession>,
     ) -> Result<(), AccountsError> {
         check_password(password.reveal())?;
-        self.details(user).await?;
+        let email = self.details(user).await?.email;
         let verified = match by {
             By::Key => None,
-            By::Session { current } => Some(self.verify_current(user, current).await?),
+            By::Session { current } => Some(self.verify_current(user, email.as_deref(), current).await?),
         };
         let hash = self.0.passwords.hash(password).await?;
         let (accounts, id, kept) = (self.clone(), user.clone(), keep.map(|kept| kept.id.clone()));
@@ -34,7 +35,14 @@ impl Accounts {
     }
 
     /// The hash that the present password was found to match.
-    async fn verify_current(&self, user: &UserId, current: Secret) -> Result<String, AccountsError> {
+    ///
+    /// A guess counts as a log-in's would.
+    async fn verify_current(
+        &self,
+        user: &UserId,
+        email: Option<&str>,
+        current: Secret,
+    ) -> Result<String, AccountsError> {
         let wrong = || AccountsError::invalid("/current_password", "is not the account's password");
         if current.reveal().len() > PASSWORD_BYTES_MAX {
             return Err(wrong());
@@ -44,7 +52,17 @@ impl Accounts {
         let (hash, _, _) = known.ok_or_else(|| self.left(user))?;
         let none = || AccountsError::invalid("", "the account has no password; a service key can give it one");
         let hash = hash.ok_or_else(none)?;
-        if self.0.passwords.verify(current, Some(hash.clone())).await? { Ok(hash) } else { Err(wrong()) }
+        let attempt = match email {
+            Some(email) => Some(self.take_attempt(&stored(email)?, Some(user), None).await?),
+            None => None,
+        };
+        let matches = self.0.passwords.verify(current, Some(hash.clone())).await;
+        if !matches!(matches, Ok(false))
+            && let Some(attempt) = attempt
+        {
+            self.0.account_attempts.give_back(attempt);
+        }
+        if matches? { Ok(hash) } else { Err(wrong()) }
     }
 
     async fn write_password(

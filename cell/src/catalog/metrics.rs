@@ -13,6 +13,7 @@ pub(super) const GATE: &str = "gate";
 pub(crate) struct CatalogMetrics {
     refused: Family<[(&'static str, &'static str); 1], Counter>,
     pub(super) tiers_unfit: Gauge,
+    pub(super) rows_unread: Gauge,
 }
 
 impl CatalogMetrics {
@@ -29,6 +30,11 @@ impl CatalogMetrics {
             "cellar_catalog_tiers_unfit",
             "Tiers that are not in force as the catalog has them: their predecessor decides, or nothing",
             self.tiers_unfit.clone(),
+        );
+        registry.register(
+            "cellar_catalog_rows_unread",
+            "Rows of the catalog that this build cannot read: what they stand for is left as it was, or out",
+            self.rows_unread.clone(),
         );
     }
 

@@ -1,6 +1,8 @@
 //! The follower before a shelf of documents, with a disk of its own.
 
 mod signed;
+mod unread;
+mod way_back;
 
 use super::*;
 use cellar_artifacts::SigningKey;

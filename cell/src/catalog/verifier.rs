@@ -6,8 +6,9 @@ use super::metrics::CatalogMetrics;
 use crate::config::Signatures;
 use anyhow::Context;
 use cellar_artifacts::{Refusal, Trust};
-use cellar_directory::{Catalog, PolicyEntry};
+use cellar_directory::{Catalog, CatalogKind, PolicyEntry};
 use cellar_model::{Pin, PolicyRef, SettingProblem, TierDocument, VersionNumber};
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::task::spawn_blocking;
@@ -19,19 +20,23 @@ pub(crate) enum Refused {
     Signature(#[from] Refusal),
     #[error("it is below the floor of its policy, {floor}: what was mended since stays mended")]
     BelowFloor { floor: VersionNumber },
+    #[error("the floor of its policy cannot be read by this build, and this cell remembers none")]
+    FloorUnread,
 }
 
 impl Refused {
     const BELOW_FLOOR: &str = "below-floor";
+    const FLOOR_UNREAD: &str = "floor-unread";
 
     pub(super) fn labels() -> impl Iterator<Item = &'static str> {
-        Refusal::LABELS.into_iter().chain([Self::BELOW_FLOOR])
+        Refusal::LABELS.into_iter().chain([Self::BELOW_FLOOR, Self::FLOOR_UNREAD])
     }
 
     fn label(&self) -> &'static str {
         match self {
             Refused::Signature(refusal) => refusal.label(),
             Refused::BelowFloor { .. } => Self::BELOW_FLOOR,
+            Refused::FloorUnread => Self::FLOOR_UNREAD,
         }
     }
 }
@@ -56,6 +61,8 @@ struct Known {
     unread: bool,
     unwritten: bool,
     floors: Floors,
+    /// Policies whose floor stands in a row that cannot be read.
+    floors_unread: HashSet<String>,
 }
 
 impl Verifier {
@@ -72,13 +79,21 @@ impl Verifier {
                 None
             }
         };
-        let known = Known { trust, unread: false, unwritten: false, floors: Floors::open(folder) };
+        let known = Known {
+            trust,
+            unread: false,
+            unwritten: false,
+            floors: Floors::open(folder),
+            floors_unread: HashSet::new(),
+        };
         Self { signatures, metrics, known: Arc::new(Mutex::new(known)) }
     }
 
     /// Looks at the file of keys, and takes the catalog's floors. Whether a version may be judged otherwise since.
     pub(super) async fn renew(&self, catalog: &Catalog) -> bool {
         let (known, floors) = (self.known.clone(), catalog.floors.clone());
+        let unread = catalog.unread.iter().filter(|row| row.kind == CatalogKind::PolicyFloor);
+        let unread: HashSet<String> = unread.map(|row| row.name.clone()).collect();
         let file = match &self.signatures {
             Signatures::Required { file, .. } => Some(file.clone()),
             Signatures::NotLookedAt => None,
@@ -88,8 +103,9 @@ impl Verifier {
             let mut known = locked(&known);
             let renewed = known.trusts(trust);
             let raised = known.floors.take(&floors);
+            let read = std::mem::replace(&mut known.floors_unread, unread) == known.floors_unread;
             known.write();
-            renewed || raised
+            renewed || raised || !read
         });
         // A panic has been printed; everything stays as it was known.
         renewed.await.unwrap_or(false)
@@ -177,6 +193,7 @@ impl Known {
         }
         match self.floors.of(&entry.name) {
             Some(floor) if version.is_none_or(|version| version < floor) => Err(Refused::BelowFloor { floor }),
+            None if self.floors_unread.contains(entry.name.as_str()) => Err(Refused::FloorUnread),
             _ => Ok(()),
         }
     }
@@ -205,10 +222,11 @@ impl Judged {
             entry.name == policy.name
                 && match &policy.pin {
                     Pin::Digest(digest) => entry.digest.0 == *digest,
-                    Pin::Major(major) => super::version(entry)[0] == *major,
+                    Pin::Major(major) => super::version(&entry.version)[0] == *major,
                 }
         };
-        let (entry, why) = self.refused.iter().filter(is_meant).max_by_key(|(entry, _)| super::version(entry))?;
+        let (entry, why) =
+            self.refused.iter().filter(is_meant).max_by_key(|(entry, _)| super::version(&entry.version))?;
         Some(format!("{} {} may not decide here: {why}", entry.name, entry.version))
     }
 }

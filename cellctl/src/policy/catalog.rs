@@ -27,7 +27,10 @@ pub(super) async fn list(folder: &Path, name: Option<&PolicyName>, json: bool) -
         return Ok(());
     }
     for policy in &policies {
-        let used = used_by(policy, &policies, &tiers, &floors).join(", ");
+        let used = match below_floor(policy, &floors) {
+            true => "below the floor".to_owned(),
+            false => used_by(policy, &policies, &tiers, &floors).join(", "),
+        };
         let key = policy.signature.as_ref().map(|signature| signature.key.id().to_string());
         println!(
             "{:<24} {:<10} {:<19}…  {:<16}  {used}",
@@ -40,6 +43,11 @@ pub(super) async fn list(folder: &Path, name: Option<&PolicyName>, json: bool) -
     Ok(())
 }
 
+pub(super) fn below_floor(policy: &PolicyVersion, floors: &[PolicyFloor]) -> bool {
+    let floor = floors.iter().find(|floor| floor.name == policy.name);
+    floor.is_some_and(|floor| numbers(&policy.version) < numbers(&floor.version.to_string()))
+}
+
 /// The slots that decide by this very version: by its digest, or by its major while it is the newest of that. Whom
 /// cells trust is not known here: one that they refuse is shown with the slots that it would have.
 pub(super) fn used_by(
@@ -48,8 +56,7 @@ pub(super) fn used_by(
     tiers: &[RevisedTier],
     floors: &[PolicyFloor],
 ) -> Vec<String> {
-    let floor = floors.iter().find(|floor| floor.name == policy.name);
-    if floor.is_some_and(|floor| numbers(&policy.version) < numbers(&floor.version.to_string())) {
+    if below_floor(policy, floors) {
         return Vec::new();
     }
     let own = numbers(&policy.version);
@@ -59,13 +66,16 @@ pub(super) fn used_by(
     });
     let mut used = Vec::new();
     for tier in tiers {
-        for asked in tier.document.policies.iter().filter(|asked| asked.policy.name == policy.name) {
+        let document = &tier.document;
+        let candidate = document.rollout.iter().flat_map(|rollout| &rollout.policies).map(|slot| ("candidate ", slot));
+        let slots = document.policies.iter().map(|slot| ("", slot)).chain(candidate);
+        for (variant, asked) in slots.filter(|(_, asked)| asked.policy.name == policy.name) {
             let this = match &asked.policy.pin {
                 Pin::Major(major) => newest && *major == own[0],
                 Pin::Digest(digest) => policy.digest == format!("sha256:{}", hex::encode(digest)),
             };
             if this {
-                used.push(format!("{}/{}", tier.document.name, asked.slot));
+                used.push(format!("{}/{variant}{}", document.name, asked.slot));
             }
         }
     }

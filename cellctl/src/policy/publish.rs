@@ -7,7 +7,7 @@ use super::sign::in_words;
 use crate::stack::Target;
 use anyhow::{Context, bail, ensure};
 use cellar_artifacts::{Bundle, pack};
-use cellar_model::{Base64, PolicyUpload};
+use cellar_model::{Base64, PolicyName, PolicyUpload, VersionNumber};
 use cellar_policy_host::{Host, HostLimits, Policy};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -23,6 +23,9 @@ pub(crate) struct PublishArguments {
     /// Although its certificate says that a property is broken
     #[arg(long)]
     uncertified: bool,
+    /// Although tiers that name its major could not go back to what decides now
+    #[arg(long, conflicts_with = "to")]
+    without_way_back: bool,
     /// Without a signature, into a Cellar whose cells have require_signatures = false
     #[arg(long, conflicts_with = "to")]
     unsigned: bool,
@@ -83,7 +86,7 @@ pub(super) async fn publish(stack: &Path, arguments: PublishArguments) -> anyhow
                 signature: Some(signature.clone()),
                 certificate,
             };
-            Target::find(stack)?.admin.put_policy(&signature.name, signature.version, &upload).await?;
+            put(stack, &arguments, (&signature.name, signature.version), &upload).await?;
             "the catalog".to_owned()
         }
     };
@@ -104,12 +107,28 @@ async fn publish_unsigned(stack: &Path, arguments: &PublishArguments) -> anyhow:
     let policy = load(&artifact).with_context(|| arguments.component.to_string())?;
     let (name, version) = (policy.description().name.clone(), policy.description().version.parse()?);
     let upload = PolicyUpload { artifact: Base64(artifact), signature: None, certificate: None };
-    Target::find(stack)?.admin.put_policy(&name, version, &upload).await?;
+    put(stack, arguments, (&name, version), &upload).await?;
     if arguments.json {
         println!("{}", serde_json::json!({ "name": name, "version": version, "digest": policy.digest().to_string() }));
     } else {
         println!("{name} {version} is in the catalog, and nobody has signed it");
     }
+    Ok(())
+}
+
+/// Into the catalog of a Cellar, whose cells have to agree.
+async fn put(
+    stack: &Path,
+    arguments: &PublishArguments,
+    (name, version): (&PolicyName, VersionNumber),
+    upload: &PolicyUpload,
+) -> anyhow::Result<()> {
+    let admin = Target::find(stack)?.admin;
+    let put = match arguments.without_way_back {
+        true => admin.put_policy_without_way_back(name, version, upload).await?,
+        false => admin.put_policy(name, version, upload).await?,
+    };
+    put.silent.iter().for_each(|cell| eprintln!("published without asking everyone: {cell}"));
     Ok(())
 }
 

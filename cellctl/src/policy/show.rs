@@ -1,6 +1,6 @@
 //! `policy show`, `policy floor`: what a Cellar has of one policy, and below which version none decides.
 
-use super::catalog::{numbers, used_by};
+use super::catalog::{below_floor, numbers, used_by};
 use super::sign::in_words;
 use crate::stack::Target;
 use anyhow::ensure;
@@ -60,7 +60,12 @@ pub(super) async fn show(folder: &Path, which: &Which, json: bool) -> anyhow::Re
         }
         println!("  certificate  {}", policy.certificate.as_ref().map_or_else(|| "none".to_owned(), in_words));
         let used = used_by(policy, &policies, &tiers, &floors);
-        println!("  used by      {}", if used.is_empty() { "no slot".to_owned() } else { used.join(", ") });
+        let used = match used.is_empty() {
+            true if below_floor(policy, &floors) => "no slot: it is below the floor".to_owned(),
+            true => "no slot".to_owned(),
+            false => used.join(", "),
+        };
+        println!("  used by      {used}");
     }
     if let Some(floor) = floor {
         println!("no version of {} below {floor} decides", which.name);

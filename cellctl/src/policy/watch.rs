@@ -107,7 +107,8 @@ impl Watched {
         let key = own_key(&stack_state.policy_key_file())?;
         let signature = key.sign(&name, version, &Digest::of(&artifact), None);
         let upload = PolicyUpload { artifact: Base64(artifact), signature: Some(signature), certificate: None };
-        admin.put_policy(&name, version, &upload).await?;
+        // A form of states changes many times until it is right, and these states are nobody's but the author's.
+        admin.put_policy_without_way_back(&name, version, &upload).await?;
         Ok(format!(
             "{name} {version} is in force, {:.1} s after the change: built in {:.1} s, tested in {:.1} s",
             began.elapsed().as_secs_f64(),

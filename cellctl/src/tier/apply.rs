@@ -32,6 +32,7 @@ pub(super) async fn put_seen(target: &Target, change: TierChange, called: &str, 
         return Ok(());
     }
     print(&changes);
+    print_silent(&change);
     if !yes && !confirmed("Put it in force?")? {
         bail!("nothing changed");
     }
@@ -56,11 +57,13 @@ pub(super) async fn diff(folder: &Path, file: &Path, json: bool) -> anyhow::Resu
     };
     if json {
         let (tier, revision, problems) = (&change.after.name, change.revision, &change.problems);
-        let document =
-            serde_json::json!({ "tier": tier, "revision": revision, "changes": changes, "problems": problems });
+        let document = serde_json::json!({
+            "tier": tier, "revision": revision, "changes": changes, "problems": problems, "silent": change.silent,
+        });
         println!("{}", serde_json::to_string_pretty(&document)?);
     } else {
         print(&changes);
+        print_silent(&change);
         if !change.problems.is_empty() {
             println!("it cannot be put in force:\n{}", listed(&change.problems));
         }
@@ -71,6 +74,11 @@ pub(super) async fn diff(folder: &Path, file: &Path, json: bool) -> anyhow::Resu
 fn read(file: &Path) -> anyhow::Result<TierDocument> {
     let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     TierDocument::from_toml(&text).with_context(|| format!("{} is no tier", file.display()))
+}
+
+/// Beside what is printed: the change is the same with them.
+fn print_silent(change: &TierChange) {
+    change.silent.iter().for_each(|cell| eprintln!("judged without asking everyone: {cell}"));
 }
 
 fn print(changes: &[Change]) {

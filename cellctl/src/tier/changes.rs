@@ -16,7 +16,7 @@ pub(super) struct Change {
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pointer = &self.pointer;
+        let pointer = if self.pointer.is_empty() { "the whole tier" } else { &self.pointer };
         match (&self.before, &self.after) {
             (Some(before), Some(after)) => write!(f, "~ {pointer}: {before} -> {after}"),
             (Some(before), None) => write!(f, "- {pointer}: {before}"),

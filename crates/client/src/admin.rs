@@ -26,6 +26,17 @@ pub struct TierChange {
     pub after: TierDocument,
     #[serde(default)]
     pub problems: Vec<SettingProblem>,
+    /// Cells that did not say whether it suits them, and why.
+    #[serde(default)]
+    pub silent: Vec<String>,
+}
+
+/// A policy version that was put into the catalog.
+#[derive(Clone, Debug, Deserialize)]
+pub struct PolicyPut {
+    /// Cells that did not say whether it may decide there, and why.
+    #[serde(default)]
+    pub silent: Vec<String>,
 }
 
 /// A version of a policy in the catalog.
@@ -105,15 +116,26 @@ impl Admin {
     }
 
     /// Adds a policy version. The same bytes again are no change, or another signature of them; other bytes are
-    /// refused.
+    /// refused, and so is a version that tiers could not come back from.
     pub async fn put_policy(
         &self,
         name: &PolicyName,
         version: VersionNumber,
         upload: &PolicyUpload,
-    ) -> Result<(), ClientError> {
+    ) -> Result<PolicyPut, ClientError> {
         let path = format!("/admin/v1/policies/{name}/{version}");
-        self.0.tell(Method::PUT, &path, |request| request.json(upload)).await
+        self.0.ask(Method::PUT, &path, |request| request.json(upload)).await
+    }
+
+    /// The same, although what decides now could not read what it writes.
+    pub async fn put_policy_without_way_back(
+        &self,
+        name: &PolicyName,
+        version: VersionNumber,
+        upload: &PolicyUpload,
+    ) -> Result<PolicyPut, ClientError> {
+        let path = format!("/admin/v1/policies/{name}/{version}?without_way_back=true");
+        self.0.ask(Method::PUT, &path, |request| request.json(upload)).await
     }
 
     /// The floors there are; none, where a router does not know what that is.

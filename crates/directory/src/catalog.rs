@@ -2,8 +2,8 @@
 
 use crate::{CatalogKind, CatalogRow, DOCUMENT_BYTES_MAX, DirectoryError, Documents, PolicyFloor, Written};
 use cellar_model::{
-    ARTIFACT_BYTES_MAX, CertificateSummary, Digest, KeyDocument, PolicyName, PolicySignature, RevisedTier, Revision,
-    TierDocument, TierName,
+    ARTIFACT_BYTES_MAX, CertificateSummary, Digest, KeyDocument, PolicyName, PolicySignature, PolicyUpload, Problem,
+    ProblemType, RevisedTier, Revision, TierDocument, TierName,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -26,6 +26,44 @@ pub struct Catalog {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub floors: Vec<PolicyFloor>,
     pub keys: Vec<KeyDocument>,
+    /// What is in force and cannot be read by this build.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unread: Vec<UnreadRow>,
+}
+
+/// A row that this build cannot read: of a newer one, or broken. It costs what it stands for and nothing else; who
+/// follows the catalog says so, and takes it for "unknown" and never for "there is none".
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnreadRow {
+    pub kind: CatalogKind,
+    /// As the row is named: `pro`, `gcra@1.4.2`.
+    pub name: String,
+    pub revision: Revision,
+    pub why: String,
+}
+
+impl UnreadRow {
+    fn of(row: CatalogRow, cause: &serde_json::Error) -> Self {
+        let place = format!("at line {} column {}", cause.line(), cause.column());
+        let why = match row.kind {
+            // What stands there is nobody's to print.
+            CatalogKind::Key => format!("it is no key's document {place}"),
+            _ => cause.to_string(),
+        };
+        Self { kind: row.kind, name: row.name, revision: row.revision, why }
+    }
+}
+
+impl Catalog {
+    /// The revision of a tier's document, also of one that cannot be read: another can be put in its place.
+    pub fn revision_of(&self, tier: &TierName) -> Option<Revision> {
+        let read = self.tiers.iter().find(|held| held.document.name == *tier).map(|held| held.revision);
+        read.or_else(|| self.unread_row(CatalogKind::Tier, tier.as_str()).map(|row| row.revision))
+    }
+
+    pub fn unread_row(&self, kind: CatalogKind, name: &str) -> Option<&UnreadRow> {
+        self.unread.iter().find(|row| row.kind == kind && row.name == name)
+    }
 }
 
 /// A policy version. Its bytes are fetched by digest, and so are its certificate's, whose digest is in the signature.
@@ -44,6 +82,17 @@ pub struct PolicyEntry {
 }
 
 impl PolicyEntry {
+    /// A version as it was uploaded, with what its certificate says.
+    pub fn of_upload(
+        name: PolicyName,
+        version: String,
+        upload: &PolicyUpload,
+        certificate: Option<CertificateSummary>,
+    ) -> Self {
+        let (digest, signature) = (Digest::of(&upload.artifact.0), upload.signature.clone());
+        Self { name, version, digest, signature, certificate }
+    }
+
     /// One that nobody has signed.
     pub fn unsigned(name: PolicyName, version: String, digest: Digest) -> Self {
         Self { name, version, digest, signature: None, certificate: None }
@@ -59,21 +108,41 @@ pub enum Put {
     Stale(Option<Revision>),
 }
 
-/// Reads the whole catalog.
+impl Put {
+    /// The revision in force, or what to tell who came too late.
+    pub fn done(self) -> Result<Revision, Problem> {
+        match self {
+            Put::Done(revision) => Ok(revision),
+            Put::Stale(_) => {
+                Err(Problem::new(ProblemType::Conflict).detail("something else is in force there meanwhile"))
+            }
+        }
+    }
+}
+
+/// Reads the whole catalog. A row that cannot be read is named in it, and holds up no other.
 pub async fn read(directory: &impl Documents) -> Result<Catalog, DirectoryError> {
     let mut catalog = Catalog::default();
     for row in directory.catalog_rows().await? {
         catalog.revision.0 += row.revision.0;
-        match row.kind {
-            CatalogKind::Tier => {
-                catalog.tiers.push(RevisedTier { revision: row.revision, document: parse("tier", &row)? })
-            }
-            CatalogKind::Policy => catalog.policies.push(parse("policy", &row)?),
-            CatalogKind::PolicyFloor => catalog.floors.push(parse("policy floor", &row)?),
-            CatalogKind::Key => catalog.keys.push(parse("key", &row)?),
+        if let Err(cause) = take(&mut catalog, &row) {
+            catalog.unread.push(UnreadRow::of(row, &cause));
         }
     }
     Ok(catalog)
+}
+
+fn take(catalog: &mut Catalog, row: &CatalogRow) -> Result<(), serde_json::Error> {
+    let text = &row.document;
+    match row.kind {
+        CatalogKind::Tier => {
+            catalog.tiers.push(RevisedTier { revision: row.revision, document: serde_json::from_str(text)? });
+        }
+        CatalogKind::Policy => catalog.policies.push(serde_json::from_str(text)?),
+        CatalogKind::PolicyFloor => catalog.floors.push(serde_json::from_str(text)?),
+        CatalogKind::Key => catalog.keys.push(serde_json::from_str(text)?),
+    }
+    Ok(())
 }
 
 /// Puts a tier in force if its revision is still `expected` (none: if there is no such tier). The
@@ -139,9 +208,16 @@ pub async fn put_policy(
     put(directory, CatalogKind::Policy, &name, entry, expected).await
 }
 
-/// Stores a certificate, before the version whose signature names it.
-pub async fn put_certificate(directory: &impl Documents, certificate: &[u8]) -> Result<(), DirectoryError> {
-    store(directory, &Digest::of(certificate), certificate).await
+/// Puts an uploaded version into the catalog: its certificate first, then its component, then the row that names both.
+pub async fn publish(
+    directory: &impl Documents,
+    entry: &PolicyEntry,
+    upload: &PolicyUpload,
+) -> Result<Put, DirectoryError> {
+    if let Some(certificate) = &upload.certificate {
+        store(directory, &Digest::of(certificate.as_bytes()), certificate.as_bytes()).await?;
+    }
+    put_policy(directory, entry, &upload.artifact.0).await
 }
 
 async fn store(directory: &impl Documents, digest: &Digest, bytes: &[u8]) -> Result<(), DirectoryError> {
@@ -211,7 +287,7 @@ pub(crate) async fn put(
         // Revisions are dense because every writer has seen the one before its own.
         let newest = directory.catalog_row(kind, name).await?;
         if let Some(newest) = &newest
-            && newest.digest == row.digest
+            && newest.document == row.document
         {
             return Ok(Put::Done(newest.revision));
         }

@@ -2,6 +2,7 @@
 
 use crate::{DirectoryError, Written};
 use cellar_model::{CellName, Digest, Incarnation, Micros, Revision, Topology};
+use serde::{Deserialize, Serialize};
 use std::future::Future;
 
 /// The largest document: a topology of some thousand cells.
@@ -20,7 +21,8 @@ pub struct CellBeat {
 }
 
 /// What a catalog row is. Artifacts have rows of their own, so that the catalog is read without them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum CatalogKind {
     Tier,
     Policy,

@@ -1,5 +1,6 @@
 //! Why the directory could not answer.
 
+use cellar_model::{Problem, ProblemType};
 use std::time::Duration;
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -59,6 +60,17 @@ impl DirectoryError {
             | DirectoryError::Unconditional(_)
             | DirectoryError::Migration(_)
             | DirectoryError::BadUrl => ErrorKind::OurFault,
+        }
+    }
+
+    /// What to tell an operator who asked. What is meant for us alone stays inside.
+    pub fn problem(&self) -> Problem {
+        match self.kind() {
+            ErrorKind::CallerMistake => Problem::new(ProblemType::TooLarge).detail(self.to_string()),
+            ErrorKind::TryAgain { after } => Problem::new(ProblemType::TryAgain)
+                .detail("the directory does not answer")
+                .retry_after_s(after.as_secs()),
+            ErrorKind::OurFault => Problem::new(ProblemType::Internal),
         }
     }
 

@@ -24,6 +24,8 @@ pub enum Raised {
     Higher(VersionNumber),
     /// These slots would have no version left.
     Strands(Vec<String>),
+    /// These tiers cannot be read by this build, so nobody could say whom it strands.
+    Unread(Vec<String>),
 }
 
 impl Raised {
@@ -34,6 +36,10 @@ impl Raised {
             Raised::Done => None,
             Raised::Higher(held) => {
                 let detail = format!("the floor of {name} is {held} already, and a floor never goes down");
+                Some(Problem::new(ProblemType::Conflict).detail(detail))
+            }
+            Raised::Unread(tiers) => {
+                let detail = format!("these tiers cannot be read here and may name {name}: {}", tiers.join(", "));
                 Some(Problem::new(ProblemType::Conflict).detail(detail))
             }
             Raised::Strands(slots) => {
@@ -51,7 +57,13 @@ impl Raised {
 /// Raises a policy's floor, or leaves it where it is. A tier that comes into force at the same moment is not seen:
 /// cells keep its predecessor, and say so.
 pub async fn raise(directory: &impl Documents, floor: &PolicyFloor) -> Result<Raised, DirectoryError> {
-    let slots = stranded(&catalog::read(directory).await?, floor);
+    let catalog = catalog::read(directory).await?;
+    let unread = catalog.unread.iter().filter(|row| row.kind == CatalogKind::Tier);
+    let unread: Vec<String> = unread.map(|row| row.name.clone()).collect();
+    if !unread.is_empty() {
+        return Ok(Raised::Unread(unread));
+    }
+    let slots = stranded(&catalog, floor);
     if !slots.is_empty() {
         return Ok(Raised::Strands(slots));
     }
@@ -88,9 +100,11 @@ pub fn stranded(catalog: &Catalog, floor: &PolicyFloor) -> Vec<String> {
     let mut without = Vec::new();
     for tier in &catalog.tiers {
         let document = &tier.document;
-        for asked in document.policies.iter().filter(|asked| asked.policy.name == floor.name) {
+        let candidate = document.rollout.iter().flat_map(|rollout| &rollout.policies);
+        let slots = document.policies.iter().map(|slot| ("", slot)).chain(candidate.map(|slot| ("candidate ", slot)));
+        for (variant, asked) in slots.filter(|(_, asked)| asked.policy.name == floor.name) {
             if !stays(&asked.policy) {
-                without.push(format!("{}/{} ({})", document.name, asked.slot, asked.policy));
+                without.push(format!("{}/{variant}{} ({})", document.name, asked.slot, asked.policy));
             }
         }
     }
@@ -133,5 +147,20 @@ mod tests {
         assert_eq!(stranded(VersionNumber::new(1, 2, 0)), std::slice::from_ref(&pinned));
         assert_eq!(stranded(VersionNumber::new(1, 2, 1)), ["free/rate (gcra@1)".to_owned(), pinned]);
         assert_eq!(stranded(VersionNumber::new(2, 0, 1)).len(), 3);
+    }
+
+    /// A candidate that loses its policy takes its tier with it: neither could be made ready.
+    #[test]
+    fn a_candidates_slots_are_stranded_like_any() {
+        let text = "name = \"free\"\n[[policy]]\nslot = \"rate\"\nuse = \"other@1\"\nunit = \"requests\"\n[rollout]\n\
+                    percent = 1\n[[rollout.policy]]\nslot = \"rate\"\nuse = \"gcra@1\"\nunit = \"requests\"\n";
+        let document = TierDocument::from_toml(text).unwrap();
+        let name = PolicyName::new("gcra").unwrap();
+        let entry = PolicyEntry::unsigned(name.clone(), "1.0.0".into(), Digest::of(b"1.0.0"));
+        let tiers = vec![RevisedTier { revision: Revision(1), document }];
+        let catalog = Catalog { policies: vec![entry], tiers, ..Catalog::default() };
+        let floor = |patch| PolicyFloor { name: name.clone(), version: VersionNumber::new(1, 0, patch) };
+        assert!(stranded(&catalog, &floor(0)).is_empty());
+        assert_eq!(stranded(&catalog, &floor(1)), ["free/candidate rate (gcra@1)"]);
     }
 }

@@ -24,7 +24,7 @@ mod postgres;
 mod signup;
 mod written;
 
-pub use catalog::{Catalog, PolicyEntry};
+pub use catalog::{Catalog, PolicyEntry, UnreadRow};
 pub use cellar_model::Digest;
 pub use claim::{Claim, ClaimCursor, ClaimPage, ClaimState, Claims};
 pub use claim_rules::{CellRows, Decided, Holding, Joined, Opened, Release, Settlement};

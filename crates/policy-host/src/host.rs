@@ -3,8 +3,9 @@
 use crate::digest::Digest;
 use crate::gate::{self, GateError};
 use crate::limits::HostLimits;
-use crate::policy::Policy;
+use crate::policy::{self, Policy};
 use std::sync::Arc;
+use wasmtime::component::Component;
 use wasmtime::{Config, Engine};
 
 /// What compiles and runs policies. What a call burns may be another number in another version, so who compares
@@ -18,6 +19,15 @@ pub struct Host(Arc<Inner>);
 struct Inner {
     engine: Engine,
     limits: HostLimits,
+}
+
+/// A component as machine code.
+///
+/// **Invariant:** made by a host of this process and kept in its memory. Machine code is believed as it is, so one from a
+/// file would have to be authenticated first, and there is no way to make one from bytes.
+pub struct Precompiled {
+    digest: Digest,
+    code: Vec<u8>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +45,25 @@ impl Host {
         gate::check(component, &self.0.limits)?;
         let policy = Policy::compile(&self.0.engine, self.0.limits, Digest::of(component), component)?;
         Ok(Arc::new(policy))
+    }
+
+    /// Checks and compiles a component, to be loaded again without its compiler.
+    pub fn precompile(&self, component: &[u8]) -> Result<Precompiled, GateError> {
+        gate::check(component, &self.0.limits)?;
+        let code = policy::machine_code(&self.0.engine, component)?.serialize().map_err(policy::refused)?;
+        Ok(Precompiled { digest: Digest::of(component), code })
+    }
+
+    /// The same policy as of `load`, without compiling.
+    pub fn load_precompiled(&self, precompiled: &Precompiled) -> Result<Arc<Policy>, GateError> {
+        let Precompiled { digest, code } = precompiled;
+        #[allow(
+            unsafe_code,
+            reason = "machine code that a `Host` of this process has made, and nobody can have changed"
+        )]
+        // SAFETY: only `precompile` makes a `Precompiled`, and nothing changes one or reads one from elsewhere.
+        let component = unsafe { Component::deserialize(&self.0.engine, code) }.map_err(policy::refused)?;
+        Ok(Arc::new(Policy::link(&self.0.engine, self.0.limits, *digest, &component)?))
     }
 
     pub(crate) fn limits(&self) -> &HostLimits {

@@ -4,6 +4,7 @@ use crate::breaker::{Breaker, BreakerLimits};
 use crate::describe::Description;
 use crate::digest::Digest;
 use crate::fault::Fault;
+use crate::fuel::FuelCounts;
 use crate::gate::GateError;
 use crate::instance::{self, Configured, Exports, Grant};
 use crate::limits::HostLimits;
@@ -27,6 +28,7 @@ pub(crate) struct Version {
     pub(crate) limits: HostLimits,
     pub(crate) linked: InstancePre<Grant>,
     pub(crate) exports: Exports,
+    pub(crate) fuel: FuelCounts,
 }
 
 /// Why settings gave no parameters.
@@ -48,14 +50,22 @@ impl Policy {
         digest: Digest,
         component: &[u8],
     ) -> Result<Self, GateError> {
-        let refused = |e: wasmtime::Error| GateError::DoesNotCompile { what: format!("{e:#}") };
-        let component = Component::new(engine, component).map_err(refused)?;
-        let exports = Exports::of(&component)?;
+        Self::link(engine, limits, digest, &machine_code(engine, component)?)
+    }
+
+    pub(crate) fn link(
+        engine: &Engine,
+        limits: HostLimits,
+        digest: Digest,
+        component: &Component,
+    ) -> Result<Self, GateError> {
+        let exports = Exports::of(component)?;
         // An empty linker: what the gate may have missed cannot be satisfied here.
-        let linked = Linker::new(engine).instantiate_pre(&component).map_err(refused)?;
+        let linked = Linker::new(engine).instantiate_pre(component).map_err(refused)?;
         let json = instance::describe(&linked, &exports, &limits)?;
         let description = Description::from_json(&json).map_err(|what| GateError::Describe { what })?;
-        Ok(Self::of(Arc::new(Version { digest, metadata: json, description, limits, linked, exports })))
+        let fuel = FuelCounts::default();
+        Ok(Self::of(Arc::new(Version { digest, metadata: json, description, limits, linked, exports, fuel })))
     }
 
     fn of(version: Arc<Version>) -> Self {
@@ -77,6 +87,11 @@ impl Policy {
 
     pub fn digest(&self) -> Digest {
         self.version.digest
+    }
+
+    /// What the calls of workers that serve have burnt.
+    pub fn fuel(&self) -> &FuelCounts {
+        &self.version.fuel
     }
 
     /// The metadata `describe` returned, as it came.
@@ -114,6 +129,14 @@ impl Policy {
             Err(problems) => Err(ConfigureError::Refused(problems)),
         }
     }
+}
+
+pub(crate) fn machine_code(engine: &Engine, component: &[u8]) -> Result<Component, GateError> {
+    Component::new(engine, component).map_err(refused)
+}
+
+pub(crate) fn refused(error: wasmtime::Error) -> GateError {
+    GateError::DoesNotCompile { what: format!("{error:#}") }
 }
 
 impl fmt::Debug for Policy {

@@ -19,6 +19,8 @@ pub struct Stores {
     burnt: Burnt,
     /// The hash of the user whom the calls are for, if they are for one.
     user: Option<u64>,
+    /// Whether its calls are counted with their artifact.
+    serves: bool,
 }
 
 /// What all calls of one worker have cost.
@@ -39,7 +41,14 @@ struct Kept {
 impl Stores {
     pub fn new(host: &Host) -> Self {
         let instances_max = host.limits().instances_max.max(1);
-        Self { kept: Vec::with_capacity(instances_max), instances_max, tick: 0, burnt: Burnt::default(), user: None }
+        let (kept, burnt) = (Vec::with_capacity(instances_max), Burnt::default());
+        Self { kept, instances_max, tick: 0, burnt, user: None, serves: false }
+    }
+
+    /// Of a worker that answers callers: what it burns is in the metrics of what it asks. What is only tried out
+    /// is not.
+    pub fn serving(host: &Host) -> Self {
+        Self { serves: true, ..Self::new(host) }
     }
 
     /// Whom the calls from here on are for, by his hash: a policy that fails on one user is not asked for him
@@ -94,7 +103,11 @@ impl Stores {
         let answer = match self.place(policy) {
             Ok(place) => {
                 let answer = call(&mut self.kept[place].instance);
-                self.count(self.kept[place].instance.fuel_burnt(&policy.version.limits));
+                let fuel = self.kept[place].instance.fuel_burnt(&policy.version.limits);
+                self.count(fuel);
+                if self.serves {
+                    policy.version.fuel.count(fuel);
+                }
                 match answer {
                     // A refusal to migrate is an answer: the policy is sound.
                     Err(fault) if !matches!(fault, Fault::NotMigrated { .. }) => {

@@ -1,29 +1,38 @@
 //! A policy's component as operators send it: what no host would let in is refused at the door, as far as that
 //! shows without a compiler.
 
-use crate::body::parse_json;
+use crate::body::{BodyLimits, parse_json, read_within};
 use axum::body::Body;
 use cellar_model::{ARTIFACT_BYTES_MAX, Base64, PolicyUpload, Problem, ProblemType, UPLOAD_BYTES_MAX, VersionNumber};
 use http::{HeaderMap, header};
+use std::time::Duration;
 
 /// How a WebAssembly component begins. A core module has 1, 0, 0, 0 after the first four bytes.
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
+/// The largest upload over a line of 60 KiB a second. Of what is far too large more is read on than elsewhere: whoever
+/// mistakes a build folder for a component should read why it is refused, and not of a broken pipe.
+const UPLOAD: BodyLimits = BodyLimits {
+    bytes_max: UPLOAD_BYTES_MAX,
+    within: Duration::from_secs(60),
+    linger_bytes_max: 64 * 1024 * 1024,
+    linger_max: Duration::from_secs(10),
+};
+
 /// A component with its signature and certificate as JSON, or one by itself as it is.
-pub async fn read_upload(headers: &HeaderMap, body: Body) -> Result<PolicyUpload, Problem> {
+pub async fn read_upload(headers: &HeaderMap, mut body: Body) -> Result<PolicyUpload, Problem> {
     let is_json =
         headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     let bytes_max = if is_json { UPLOAD_BYTES_MAX } else { ARTIFACT_BYTES_MAX };
-    let too_large =
-        || Problem::new(ProblemType::TooLarge).detail(format!("an artifact has at most {ARTIFACT_BYTES_MAX} bytes"));
-    let body = axum::body::to_bytes(body, bytes_max).await.map_err(|_| too_large())?;
+    let too_large = || format!("an artifact has at most {ARTIFACT_BYTES_MAX} bytes");
+    let body = read_within(&mut body, BodyLimits { bytes_max, ..UPLOAD }, too_large).await?;
     let upload = if is_json {
         parse_json(&body)?
     } else {
         PolicyUpload { artifact: Base64(body.into()), signature: None, certificate: None }
     };
     if upload.artifact.0.len() > ARTIFACT_BYTES_MAX {
-        return Err(too_large());
+        return Err(Problem::new(ProblemType::TooLarge).detail(too_large()));
     }
     if !upload.artifact.0.starts_with(COMPONENT) {
         return Err(Problem::new(ProblemType::Invalid).detail("not a WebAssembly component"));

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use cellar_model::{Problem, ProblemType, SettingProblem};
 use http_body_util::{BodyExt, Limited};
 use serde::de::DeserializeOwned;
+use std::time::Duration;
 
 /// A JSON body of a handler, read within `BODY_MAX`.
 pub struct JsonBody<T>(pub T);
@@ -26,15 +27,44 @@ where
     B: http_body::Body + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let whole = tokio::time::timeout(BODY_READ_TIMEOUT, Limited::new(&mut body, BODY_MAX).collect());
+    read_within(&mut body, ORDINARY, || format!("a body may have {BODY_MAX} bytes")).await
+}
+
+/// How much of a body is read and kept, and how much is read on and dropped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BodyLimits {
+    pub(crate) bytes_max: usize,
+    pub(crate) within: Duration,
+    pub(crate) linger_bytes_max: usize,
+    pub(crate) linger_max: Duration,
+}
+
+const ORDINARY: BodyLimits = BodyLimits {
+    bytes_max: BODY_MAX,
+    within: BODY_READ_TIMEOUT,
+    linger_bytes_max: LINGER_BYTES_MAX,
+    linger_max: LINGER_MAX,
+};
+
+/// A whole body, or 413 with what `too_large` says.
+pub(crate) async fn read_within<B>(
+    body: &mut B,
+    limits: BodyLimits,
+    too_large: impl FnOnce() -> String,
+) -> Result<Bytes, Problem>
+where
+    B: http_body::Body + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let whole = tokio::time::timeout(limits.within, Limited::new(&mut *body, limits.bytes_max).collect());
     let Ok(whole) = whole.await else {
         return Err(Problem::new(ProblemType::Malformed).detail("the body did not arrive in time"));
     };
     match whole {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            linger(&mut body).await;
-            Err(Problem::new(ProblemType::TooLarge).detail(format!("a body may have {BODY_MAX} bytes")))
+            linger(body, limits).await;
+            Err(Problem::new(ProblemType::TooLarge).detail(too_large()))
         }
         Err(_) => Err(Problem::new(ProblemType::Malformed).detail("the body did not arrive whole")),
     }
@@ -42,8 +72,8 @@ where
 
 /// Reads on for a while and keeps nothing: a caller who still sends when the connection is closed finds it
 /// broken, and never reads why.
-async fn linger<B: http_body::Body + Unpin>(body: &mut B) {
-    let mut left = LINGER_BYTES_MAX;
+async fn linger<B: http_body::Body + Unpin>(body: &mut B, limits: BodyLimits) {
+    let mut left = limits.linger_bytes_max;
     let rest = async {
         while let Some(Ok(frame)) = body.frame().await {
             let bytes = frame.data_ref().map_or(0, bytes::Buf::remaining);
@@ -53,7 +83,7 @@ async fn linger<B: http_body::Body + Unpin>(body: &mut B) {
             }
         }
     };
-    let _ = tokio::time::timeout(LINGER_MAX, rest).await;
+    let _ = tokio::time::timeout(limits.linger_max, rest).await;
 }
 
 /// Parses a body, telling what is no JSON from JSON that makes no sense here.

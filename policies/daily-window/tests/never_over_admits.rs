@@ -2,13 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "what cannot be unwrapped is the test's failure")]
 
+#[path = "../../../tests/policies/user.rs"]
+mod user;
+
 use cellar_policy_daily_window::{DAY_MINUTES, DailyWindow, LIMIT_MAX};
-use cellar_policy_sdk::{Operation, Outcome, Request, configure, decide};
-use jiff::civil::{Date, DateTime};
+use cellar_policy_sdk::{Operation, Request, configure};
+use jiff::civil::Date;
 use jiff::tz::Offset;
 use jiff::{Timestamp, ToSpan};
 use proptest::prelude::*;
 use std::collections::HashMap;
+use user::{Rule, User, us};
 
 const MINUTE_US: u64 = 60_000_000;
 const DAY_US: u64 = 86_400_000_000;
@@ -21,15 +25,18 @@ struct Window {
     utc_offset_minutes: i64,
 }
 
-impl Window {
-    fn parameters(self) -> Vec<u8> {
-        let Self { limit, opens_at_minute, open_minutes, utc_offset_minutes } = self;
-        let settings = format!(
-            r#"{{"limit":{limit},"opens_at_minute":{opens_at_minute},"open_minutes":{open_minutes},"utc_offset_minutes":{utc_offset_minutes}}}"#
-        );
-        configure::<DailyWindow>(&settings).unwrap()
-    }
+impl Rule for Window {
+    type Policy = DailyWindow;
 
+    fn settings(self) -> String {
+        let Self { limit, opens_at_minute, open_minutes, utc_offset_minutes } = self;
+        format!(
+            r#"{{"limit":{limit},"opens_at_minute":{opens_at_minute},"open_minutes":{open_minutes},"utc_offset_minutes":{utc_offset_minutes}}}"#
+        )
+    }
+}
+
+impl Window {
     /// The date on which the window of that moment opened, and whether it is still open, by the calendar.
     fn day(self, at_us: u64) -> (Date, bool) {
         let offset = Offset::from_seconds(i32::try_from(self.utc_offset_minutes * 60).unwrap()).unwrap();
@@ -43,42 +50,6 @@ impl Window {
         };
         (date, since_opening < self.open_minutes as i64)
     }
-}
-
-struct User {
-    parameters: Vec<u8>,
-    state: Vec<u8>,
-}
-
-impl User {
-    fn new(window: Window) -> Self {
-        Self { parameters: window.parameters(), state: Vec::new() }
-    }
-
-    fn ask(&self, request: &Request) -> Outcome<Vec<u8>> {
-        decide::<DailyWindow>(&self.parameters, &self.state, request)
-    }
-
-    fn tell(&mut self, request: &Request) -> Outcome<Vec<u8>> {
-        let outcome = self.ask(request);
-        if let Some(state) = &outcome.state {
-            self.state.clone_from(state);
-        }
-        outcome
-    }
-
-    fn consume(&mut self, now_us: u64, cost: u64) -> Outcome<Vec<u8>> {
-        self.tell(&Request::new(Operation::Consume, now_us, cost))
-    }
-
-    fn remaining(&self, now_us: u64) -> u64 {
-        self.ask(&Request::new(Operation::Peek, now_us, 0)).remaining
-    }
-}
-
-fn us(text: &str) -> u64 {
-    let civil: DateTime = text.parse().unwrap();
-    Offset::UTC.to_timestamp(civil).unwrap().as_microsecond() as u64
 }
 
 fn windows() -> impl Strategy<Value = Window> {
@@ -170,7 +141,7 @@ proptest! {
         charges.retain(|(at, _)| Some(from.day(*at).0) == last_day);
         let today: u64 = charges.iter().filter(|(at, _)| from.day(*at).0 == from.day(now_us).0).map(|(_, cost)| cost).sum();
         let to = Window { open_minutes: DAY_MINUTES, ..to };
-        user.parameters = to.parameters();
+        user.goes_under(to);
         if last.is_some_and(|(at, cost)| at == now_us && cost > 0) {
             prop_assert_eq!(user.remaining(now_us), to.limit.saturating_sub(today));
         }

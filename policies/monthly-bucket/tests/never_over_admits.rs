@@ -2,13 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "what cannot be unwrapped is the test's failure")]
 
+#[path = "../../../tests/policies/user.rs"]
+mod user;
+
 use cellar_policy_monthly_bucket::{LIMIT_MAX, MonthlyBucket};
-use cellar_policy_sdk::{Operation, Outcome, Request, configure, decide};
+use cellar_policy_sdk::{Operation, Request, configure};
 use jiff::Timestamp;
-use jiff::civil::DateTime;
 use jiff::tz::Offset;
 use proptest::prelude::*;
 use std::collections::HashMap;
+use user::{Rule, User, us};
 
 const DAY_US: u64 = 86_400_000_000;
 
@@ -20,16 +23,18 @@ struct Months {
     utc_offset_minutes: i64,
 }
 
+impl Rule for Months {
+    type Policy = MonthlyBucket;
+
+    fn settings(self) -> String {
+        let Self { limit, anchor_day, utc_offset_minutes } = self;
+        format!(r#"{{"limit":{limit},"anchor_day":{anchor_day},"utc_offset_minutes":{utc_offset_minutes}}}"#)
+    }
+}
+
 impl Months {
     fn plain(limit: u64) -> Self {
         Self { limit, anchor_day: 1, utc_offset_minutes: 0 }
-    }
-
-    fn parameters(self) -> Vec<u8> {
-        let Self { limit, anchor_day, utc_offset_minutes } = self;
-        let settings =
-            format!(r#"{{"limit":{limit},"anchor_day":{anchor_day},"utc_offset_minutes":{utc_offset_minutes}}}"#);
-        configure::<MonthlyBucket>(&settings).unwrap()
     }
 
     /// Which month holds the moment, by the calendar.
@@ -39,46 +44,6 @@ impl Months {
         let begins = i8::try_from(self.anchor_day).unwrap().min(date.days_in_month());
         i64::from(date.year()) * 12 + i64::from(date.month()) - i64::from(date.day() < begins)
     }
-}
-
-struct User {
-    parameters: Vec<u8>,
-    state: Vec<u8>,
-}
-
-impl User {
-    fn new(limit: u64) -> Self {
-        Self::of(Months::plain(limit))
-    }
-
-    fn of(months: Months) -> Self {
-        Self { parameters: months.parameters(), state: Vec::new() }
-    }
-
-    fn ask(&self, request: &Request) -> Outcome<Vec<u8>> {
-        decide::<MonthlyBucket>(&self.parameters, &self.state, request)
-    }
-
-    fn tell(&mut self, request: &Request) -> Outcome<Vec<u8>> {
-        let outcome = self.ask(request);
-        if let Some(state) = &outcome.state {
-            self.state.clone_from(state);
-        }
-        outcome
-    }
-
-    fn consume(&mut self, now_us: u64, cost: u64) -> Outcome<Vec<u8>> {
-        self.tell(&Request::new(Operation::Consume, now_us, cost))
-    }
-
-    fn remaining(&self, now_us: u64) -> u64 {
-        self.ask(&Request::new(Operation::Peek, now_us, 0)).remaining
-    }
-}
-
-fn us(text: &str) -> u64 {
-    let civil: DateTime = text.parse().unwrap();
-    Offset::UTC.to_timestamp(civil).unwrap().as_microsecond() as u64
 }
 
 fn months(limit: impl Strategy<Value = u64>) -> impl Strategy<Value = Months> {
@@ -105,7 +70,7 @@ proptest! {
 
     #[test]
     fn no_month_ever_holds_more_than_its_limit((months, history) in histories(), start_us in 0..100 * 366 * DAY_US) {
-        let (mut user, mut now_us, mut spent) = (User::of(months), start_us, HashMap::new());
+        let (mut user, mut now_us, mut spent) = (User::new(months), start_us, HashMap::new());
         for (pause_us, cost) in history {
             now_us += pause_us;
             let spent: &mut u64 = spent.entry(months.month(now_us)).or_default();
@@ -123,7 +88,7 @@ proptest! {
 
     #[test]
     fn waits_end_with_the_month_to_the_microsecond((months, history) in histories(), start_us in 0..100 * 366 * DAY_US) {
-        let (mut user, mut now_us) = (User::of(months), start_us);
+        let (mut user, mut now_us) = (User::new(months), start_us);
         for (pause_us, cost) in history {
             now_us += pause_us;
             let outcome = user.consume(now_us, cost);
@@ -146,7 +111,7 @@ proptest! {
         (from, history) in histories(), to in months(1..=LIMIT_MAX), start_us in 0..100 * 366 * DAY_US,
         pauses in prop::collection::vec(prop_oneof![0..DAY_US, 0..20 * DAY_US, 0..70 * DAY_US], 1..8),
     ) {
-        let (mut user, mut now_us, mut charges) = (User::of(from), start_us, Vec::new());
+        let (mut user, mut now_us, mut charges) = (User::new(from), start_us, Vec::new());
         for (pause_us, cost) in history {
             now_us += pause_us;
             if user.consume(now_us, cost).admitted {
@@ -155,7 +120,7 @@ proptest! {
         }
         let spent_now = from.limit - user.remaining(now_us);
         let changed_us = now_us;
-        user.parameters = to.parameters();
+        user.goes_under(to);
         // A month that was over before the change stays over, under whichever settings.
         let last = charges.last().map_or(0, |(at, _)| from.month(*at));
         charges.retain(|(at, _)| from.month(*at) == last);
@@ -185,7 +150,7 @@ proptest! {
         at_us in 0..8_000 * 365 * DAY_US, limit in 1..=LIMIT_MAX, share in 1..=100_u64,
     ) {
         let cost = (limit / 100 * share).max(1);
-        let mut user = User { parameters: configure::<MonthlyBucket>(&format!(r#"{{"limit":{limit}}}"#)).unwrap(), state: Vec::new() };
+        let mut user = User::new(Months::plain(limit));
         user.consume(at_us, cost);
         let date = Offset::UTC.to_datetime(Timestamp::from_microsecond(at_us as i64).unwrap()).date();
         let start_us = Offset::UTC.to_timestamp(date.first_of_month().at(0, 0, 0, 0)).unwrap().as_microsecond() as u64;
@@ -197,7 +162,7 @@ proptest! {
 #[test]
 fn an_anniversary_on_a_day_that_a_month_lacks_is_its_last() {
     let months = Months { limit: 10, anchor_day: 31, utc_offset_minutes: 0 };
-    let mut user = User::of(months);
+    let mut user = User::new(months);
     for (from, to) in [
         ("2024-01-31T00:00:00", "2024-02-29T00:00:00"),
         ("2024-02-29T00:00:00", "2024-03-31T00:00:00"),
@@ -213,7 +178,7 @@ fn an_anniversary_on_a_day_that_a_month_lacks_is_its_last() {
 
 #[test]
 fn a_month_begins_at_local_midnight() {
-    let mut user = User::of(Months { limit: 10, anchor_day: 1, utc_offset_minutes: 330 });
+    let mut user = User::new(Months { limit: 10, anchor_day: 1, utc_offset_minutes: 330 });
     assert!(user.consume(us("2024-02-29T18:29:59.999999"), 10).admitted);
     assert_eq!(user.consume(us("2024-02-29T18:29:59.999999"), 1).retry_after_us, 1);
     assert!(user.consume(us("2024-02-29T18:30:00"), 10).admitted);
@@ -235,7 +200,7 @@ fn a_month_ends_with_its_last_microsecond() {
         ("2023-12-31T23:59:59.999999", "2024-01-01T00:00:00"),
         ("2024-04-30T23:59:59.999999", "2024-05-01T00:00:00"),
     ] {
-        let mut user = User::new(10);
+        let mut user = User::new(Months::plain(10));
         assert!(user.consume(us(last), 10).admitted, "{last}");
         assert_eq!(user.consume(us(last), 1).retry_after_us, 1, "{last}");
         assert!(user.consume(us(first), 10).admitted, "{first}");
@@ -244,14 +209,14 @@ fn a_month_ends_with_its_last_microsecond() {
 
 #[test]
 fn a_leap_day_is_still_february() {
-    let mut user = User::new(10);
+    let mut user = User::new(Months::plain(10));
     assert!(user.consume(us("2024-02-01T00:00:00"), 6).admitted);
     assert_eq!(user.consume(us("2024-02-29T12:00:00"), 5).retry_after_us, DAY_US / 2);
 }
 
 #[test]
 fn years_of_rest_carry_nothing_over() {
-    let mut user = User::new(10);
+    let mut user = User::new(Months::plain(10));
     assert!(user.consume(us("2020-01-15T00:00:00"), 3).admitted);
     let later = us("2031-07-15T00:00:00");
     assert!(user.consume(later, 10).admitted);
@@ -260,14 +225,14 @@ fn years_of_rest_carry_nothing_over() {
 
 #[test]
 fn a_cost_above_the_limit_never_passes_and_says_so() {
-    let outcome = User::new(10).consume(us("2024-02-01T00:00:00"), 11);
+    let outcome = User::new(Months::plain(10)).consume(us("2024-02-01T00:00:00"), 11);
     assert_eq!((outcome.admitted, outcome.retry_after_us, outcome.note), (false, 0, 1));
     assert_eq!((outcome.remaining, outcome.state), (10, None));
 }
 
 #[test]
 fn asking_changes_nothing_and_does_not_bind() {
-    let mut user = User::new(10);
+    let mut user = User::new(Months::plain(10));
     let now_us = us("2024-02-01T00:00:00");
     user.consume(now_us, 10);
     for request in [Request::new(Operation::Peek, now_us, 5), Request::new(Operation::Consume, now_us, 0)] {
@@ -278,7 +243,7 @@ fn asking_changes_nothing_and_does_not_bind() {
 
 #[test]
 fn a_settle_adjusts_the_month_that_took_it() {
-    let mut user = User::new(10);
+    let mut user = User::new(Months::plain(10));
     let (taken, later) = (us("2024-02-10T00:00:00"), us("2024-02-20T00:00:00"));
     user.tell(&Request::new(Operation::Reserve, taken, 8));
     assert_eq!(user.tell(&Request::settle(later, 3, 8, taken)).remaining, 7);
@@ -287,7 +252,7 @@ fn a_settle_adjusts_the_month_that_took_it() {
 
 #[test]
 fn nothing_is_given_back_into_a_new_month_and_what_is_missing_is_charged() {
-    let mut user = User::new(10);
+    let mut user = User::new(Months::plain(10));
     let (taken, next) = (us("2024-02-29T23:00:00"), us("2024-03-01T01:00:00"));
     user.tell(&Request::new(Operation::Reserve, taken, 8));
     user.consume(next, 4);
@@ -298,7 +263,7 @@ fn nothing_is_given_back_into_a_new_month_and_what_is_missing_is_charged() {
 
 #[test]
 fn a_settle_above_the_limit_is_charged() {
-    let mut user = User::new(10);
+    let mut user = User::new(Months::plain(10));
     let now_us = us("2024-02-10T00:00:00");
     user.tell(&Request::new(Operation::Reserve, now_us, 8));
     let settled = user.tell(&Request::settle(now_us, 25, 8, now_us));

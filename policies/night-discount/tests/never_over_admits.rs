@@ -2,13 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "what cannot be unwrapped is the test's failure")]
 
+#[path = "../../../tests/policies/user.rs"]
+mod user;
+
 use cellar_policy_night_discount::NightDiscount;
-use cellar_policy_sdk::{AMOUNT_MAX, Operation, Outcome, Request, configure, decide};
+use cellar_policy_sdk::{AMOUNT_MAX, Operation, Request, configure};
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
 use proptest::prelude::*;
 use std::collections::HashMap;
+use user::{Rule, User, us};
 
 const MINUTE_US: u64 = 60_000_000;
 const DAY_US: u64 = 86_400_000_000;
@@ -23,15 +27,18 @@ struct Night {
     utc_offset_minutes: i64,
 }
 
-impl Night {
-    fn parameters(self) -> Vec<u8> {
-        let Self { limit, every, price_permille, from_minute, minutes, utc_offset_minutes } = self;
-        let settings = format!(
-            r#"{{"limit":{limit},"every":"{every}","price_permille":{price_permille},"from_minute":{from_minute},"minutes":{minutes},"utc_offset_minutes":{utc_offset_minutes}}}"#
-        );
-        configure::<NightDiscount>(&settings).unwrap()
-    }
+impl Rule for Night {
+    type Policy = NightDiscount;
 
+    fn settings(self) -> String {
+        let Self { limit, every, price_permille, from_minute, minutes, utc_offset_minutes } = self;
+        format!(
+            r#"{{"limit":{limit},"every":"{every}","price_permille":{price_permille},"from_minute":{from_minute},"minutes":{minutes},"utc_offset_minutes":{utc_offset_minutes}}}"#
+        )
+    }
+}
+
+impl Night {
     fn local(self, at_us: u64) -> DateTime {
         let offset = Offset::from_seconds(i32::try_from(self.utc_offset_minutes * 60).unwrap()).unwrap();
         offset.to_datetime(Timestamp::from_microsecond(at_us as i64).unwrap())
@@ -58,42 +65,6 @@ impl Night {
         let cheap = (self.from_minute..self.from_minute + self.minutes).any(|cheap| cheap % 1_440 == minute);
         if cheap { self.price_permille } else { 1_000 }
     }
-}
-
-struct User {
-    parameters: Vec<u8>,
-    state: Vec<u8>,
-}
-
-impl User {
-    fn new(night: Night) -> Self {
-        Self { parameters: night.parameters(), state: Vec::new() }
-    }
-
-    fn ask(&self, request: &Request) -> Outcome<Vec<u8>> {
-        decide::<NightDiscount>(&self.parameters, &self.state, request)
-    }
-
-    fn tell(&mut self, request: &Request) -> Outcome<Vec<u8>> {
-        let outcome = self.ask(request);
-        if let Some(state) = &outcome.state {
-            self.state.clone_from(state);
-        }
-        outcome
-    }
-
-    fn consume(&mut self, now_us: u64, cost: u64) -> Outcome<Vec<u8>> {
-        self.tell(&Request::new(Operation::Consume, now_us, cost))
-    }
-
-    fn remaining(&self, now_us: u64) -> u64 {
-        self.ask(&Request::new(Operation::Peek, now_us, 0)).remaining
-    }
-}
-
-fn us(text: &str) -> u64 {
-    let civil: DateTime = text.parse().unwrap();
-    Offset::UTC.to_timestamp(civil).unwrap().as_microsecond() as u64
 }
 
 fn nights() -> impl Strategy<Value = Night> {
@@ -184,9 +155,9 @@ proptest! {
         lesser.consume(start_us, used);
         let now_us = start_us + pause_us;
         if changes {
-            let parameters = Night { every: night.every, utc_offset_minutes: night.utc_offset_minutes, ..other }.parameters();
-            user.parameters.clone_from(&parameters);
-            lesser.parameters = parameters;
+            let to = Night { every: night.every, utc_offset_minutes: night.utc_offset_minutes, ..other };
+            user.goes_under(to);
+            lesser.goes_under(to);
         }
         let settled = user.tell(&Request::settle(now_us, used, held, start_us));
         prop_assert!(settled.admitted);

@@ -3,12 +3,16 @@
 
 #![allow(clippy::unwrap_used, reason = "what cannot be unwrapped is the test's failure")]
 
-use cellar_policy_sdk::{AMOUNT_MAX, Operation, Outcome, Request, configure, decide};
+#[path = "../../../tests/policies/user.rs"]
+mod user;
+
+use cellar_policy_sdk::{AMOUNT_MAX, Operation, Request, configure};
 use cellar_policy_token_bucket::{FILL_PERIODS_MAX, TokenBucket};
 use jiff::Timestamp;
 use jiff::civil::{DateTime, date};
 use jiff::tz::Offset;
 use proptest::prelude::*;
+use user::{Rule, User, us};
 
 const DAY_US: u64 = 86_400_000_000;
 /// Periods that the oracle lives through one by one, at most.
@@ -22,15 +26,18 @@ struct Tokens {
     utc_offset_minutes: i64,
 }
 
-impl Tokens {
-    fn parameters(self) -> Vec<u8> {
-        let Self { limit, every, rollover_max, utc_offset_minutes } = self;
-        let settings = format!(
-            r#"{{"limit":{limit},"every":"{every}","rollover_max":{rollover_max},"utc_offset_minutes":{utc_offset_minutes}}}"#
-        );
-        configure::<TokenBucket>(&settings).unwrap()
-    }
+impl Rule for Tokens {
+    type Policy = TokenBucket;
 
+    fn settings(self) -> String {
+        let Self { limit, every, rollover_max, utc_offset_minutes } = self;
+        format!(
+            r#"{{"limit":{limit},"every":"{every}","rollover_max":{rollover_max},"utc_offset_minutes":{utc_offset_minutes}}}"#
+        )
+    }
+}
+
+impl Tokens {
     fn local(self, at_us: u64) -> DateTime {
         let offset = Offset::from_seconds(i32::try_from(self.utc_offset_minutes * 60).unwrap()).unwrap();
         offset.to_datetime(Timestamp::from_microsecond(at_us as i64).unwrap())
@@ -84,42 +91,6 @@ impl Purses {
         }
         enough
     }
-}
-
-struct User {
-    parameters: Vec<u8>,
-    state: Vec<u8>,
-}
-
-impl User {
-    fn new(tokens: Tokens) -> Self {
-        Self { parameters: tokens.parameters(), state: Vec::new() }
-    }
-
-    fn ask(&self, request: &Request) -> Outcome<Vec<u8>> {
-        decide::<TokenBucket>(&self.parameters, &self.state, request)
-    }
-
-    fn tell(&mut self, request: &Request) -> Outcome<Vec<u8>> {
-        let outcome = self.ask(request);
-        if let Some(state) = &outcome.state {
-            self.state.clone_from(state);
-        }
-        outcome
-    }
-
-    fn consume(&mut self, now_us: u64, cost: u64) -> Outcome<Vec<u8>> {
-        self.tell(&Request::new(Operation::Consume, now_us, cost))
-    }
-
-    fn remaining(&self, now_us: u64) -> u64 {
-        self.ask(&Request::new(Operation::Peek, now_us, 0)).remaining
-    }
-}
-
-fn us(text: &str) -> u64 {
-    let civil: DateTime = text.parse().unwrap();
-    Offset::UTC.to_timestamp(civil).unwrap().as_microsecond() as u64
 }
 
 fn tokens() -> impl Strategy<Value = Tokens> {
@@ -210,7 +181,7 @@ proptest! {
         let taken = (from.limit + from.rollover_max) / 100 * share;
         let mut user = User::new(from);
         user.consume(now_us, taken);
-        user.parameters = to.parameters();
+        user.goes_under(to);
         prop_assert_eq!(user.remaining(now_us), (to.limit + to.rollover_max).saturating_sub(taken));
     }
 }

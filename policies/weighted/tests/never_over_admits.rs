@@ -2,13 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "what cannot be unwrapped is the test's failure")]
 
-use cellar_policy_sdk::{AMOUNT_MAX, Attribute, Operation, Outcome, Request, configure, decide};
+#[path = "../../../tests/policies/user.rs"]
+mod user;
+
+use cellar_policy_sdk::{AMOUNT_MAX, Attribute, Operation, Request, configure};
 use cellar_policy_weighted::{MODELS_MAX, Weighted};
 use jiff::Timestamp;
-use jiff::civil::DateTime;
 use jiff::tz::Offset;
 use proptest::prelude::*;
 use std::collections::HashMap;
+use user::{Rule, User, us};
 
 const DAY_US: u64 = 86_400_000_000;
 /// No weight is named for the last; none at all is named by a call without a model.
@@ -23,16 +26,19 @@ struct Models {
     unknown: Option<u64>,
 }
 
-impl Models {
-    fn parameters(self) -> Vec<u8> {
+impl Rule for Models {
+    type Policy = Weighted;
+
+    fn settings(self) -> String {
         let Self { limit, large, small, default, unknown } = self;
         let unknown = unknown.map_or("null".to_owned(), |weight| weight.to_string());
-        let settings = format!(
+        format!(
             r#"{{"limit":{limit},"weights":{{"large":{large},"small":{small}}},"default_weight_permille":{default},"unknown_weight_permille":{unknown}}}"#
-        );
-        configure::<Weighted>(&settings).unwrap()
+        )
     }
+}
 
+impl Models {
     fn weight(self, model: Option<&str>) -> Option<u64> {
         match model {
             None => Some(self.default),
@@ -51,38 +57,6 @@ fn naming(model: Option<&str>, request: Request) -> Request {
     let attribute = |name: &str, value: &str| Attribute { name: name.to_owned(), value: value.to_owned() };
     let named = model.map(|model| attribute("model", model));
     Request { attributes: [attribute("region", "large")].into_iter().chain(named).collect(), ..request }
-}
-
-struct User {
-    parameters: Vec<u8>,
-    state: Vec<u8>,
-}
-
-impl User {
-    fn new(models: Models) -> Self {
-        Self { parameters: models.parameters(), state: Vec::new() }
-    }
-
-    fn ask(&self, request: &Request) -> Outcome<Vec<u8>> {
-        decide::<Weighted>(&self.parameters, &self.state, request)
-    }
-
-    fn tell(&mut self, request: &Request) -> Outcome<Vec<u8>> {
-        let outcome = self.ask(request);
-        if let Some(state) = &outcome.state {
-            self.state.clone_from(state);
-        }
-        outcome
-    }
-
-    fn remaining(&self, now_us: u64) -> u64 {
-        self.ask(&Request::new(Operation::Peek, now_us, 0)).remaining
-    }
-}
-
-fn us(text: &str) -> u64 {
-    let civil: DateTime = text.parse().unwrap();
-    Offset::UTC.to_timestamp(civil).unwrap().as_microsecond() as u64
 }
 
 fn calendar_month(at_us: u64) -> (i16, i8) {
@@ -157,8 +131,9 @@ proptest! {
         // Consumed, or where it was too much for that, settled: charged in any case, at the model's weight.
         at_once.tell(&naming(model, Request::settle(now_us, used, 0, now_us)));
         if changes {
-            user.parameters = Models { limit: models.limit, ..other }.parameters();
-            at_once.parameters.clone_from(&user.parameters);
+            let to = Models { limit: models.limit, ..other };
+            user.goes_under(to);
+            at_once.goes_under(to);
         }
         user.tell(&naming(MODELS[named], Request::settle(now_us, used, held, now_us)));
         prop_assert_eq!(user.remaining(now_us), at_once.remaining(now_us));

@@ -2,6 +2,7 @@
 
 mod cells;
 mod keys;
+mod judgement;
 mod policies;
 mod tiers;
 mod topology;
@@ -124,9 +125,5 @@ fn by_router(routing: &Routing, user: &UserId) -> Result<Found, HttpProblem> {
 /// What became of a question to the directory.
 fn failed(error: DirectoryError) -> HttpProblem {
     tracing::warn!(error = &error as &dyn std::error::Error, "the directory did not do what an operator asked");
-    HttpProblem(match error.kind() {
-        ErrorKind::CallerMistake => Problem::new(ProblemType::TooLarge).detail(error.to_string()),
-        ErrorKind::TryAgain { after } => Problem::new(ProblemType::TryAgain).retry_after_s(after.as_secs()),
-        ErrorKind::OurFault => Problem::new(ProblemType::Internal),
-    })
+    error.problem().into()
 }

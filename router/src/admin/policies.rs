@@ -1,13 +1,13 @@
 //! Policies: their versions, and the floors below which none decides.
 
-use super::tiers::{done, judged};
+use super::judgement::{self, Judgement};
 use super::{AdminState, failed};
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use cellar_artifacts::certificate_of;
 use cellar_directory::{PolicyEntry, PolicyFloor, catalog, floor};
-use cellar_model::{Digest, PolicyName, Problem, ProblemType, VersionNumber};
+use cellar_model::{PolicyName, Problem, ProblemType, VersionNumber};
 use cellar_server::{HttpProblem, JsonBody, check_version, read_upload};
 use http::HeaderMap;
 use serde::Deserialize;
@@ -27,29 +27,39 @@ pub(super) async fn artifact(
     Ok(found.ok_or(ProblemType::NotFound)?.into_response())
 }
 
-/// Adds a policy version. One that is there is never changed, so what no cell would decide by is refused here: what
-/// shows without a compiler, and a signature that does not count where it is to decide.
+#[derive(Deserialize)]
+pub(super) struct PutPolicy {
+    /// Although what decides now could not read what it writes.
+    #[serde(default)]
+    without_way_back: bool,
+}
+
+/// Adds a policy version. One that is there is never changed, so what some cell would not decide by, and what tiers
+/// that name its major could not go on with or come back from, is refused here.
 pub(super) async fn put(
     State(state): State<AdminState>,
     Path((name, version)): Path<(PolicyName, String)>,
+    Query(query): Query<PutPolicy>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, HttpProblem> {
     check_version(&version)?;
     let upload = read_upload(&headers, body).await?;
     let certificate = certificate_of(&upload).map_err(|error| invalid(format!("{error:#}")))?;
-    let artifact = upload.artifact.0;
-    let entry = PolicyEntry { name, version, digest: Digest::of(&artifact), signature: upload.signature, certificate };
-    let asked = serde_json::to_vec(&entry).map_err(|_| ProblemType::Internal)?;
-    if let Some(problem) = judged(&state, &headers, "/admin/v1/policies/check", asked).await?.into_iter().next() {
-        return Err(invalid(problem.message));
+    let asked = serde_json::to_vec(&upload).map_err(|_| ProblemType::Internal)?;
+    let waived = if query.without_way_back { "?without_way_back=true" } else { "" };
+    let path = format!("/admin/v1/policies/{name}/{version}/check{waived}");
+    let Judgement { problems, silent } = judgement::of_cells(&state, &headers, &path, asked).await?;
+    match &problems[..] {
+        [] => {}
+        [problem] if problem.pointer.is_empty() => return Err(invalid(problem.message.clone())),
+        _ => return Err(Problem::new(ProblemType::Invalid).errors(problems).into()),
     }
-    if let Some(certificate) = upload.certificate {
-        catalog::put_certificate(&state.directory, certificate.as_bytes()).await.map_err(failed)?;
-    }
-    let put = catalog::put_policy(&state.directory, &entry, &artifact).await.map_err(failed)?;
-    done(put)?;
-    Ok(axum::Json(entry).into_response())
+    let entry = PolicyEntry::of_upload(name, version, &upload, certificate);
+    catalog::publish(&state.directory, &entry, &upload).await.map_err(failed)?.done()?;
+    let mut answer = serde_json::to_value(entry).map_err(|_| ProblemType::Internal)?;
+    answer["silent"] = silent.into();
+    Ok(axum::Json(answer).into_response())
 }
 
 pub(super) async fn floors(State(state): State<AdminState>) -> Result<Response, HttpProblem> {

@@ -3,14 +3,14 @@
 use super::*;
 
 /// By which version's artifact a tier decides.
-fn decides(follower: &CatalogFollower<Shelf>, tier: &str) -> Option<Digest> {
+pub(super) fn decides(follower: &CatalogFollower<Shelf>, tier: &str) -> Option<Digest> {
     let tiers = follower.tiers.borrow();
     let tier = tiers.get(&TierName::new(tier).unwrap())?;
     Some(Digest(tier.slots[0].policy.digest().0))
 }
 
 /// The built-in component, and the same with a section of its own that says nothing: other bytes that decide alike.
-fn two_builds() -> [Vec<u8>; 2] {
+pub(super) fn two_builds() -> [Vec<u8>; 2] {
     let (first, mut second) = (gcra(), gcra());
     // A custom section: id 0, three bytes, a name of two of them.
     second.extend_from_slice(&[0, 3, 2, b'n', b'o']);
@@ -55,7 +55,7 @@ async fn an_unsigned_version_and_a_strangers_never_decide() {
     assert_eq!(metrics(&follower), counted);
 }
 
-fn metrics(follower: &CatalogFollower<Shelf>) -> String {
+pub(super) fn metrics(follower: &CatalogFollower<Shelf>) -> String {
     let mut registry = prometheus_client::registry::Registry::default();
     follower.metrics().register(&mut registry);
     let mut text = String::new();

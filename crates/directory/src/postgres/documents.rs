@@ -36,12 +36,13 @@ struct StoredRow {
 }
 
 impl StoredRow {
+    fn known_kind(&self) -> Option<CatalogKind> {
+        CatalogKind::ALL.into_iter().find(|kind| kind.as_str() == self.kind)
+    }
+
     fn read(self) -> Result<CatalogRow, DirectoryError> {
         let corrupt = |cause: &str| DirectoryError::corrupt("catalog row", cause);
-        let kind = CatalogKind::ALL
-            .into_iter()
-            .find(|kind| kind.as_str() == self.kind)
-            .ok_or_else(|| corrupt("its kind is unknown"))?;
+        let kind = self.known_kind().ok_or_else(|| corrupt("its kind is unknown"))?;
         let digest: [u8; 32] = self.digest.try_into().map_err(|_| corrupt("its digest has another length"))?;
         Ok(CatalogRow {
             kind,
@@ -104,7 +105,8 @@ impl Documents for PostgresDirectory {
 
     async fn catalog_rows(&self) -> Result<Vec<CatalogRow>, DirectoryError> {
         let rows: Vec<StoredRow> = self.all(sqlx::query_as(READ_CATALOG)).await?;
-        rows.into_iter().map(StoredRow::read).collect()
+        // Kinds of a newer build are none of this one's, as in a store that is asked kind by kind.
+        rows.into_iter().filter(|row| row.known_kind().is_some()).map(StoredRow::read).collect()
     }
 
     async fn catalog_row(&self, kind: CatalogKind, name: &str) -> Result<Option<CatalogRow>, DirectoryError> {

@@ -5,10 +5,12 @@
 
 use super::{Difference, RolloutWatch, Variant, Verdict};
 use crate::tiers::{Tier, TierSet, TierSlot};
+use cellar_policy_host::{FUEL_CLASSES, Policy};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use tokio::sync::watch;
@@ -36,6 +38,8 @@ impl Collector for InForce {
         tiers.sort_by(|a, b| a.document.name.cmp(&b.document.name));
         let help = "Policies that trapped, looped or lied";
         faults(&tiers, encoder.encode_descriptor("cellar_policy_faults", help, None, MetricType::Counter)?)?;
+        let help = "Fuel of one call of a policy, at most a million units";
+        fuel(&tiers, encoder.encode_descriptor("cellar_policy_fuel", help, None, MetricType::Histogram)?)?;
         let help = "Checks by what a shadow says of them, beside what was answered";
         shadows(&tiers, encoder.encode_descriptor("cellar_shadow_decisions", help, None, MetricType::Counter)?)?;
         let help = "Decisions in tiers that have a candidate, by whose policies";
@@ -55,9 +59,7 @@ fn slots<'t>(tiers: &'t [&'t Tier]) -> impl Iterator<Item = (&'t str, Variant, &
 
 fn faults(tiers: &[&Tier], mut encoder: MetricEncoder<'_>) -> fmt::Result {
     for (tier, variant, slot) in slots(tiers) {
-        let description = slot.policy.description();
-        let mut digest = hex::encode(slot.policy.digest().0);
-        digest.truncate(DIGEST_DIGITS);
+        let (description, digest) = (slot.policy.description(), digest(&slot.policy));
         for (kind, count) in slot.counts.faults() {
             let labels = [
                 ("tier", tier),
@@ -72,6 +74,29 @@ fn faults(tiers: &[&Tier], mut encoder: MetricEncoder<'_>) -> fmt::Result {
         }
     }
     Ok(())
+}
+
+/// A histogram an artifact, whichever slots decide by it.
+fn fuel(tiers: &[&Tier], mut encoder: MetricEncoder<'_>) -> fmt::Result {
+    let mut said = HashSet::new();
+    for (_, _, slot) in slots(tiers).filter(|(_, _, slot)| said.insert(slot.policy.digest())) {
+        let (description, digest) = (slot.policy.description(), digest(&slot.policy));
+        let labels =
+            [("policy", description.name.as_str()), ("version", &description.version), ("digest", digest.as_str())];
+        let counts = slot.policy.fuel();
+        let bounds = FUEL_CLASSES.iter().map(|most| *most as f64).chain([f64::MAX]);
+        let classes: Vec<(f64, u64)> = bounds.zip(counts.classes()).collect();
+        let calls = classes.iter().map(|(_, calls)| calls).sum();
+        let mut series = encoder.encode_family(&labels)?;
+        series.encode_histogram::<NoLabelSet>(counts.sum() as f64, calls, &classes, None)?;
+    }
+    Ok(())
+}
+
+fn digest(policy: &Policy) -> String {
+    let mut digest = hex::encode(policy.digest().0);
+    digest.truncate(DIGEST_DIGITS);
+    digest
 }
 
 fn shadows(tiers: &[&Tier], mut encoder: MetricEncoder<'_>) -> fmt::Result {

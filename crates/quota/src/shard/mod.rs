@@ -133,7 +133,7 @@ impl Shard {
         let gauges = parts.metrics.shard(parts.id);
         let (journal, allowed) = (parts.journal.clone(), parts.metrics.allowed.clone());
         let allowances = Allowances::new(parts.id, journal, parts.config.users_max, allowed);
-        let stores = Stores::new(&parts.host);
+        let stores = Stores::serving(&parts.host);
         Self {
             parts,
             gauges,
