@@ -12,6 +12,7 @@ async fn an_address_whose_log_ins_fail_is_refused_and_an_application_is_not() {
     let mut cellctl = Cellctl::new().unwrap();
     cellctl.environment("CELLAR_ROUTER__ADDRESS_FAILURES", "3");
     cellctl.environment("CELLAR_ROUTER__ADDRESS_FAILURE_FORGIVEN_S", "3600");
+    cellctl.environment("CELLAR_CELL__ACCOUNT_FAILURE_FORGIVEN_S", "3600");
     cellctl.environment("CELLAR_ROUTER__TRUSTED_PROXIES", "[\"127.0.0.0/8\"]");
     cellctl.keep(&["up", "--regions", "1", "--cells", "1"]).unwrap();
     let world = World::of(cellctl);
