@@ -93,6 +93,7 @@ bench: setup
 	@target/release/cellar-load
 	@target/release/cellar-load --added 5000
 	@target/release/cellar-load --exceptions
+	@target/release/cellar-load --scan 1000000 --seconds 120
 
 lint:
 	$(CARGO) fmt --all --check

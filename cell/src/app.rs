@@ -97,7 +97,7 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
     if let Some(lives) = &lives {
         lives.told(&config.data_dir)?;
     }
-    let accounts = accounts(&config, &secrets, &standard_pool, &directory, &catalog, peers)?;
+    let accounts = accounts(&config, &secrets, &standard_pool, &directory, &catalog, (peers, quota.clone()))?;
     accounts.register(&mut registry);
 
     tokio::spawn(beat(config.clone(), directory.clone(), background.clone()));
@@ -213,7 +213,7 @@ fn accounts(
     pool: &PgPool,
     directory: &OpenDirectory,
     catalog: &Arc<CatalogFollower<OpenDirectory>>,
-    peers: Peers,
+    (peers, quota): (Peers, Quota),
 ) -> anyhow::Result<Accounts> {
     let tiers = catalog.tiers();
     Ok(Accounts::new(Dependencies {
@@ -227,6 +227,7 @@ fn accounts(
         peers,
         tier_exists: Box::new(move |tier| tiers.borrow().get(tier).is_some()),
         public: config.public,
+        quota: Some(quota),
     }))
 }
 

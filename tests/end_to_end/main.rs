@@ -24,6 +24,7 @@ mod limits;
 mod machine;
 mod peppers;
 mod policy;
+mod preferences;
 mod replicas;
 mod reserve;
 mod rollouts;

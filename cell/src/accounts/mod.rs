@@ -4,6 +4,7 @@
 //! that a change is in force for every request that starts after its answer, whether or not the
 //! cache could be told.
 
+mod absences;
 mod activity;
 mod asked;
 mod audited;
@@ -20,10 +21,13 @@ mod forwards;
 mod forwards_due;
 mod generations;
 mod intents;
+mod journal;
 mod log_in;
+mod merge_patch;
 mod ownership;
 mod passwords;
 mod person;
+mod postgres_reach;
 mod preferences;
 mod profile;
 mod reaper;
@@ -34,26 +38,32 @@ mod sign_up;
 mod statements;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 pub(crate) use caller::Caller;
 pub(crate) use error::AccountsError;
 pub(crate) use routes::{public_routes, routes};
 
 use crate::peers::Peers;
+use absences::Absences;
 use activity::Activity;
 use cache::Cache;
 use cellar_directory::{OpenDirectory, Peppers};
 use cellar_model::{CellName, MacKeys, RegionName, TierName, UserId};
+use cellar_quota::Quota;
 use generations::Generations;
-use ownership::OwnedUsers;
+use journal::JournalMetrics;
+use ownership::{LookUps, OwnedUsers};
 use passwords::Passwords;
 use person::Flights;
+use postgres_reach::PostgresReach;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use sqlx::PgPool;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
+use waiting::Waiting;
 
 /// What accounts need of the cell.
 pub(crate) struct Dependencies {
@@ -70,6 +80,8 @@ pub(crate) struct Dependencies {
     pub(crate) tier_exists: Box<dyn Fn(&TierName) -> bool + Send + Sync>,
     /// No router stands before this cell: who is not here is unknown, not misdirected.
     pub(crate) public: bool,
+    /// Its shards' Redis keeps what is written while Postgres is away; none: such writes are refused.
+    pub(crate) quota: Option<Quota>,
 }
 
 /// Accounts of one cell. Clones are the same.
@@ -81,7 +93,15 @@ struct Inner {
     cache: Cache,
     generations: Generations,
     owned: OwnedUsers,
+    look_ups: LookUps,
+    /// Ids of nobody here, blocked accounts, and sessions that are over: apart from all that is real.
+    absent: Absences<UserId>,
+    blocked: Absences<UserId>,
+    ended: Absences<session_check::Ended>,
     flights: Flights,
+    postgres: PostgresReach,
+    waiting: Waiting,
+    journal: JournalMetrics,
     passwords: Passwords,
     activity: Activity,
     reaped: reaper::Reaped,
@@ -98,6 +118,13 @@ impl Accounts {
             cache: Cache::new(given.cache.clone()),
             generations: Generations::new(),
             owned: OwnedUsers::new(),
+            look_ups: LookUps::new(),
+            absent: Absences::new(),
+            blocked: Absences::new(),
+            ended: Absences::new(),
+            postgres: PostgresReach::new(),
+            waiting: Waiting::new(),
+            journal: JournalMetrics::default(),
             flights: Flights::default(),
             passwords: Passwords::new(),
             activity: Activity::default(),
@@ -110,7 +137,7 @@ impl Accounts {
             given,
         }));
         // Every named series stands at 0 from the start.
-        for cache in [CACHE_USER, CACHE_SESSION] {
+        for cache in [CACHE_USER, CACHE_SESSION, CACHE_ABSENT] {
             accounts.0.hits.get_or_create(&cache).inc_by(0);
             accounts.0.misses.get_or_create(&cache).inc_by(0);
         }
@@ -122,6 +149,8 @@ impl Accounts {
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register("cellar_cache_hits", "Reads answered from the cache", self.0.hits.clone());
         registry.register("cellar_cache_misses", "Reads the cache could not answer", self.0.misses.clone());
+        self.0.postgres.register(registry);
+        self.0.journal.register(registry);
         self.0.reaped.register(registry);
         self.0.backfilled.register(registry);
         self.0.forwards_told.register(registry);
@@ -131,7 +160,9 @@ impl Accounts {
     /// once more then.
     pub(crate) async fn run(&self, cancel: CancellationToken) {
         let activity = self.0.activity.run(&self.0.given.pool, cancel.clone());
-        tokio::join!(activity, self.reap(cancel.clone()), self.tell_all_forwards(cancel));
+        let reach = self.0.postgres.run(&self.0.given.pool, cancel.clone());
+        let waiting = self.apply_all_waiting(cancel.clone());
+        tokio::join!(activity, reach, waiting, self.reap(cancel.clone()), self.tell_all_forwards(cancel));
     }
 
     /// Nothing read about this user before now is answered with again. Call it after the commit, and
@@ -148,3 +179,5 @@ impl Accounts {
 
 const CACHE_USER: [(&str, &str); 1] = [("cache", "user")];
 const CACHE_SESSION: [(&str, &str); 1] = [("cache", "session")];
+/// Who is not here, or blocked: hits by what is remembered, misses by ids that Postgres was asked for.
+const CACHE_ABSENT: [(&str, &str); 1] = [("cache", "absent")];

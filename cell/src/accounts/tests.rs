@@ -1,9 +1,11 @@
 //! Accounts on a real Postgres, Redis and directory, asked through their routes.
 
+mod absences;
 mod claims;
 mod enrolments;
 mod forwards;
 mod peppers;
+mod preferences;
 mod sessions;
 
 use super::etag::IfMatch;
@@ -60,6 +62,7 @@ fn accounts(
         peers,
         tier_exists: Box::new(|tier| tier.as_str() == "pro"),
         public: false,
+        quota: None,
     })
 }
 
@@ -369,7 +372,7 @@ async fn a_change_whose_caller_goes_away_is_made_and_known_all_the_same() {
     let (writing, wanted) = (accounts.clone(), IfMatch::of(&HeaderMap::new()).unwrap());
     let patch = json!({"theme": "dark"}).as_object().unwrap().clone();
     let user = ada.clone();
-    begin_and_drop(accounts.change(&ada, async move { writing.merge(&user, patch, &wanted).await })).await;
+    begin_and_drop(accounts.change(&ada, async move { writing.merge(&user, &patch, &wanted).await })).await;
     until(async || profile().await["preferences"] == json!({"theme": "dark"})).await;
 }
 
@@ -556,6 +559,7 @@ async fn without_the_directory_users_are_served_and_sign_ups_are_not() {
         peers: Peers::new(),
         tier_exists: Box::new(|_| true),
         public: true,
+        quota: None,
     });
     let routes = routes(accounts).split_for_parts().0;
     let world = World { routes, ..world };
