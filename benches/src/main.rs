@@ -22,7 +22,6 @@ mod target;
 
 use anyhow::Result;
 use clap::Parser;
-use kind::Kind;
 use outage::redis_is_stopped;
 use people::Tier;
 use plan::{MEMORY_UP, OUTAGE, Planned, RUNS, Redis, SCAN_UP};
