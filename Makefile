@@ -95,6 +95,7 @@ bench: setup
 	@target/release/cellar-load --exceptions
 	@scripts/bench-policies target/release/cellctl target/policies
 	@target/release/cellar-load --swap --seconds 15
+	@target/release/cellar-load --scan 1000000 --seconds 120
 
 lint:
 	$(CARGO) fmt --all --check

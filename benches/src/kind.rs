@@ -16,6 +16,10 @@ pub(crate) enum Kind {
     /// So many checks in one request, of one user, the same in all requests.
     Hot(usize),
     Profile,
+    /// The same by a session's token, which is checked first.
+    SessionProfile,
+    /// A merge patch of one key.
+    Preferences,
 }
 
 /// Of the checks of one request (a profile read is one).
@@ -44,9 +48,19 @@ impl Kind {
         }
     }
 
+    /// Whether it is asked by users with sessions of their own.
+    pub(crate) fn by_session(self) -> bool {
+        matches!(self, Kind::Admit | Kind::SessionProfile)
+    }
+
+    /// What its `n`-th question is asked with: the service key, or the session's own token.
+    pub(crate) fn credential<'a>(self, key: &'a str, users: &[&'a str], n: usize) -> &'a str {
+        if self == Kind::SessionProfile { users[n % users.len()] } else { key }
+    }
+
     pub(crate) fn checks(self) -> usize {
         match self {
-            Kind::Consume | Kind::Keyed | Kind::Admit | Kind::Profile => 1,
+            Kind::Consume | Kind::Keyed | Kind::Admit | Kind::Profile | Kind::SessionProfile | Kind::Preferences => 1,
             Kind::Batch(checks) | Kind::Hot(checks) => checks,
         }
     }
@@ -73,6 +87,13 @@ impl Kind {
                 header: Some(("cellar-user", user.to_owned())),
                 body: String::new(),
             },
+            // The session says whose.
+            Kind::SessionProfile => {
+                Question { method: "GET", path: "/v1/user/profile", header: None, body: String::new() }
+            }
+            Kind::Preferences => {
+                post("/v1/user/preferences", Some(("cellar-user", user.to_owned())), format!("{{\"n\":{n}}}"))
+            }
         }
     }
 
@@ -88,6 +109,11 @@ impl Kind {
                 (count(b"\"allowed\":true"), count(b"\"allowed\":false"))
             }
             Kind::Profile if answer.status == 200 => (count(users[n % users.len()].as_bytes()).min(1), 0),
+            Kind::SessionProfile if answer.status == 200 => (count(b"\"user_id\":").min(1), 0),
+            Kind::Preferences if answer.status == 200 => {
+                // As written: nobody else writes this user's.
+                (count(format!("\"n\": {n}").as_bytes()).max(count(format!("\"n\":{n}").as_bytes())).min(1), 0)
+            }
             _ => (0, 0),
         };
         Tally { checks, denied, failed: checks.saturating_sub(admitted + denied) }

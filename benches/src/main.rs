@@ -1,6 +1,6 @@
 //! The load runs: a cell by itself, and a world through its router; checks one by one and in batches,
-//! profile reads, stores that die; what a router adds to a check, what the directory answers; and what users
-//! weigh in memory and on disk.
+//! profile reads, preferences, stores that die; what a router adds to a check, what the directory answers; and what users
+//! weigh in memory and on disk; and what a scan of unknown ids costs real ones.
 //!
 //! Bounded: to loopback only, so many connections, so many seconds a run. Every answer is checked.
 
@@ -15,6 +15,7 @@ mod people;
 mod plan;
 mod process;
 mod run;
+mod scan;
 mod stores;
 mod swap;
 mod table;
@@ -22,10 +23,9 @@ mod target;
 
 use anyhow::Result;
 use clap::Parser;
-use kind::Kind;
 use outage::redis_is_stopped;
 use people::Tier;
-use plan::{MEMORY_UP, OUTAGE, Planned, RUNS, Redis};
+use plan::{MEMORY_UP, OUTAGE, Planned, RUNS, Redis, SCAN_UP};
 use run::Load;
 use std::time::Duration;
 use target::Target;
@@ -59,6 +59,10 @@ struct Arguments {
     /// Instead of the runs: what a million users off the ring weigh in a router
     #[arg(long, conflicts_with_all = ["memory", "directory", "added"])]
     exceptions: bool,
+    /// Instead of the runs: real users' profile reads beside a scan of so many unknown ids, or of as many as there is
+    /// time for
+    #[arg(long, value_name = "IDS", conflicts_with_all = ["memory", "directory", "added", "exceptions"], value_parser = clap::value_parser!(u64).range(1_000..=1_000_000))]
+    scan: Option<u64>,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -83,6 +87,10 @@ async fn main() -> Result<()> {
     if arguments.exceptions {
         return exceptions::measure().await;
     }
+    if let Some(ids) = arguments.scan {
+        let target = Target::up(SCAN_UP, Tier::AckRedis, arguments.users).await?;
+        return scan::measure(&target, ids, Duration::from_secs(arguments.seconds)).await;
+    }
     println!("{} users, {} s a run, answers checked", arguments.users, arguments.seconds);
     table::head();
     for planned in RUNS.iter().filter(|planned| planned.name.contains(&arguments.only)) {
@@ -98,12 +106,15 @@ async fn main() -> Result<()> {
 
 async fn run(planned: &Planned, arguments: &Arguments) -> Result<()> {
     let mut target = Target::up(planned.up, planned.tier, arguments.users).await?;
-    if planned.kind == Kind::Admit {
+    if planned.kind.by_session() {
         target.log_in().await?;
     }
     let connections = planned.connections.unwrap_or(arguments.connections);
     if planned.redis == Redis::Stopped {
         redis_is_stopped(&target).await?;
+    }
+    if planned.redis == Redis::CacheStopped {
+        target.stack.ok(&["stop", "redis-cache"])?;
     }
     let load = Load { kind: planned.kind, connections, length: Duration::from_secs(arguments.seconds) };
     table::row(planned.name, planned.must, &load.run(&target).await?);

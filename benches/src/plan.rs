@@ -21,6 +21,8 @@ pub(crate) enum Redis {
     Runs,
     /// Before the run: Postgres takes the commits.
     Stopped,
+    /// The cache is: Postgres answers every read.
+    CacheStopped,
 }
 
 const CELL: &[&str] = &["cell", "up"];
@@ -41,12 +43,16 @@ const fn batches(name: &'static str, up: &'static [&'static str], kind: Kind, mu
 }
 
 /// Only rows that are named "through the router" start one.
-pub(crate) const RUNS: [Planned; 17] = [
+pub(crate) const RUNS: [Planned; 21] = [
     single("consume at a cell, everysec", CELL_EVERYSEC, Kind::Consume, Some(40_000.0)),
     single("consume at a cell, always", CELL, Kind::Consume, Some(30_000.0)),
     single("consume through the router, everysec", WORLD_EVERYSEC, Kind::Consume, Some(30_000.0)),
     single("consume through the router, always", WORLD, Kind::Consume, Some(25_000.0)),
     single("profile read at a cell, cached", CELL, Kind::Profile, Some(25_000.0)),
+    Planned { redis: Redis::CacheStopped, ..single("profile read at a cell, cache away", CELL, Kind::Profile, None) },
+    single("profile read through the router, cached", WORLD, Kind::Profile, None),
+    single("profile read by a session at a cell", CELL, Kind::SessionProfile, None),
+    single("preferences write at a cell", CELL, Kind::Preferences, None),
     single("admit at a cell, everysec", CELL_EVERYSEC, Kind::Admit, None),
     single("admit through the router, everysec", WORLD_EVERYSEC, Kind::Admit, None),
     single("keyed consume at a cell, everysec", CELL_EVERYSEC, Kind::Keyed, None),
@@ -63,6 +69,9 @@ pub(crate) const RUNS: [Planned; 17] = [
 
 /// The name of the measurement in `outage`, for `--only`, and its stack.
 pub(crate) const OUTAGE: (&str, &[&str]) = ("Redis killed at a cell", CELL);
+
+/// The stack of the measurement in `scan`.
+pub(crate) const SCAN_UP: &[&str] = CELL;
 
 /// What the router adds is measured between a public cell and a cell of the same build behind a router.
 pub(crate) const ADDED_UP: [&[&str]; 2] = [CELL_EVERYSEC, WORLD_EVERYSEC];

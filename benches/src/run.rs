@@ -70,7 +70,8 @@ impl Load {
             if began >= until {
                 break;
             }
-            let answer = connection.send(&target.key, question).await?;
+            let credential = self.kind.credential(&target.key, &users, n);
+            let answer = connection.send(credential, question).await?;
             took.saturating_record(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX));
             tally.add(self.kind.tally(&users, n, &answer));
         }

@@ -38,7 +38,7 @@ impl Target {
 
     /// Whom questions of a kind name.
     pub(crate) fn names(&self, kind: Kind) -> &[String] {
-        if kind == Kind::Admit { &self.tokens } else { &self.users }
+        if kind.by_session() { &self.tokens } else { &self.users }
     }
 
     /// Every process that runs, the client among them.

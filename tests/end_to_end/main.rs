@@ -29,6 +29,7 @@ mod log_ins;
 mod machine;
 mod peppers;
 mod policy;
+mod preferences;
 mod replicas;
 mod reserve;
 mod revocations;

@@ -16,12 +16,14 @@ pub(super) async fn to_the_end<T: Send + 'static>(
 }
 
 impl Accounts {
-    /// Has `write` change rows of `user`, then forgets what was read of them before: both, to the end.
+    /// Has `write` change rows of `user`, then forgets what was read of them before: both, to the end. While Postgres is
+    /// known to be away nothing is begun, so that what is known of the user can still be shown.
     pub(super) async fn change<T: Send + 'static>(
         &self,
         user: &UserId,
         write: impl Future<Output = Result<T, AccountsError>> + Send + 'static,
     ) -> Result<T, AccountsError> {
+        self.0.postgres.require()?;
         let (accounts, user) = (self.clone(), user.clone());
         to_the_end(async move {
             let written = write.await;

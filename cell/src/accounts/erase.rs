@@ -107,6 +107,7 @@ impl Accounts {
                 Told::Elsewhere | Told::Again => return Err(ProblemType::TryAgain.into()),
             }
         }
+        self.drop_waiting(user).await?;
         let directory = &self.0.given.directory;
         for intent in &row.intents {
             let intent = Intent::new(intent).map_err(|_| AccountsError::Corrupt("intent"))?;

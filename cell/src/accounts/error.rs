@@ -18,6 +18,14 @@ pub(crate) enum AccountsError {
     Directory(#[from] DirectoryError),
     #[error("the cell's Postgres could not be asked")]
     Postgres(#[from] sqlx::Error),
+    /// It was not asked.
+    #[error("the cell's Postgres is away")]
+    PostgresAway,
+    /// It was asked, and was found away before it answered.
+    #[error("the cell's Postgres has not answered")]
+    PostgresSilent,
+    #[error("the quota Redis did not take, or tell, what waits for Postgres")]
+    Journal(#[source] cellar_quota::StoreError),
     #[error("another cell was needed")]
     Peer(#[from] crate::peers::PeerError),
     #[error("the quota's books could not be asked")]
@@ -58,6 +66,27 @@ impl AccountsError {
         }
     }
 
+    /// Whether Postgres cannot be reached, as far as this request saw.
+    pub(super) fn is_postgres_away(&self) -> bool {
+        match self.itself() {
+            AccountsError::PostgresAway | AccountsError::PostgresSilent => true,
+            AccountsError::Postgres(error) => match error {
+                sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
+                // It is going down, or coming up.
+                sqlx::Error::Database(answer) => {
+                    answer.code().is_some_and(|code| matches!(&*code, "57P01" | "57P02" | "57P03"))
+                }
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
+    /// Whether what was asked for was certainly not done: refused, or not even sent.
+    pub(super) fn has_written_nothing(&self) -> bool {
+        matches!(self.itself(), AccountsError::PostgresAway | AccountsError::Problem(_) | AccountsError::Misdirected(_))
+    }
+
     /// What the caller is told. The error's own text stays inside.
     pub(crate) fn problem(&self) -> Problem {
         // Without a time of its own it gets a jittered one.
@@ -66,7 +95,12 @@ impl AccountsError {
             AccountsError::Problem(problem) => problem.clone(),
             AccountsError::Misdirected(_) => Problem::new(ProblemType::Misdirected),
             AccountsError::Shared(error) => error.problem(),
-            AccountsError::Busy | AccountsError::Peer(_) | AccountsError::Quota(_) => again(),
+            AccountsError::Busy
+            | AccountsError::Peer(_)
+            | AccountsError::Quota(_)
+            | AccountsError::PostgresAway
+            | AccountsError::PostgresSilent
+            | AccountsError::Journal(_) => again(),
             AccountsError::Corrupt(_) => Problem::new(ProblemType::Internal),
             AccountsError::Directory(error) => match error.kind() {
                 cellar_directory::ErrorKind::TryAgain { after } => again().retry_after_s(after.as_secs().max(1)),

@@ -1,7 +1,7 @@
 //! Entity tags, and the requests that name them.
 
 use super::AccountsError;
-use cellar_model::ProblemType;
+use cellar_model::{Problem, ProblemType};
 use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
@@ -23,7 +23,10 @@ impl Tag {
     /// 412 unless `If-Match` is absent or names this tag.
     pub(super) fn require(&self, wanted: &IfMatch) -> Result<(), AccountsError> {
         match &wanted.0 {
-            Some(list) if !names(list, &self.0) => Err(ProblemType::PreconditionFailed.into()),
+            // Strongly, as for every write: a weak tag names none.
+            Some(list) if !list.iter().any(|named| named == "*" || *named == self.0) => {
+                Err(ProblemType::PreconditionFailed.into())
+            }
             _ => Ok(()),
         }
     }
@@ -37,13 +40,29 @@ impl Tag {
 
 /// The header `If-Match` of a write.
 #[derive(Clone, Debug, Default)]
-pub(super) struct IfMatch(Option<String>);
+pub(super) struct IfMatch(Option<Vec<String>>);
+
+/// Tags of one request: whoever names more has not read one.
+const TAGS_MAX: usize = 64;
 
 impl IfMatch {
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, AccountsError> {
-        let list = headers.get(IF_MATCH).map(|value| value.to_str());
-        let list = list.transpose().map_err(|_| ProblemType::Malformed)?;
-        Ok(Self(list.map(str::to_owned)))
+        let malformed = || Problem::new(ProblemType::Malformed).detail("If-Match is `*`, or a list of quoted tags");
+        let mut tags = Vec::new();
+        for value in headers.get_all(IF_MATCH) {
+            let list = value.to_str().map_err(|_| malformed())?;
+            tags.extend(list.split(',').map(|tag| tag.trim().to_owned()));
+        }
+        let is_tag = |tag: &String| {
+            let quoted = tag.strip_prefix("W/").unwrap_or(tag);
+            let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+            inner.is_some_and(|inner| !inner.contains('"'))
+        };
+        let any = tags.len() == 1 && tags[0] == "*";
+        if !(any || tags.iter().all(is_tag)) || tags.len() > TAGS_MAX {
+            return Err(malformed().into());
+        }
+        Ok(Self((!tags.is_empty()).then_some(tags)))
     }
 
     pub(super) fn is_given(&self) -> bool {
@@ -62,10 +81,19 @@ mod tests {
     #[test]
     fn a_tag_is_required_only_when_it_is_named() {
         let tag = Tag::of(&[3, 4]);
-        let wanting = |list: &str| IfMatch(Some(list.to_owned()));
-        assert!(tag.require(&IfMatch(None)).is_ok());
+        let of = |list: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(IF_MATCH, HeaderValue::from_str(list).unwrap());
+            IfMatch::of(&headers)
+        };
+        let wanting = |list: &str| of(list).unwrap();
+        assert!(tag.require(&IfMatch::of(&HeaderMap::new()).unwrap()).is_ok());
         assert!(tag.require(&wanting("\"1\", \"3-4\"")).is_ok());
         assert!(tag.require(&wanting("*")).is_ok());
         assert!(tag.require(&wanting("\"3\"")).is_err());
+        assert!(tag.require(&wanting("W/\"3-4\"")).is_err(), "a weak tag");
+        for malformed in ["", "3-4", "\"3-4", "\"3\" \"4\"", "*, \"3-4\"", "\"1\",", &"\"1\",".repeat(80)] {
+            assert!(of(malformed).is_err(), "{malformed}");
+        }
     }
 }

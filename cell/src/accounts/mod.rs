@@ -4,6 +4,7 @@
 //! that a change is in force for every request that starts after its answer, whether or not the
 //! cache could be told.
 
+mod absences;
 mod activity;
 mod asked;
 mod audited;
@@ -27,14 +28,17 @@ mod forwards;
 mod forwards_due;
 mod generations;
 mod intents;
+mod journal;
 mod lanes;
 mod log_in;
+mod merge_patch;
 mod named;
 mod origin;
 mod ownership;
 mod password;
 mod passwords;
 mod person;
+mod postgres_reach;
 mod preferences;
 mod profile;
 mod reaper;
@@ -48,6 +52,7 @@ mod terms;
 #[cfg(test)]
 mod tests;
 mod user_routes;
+mod waiting;
 
 pub(crate) use caller::Caller;
 pub(crate) use error::AccountsError;
@@ -56,6 +61,7 @@ pub(crate) use user_routes::named_routes;
 pub(crate) use session_life::SessionLife;
 
 use crate::peers::Peers;
+use absences::Absences;
 use activity::Activity;
 use cache::Cache;
 use cellar_directory::{OpenDirectory, Peppers};
@@ -63,10 +69,12 @@ use cellar_model::{CellName, RegionName, TierName, UserId};
 use cellar_quota::Quota;
 use cellar_server::{AttemptLimit, Attempts, MacKeyring};
 use generations::Generations;
+use journal::JournalMetrics;
 use lanes::Lanes;
-use ownership::OwnedUsers;
+use ownership::{LookUps, OwnedUsers};
 use passwords::Passwords;
 use person::Flights;
+use postgres_reach::PostgresReach;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
@@ -74,6 +82,7 @@ use sqlx::PgPool;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use waiting::Waiting;
 
 /// What accounts need of the cell.
 pub(crate) struct Dependencies {
@@ -89,7 +98,8 @@ pub(crate) struct Dependencies {
     pub(crate) cell: CellName,
     pub(crate) region: RegionName,
     pub(crate) peers: Peers,
-    /// The engine, whose records follow what accounts say; none in tests of accounts alone.
+    /// The engine, whose records follow what accounts say, and whose Redis keeps what is written while Postgres is
+    /// away; none in tests of accounts alone.
     pub(crate) quota: Option<Quota>,
     /// Whether there is a tier of this name now.
     pub(crate) tier_exists: Box<dyn Fn(&TierName) -> bool + Send + Sync>,
@@ -106,8 +116,16 @@ struct Inner {
     cache: Cache,
     generations: Generations,
     owned: OwnedUsers,
+    look_ups: LookUps,
+    /// Ids of nobody here, blocked accounts, and sessions that are over: apart from all that is real.
+    absent: Absences<UserId>,
+    blocked: Absences<UserId>,
+    ended: Absences<session_check::Ended>,
     flights: Flights,
     lanes: Lanes,
+    postgres: PostgresReach,
+    waiting: Waiting,
+    journal: JournalMetrics,
     passwords: Passwords,
     account_attempts: Attempts,
     /// Users who are being brought from elsewhere.
@@ -130,6 +148,13 @@ impl Accounts {
             cache: Cache::new(given.cache.clone()),
             generations: Generations::new(),
             owned: OwnedUsers::new(),
+            look_ups: LookUps::new(),
+            absent: Absences::new(),
+            blocked: Absences::new(),
+            ended: Absences::new(),
+            postgres: PostgresReach::new(),
+            waiting: Waiting::new(),
+            journal: JournalMetrics::default(),
             flights: Flights::default(),
             lanes: Lanes::new(),
             passwords: Passwords::new(),
@@ -147,7 +172,7 @@ impl Accounts {
             given,
         }));
         // Every named series stands at 0 from the start.
-        for cache in [CACHE_USER, CACHE_SESSION] {
+        for cache in [CACHE_USER, CACHE_SESSION, CACHE_ABSENT] {
             accounts.0.hits.get_or_create(&cache).inc_by(0);
             accounts.0.misses.get_or_create(&cache).inc_by(0);
         }
@@ -161,6 +186,8 @@ impl Accounts {
         registry.register("cellar_cache_misses", "Reads the cache could not answer", self.0.misses.clone());
         let limited = "Log-ins by password refused because too many of their account had failed";
         registry.register("cellar_log_ins_limited_by_account", limited, self.0.limited.clone());
+        self.0.postgres.register(registry);
+        self.0.journal.register(registry);
         self.0.reaped.register(registry);
         self.0.backfilled.register(registry);
         self.0.forwards_told.register(registry);
@@ -172,7 +199,9 @@ impl Accounts {
     pub(crate) async fn run(&self, cancel: CancellationToken) {
         let activity = self.0.activity.run(&self.0.given.pool, cancel.clone());
         let due = self.pay_what_is_due(cancel.clone());
-        tokio::join!(activity, self.reap(cancel.clone()), self.tell_all_forwards(cancel), due);
+        let reach = self.0.postgres.run(&self.0.given.pool, cancel.clone());
+        let waiting = self.apply_all_waiting(cancel.clone());
+        tokio::join!(activity, due, reach, waiting, self.reap(cancel.clone()), self.tell_all_forwards(cancel));
     }
 
     /// Nothing read about this user before now is answered with again. Call it after the commit, and
@@ -189,3 +218,5 @@ impl Accounts {
 
 const CACHE_USER: [(&str, &str); 1] = [("cache", "user")];
 const CACHE_SESSION: [(&str, &str); 1] = [("cache", "session")];
+/// Who is not here, or blocked: hits by what is remembered, misses by ids that Postgres was asked for.
+const CACHE_ABSENT: [(&str, &str); 1] = [("cache", "absent")];

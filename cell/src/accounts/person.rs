@@ -1,10 +1,14 @@
 //! What a profile and the preferences are answered from: one hash of the cache, or one query.
 
 use super::generations::Generation;
-use super::{Accounts, AccountsError, CACHE_USER, statements};
-use cellar_model::{Micros, ProblemType, UserId};
+use super::merge_patch::apply;
+use super::waiting::Patch;
+use super::{Accounts, AccountsError, CACHE_ABSENT, CACHE_USER, statements};
+use cellar_model::{Micros, ProblemType, UserId, header};
+use cellar_quota::PatchSeq;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
+use http::{HeaderName, HeaderValue};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,6 +27,24 @@ pub(super) struct Person {
     /// A JSON object.
     pub(super) preferences: String,
     pub(super) preferences_version: i64,
+    /// The last of the patches in `preferences` that Postgres does not have yet.
+    pub(super) patched: Option<PatchSeq>,
+}
+
+impl Person {
+    /// What tells one state of the preferences from every other.
+    pub(super) fn preferences_counters(&self) -> Vec<i64> {
+        let waiting = self.patched.map(|seq| [seq.fence.0 as i64, seq.n as i64]);
+        std::iter::once(self.preferences_version).chain(waiting.into_iter().flatten()).collect()
+    }
+
+    /// With what waits for Postgres.
+    fn patched(&self, waiting: &[Arc<Patch>]) -> Result<Self, AccountsError> {
+        let mut all = serde_json::from_str(&self.preferences).map_err(|_| AccountsError::Corrupt("preference"))?;
+        apply(&mut all, &waiting.iter().map(|patch| &patch.change).collect::<Vec<_>>());
+        let preferences = serde_json::Value::Object(all).to_string();
+        Ok(Self { preferences, patched: waiting.last().map(|patch| patch.seq), ..self.clone() })
+    }
 }
 
 #[derive(sqlx::FromRow)]
@@ -54,7 +76,19 @@ impl Accounts {
     /// The user, who is owned here and not blocked.
     pub(super) async fn person(&self, user: &UserId) -> Result<Arc<Person>, AccountsError> {
         self.owned(user).await?;
+        // What waits first, the generation then: what is applied meanwhile is in one of the two.
+        let waiting = self.still_waiting(user).await?;
+        let base = self.base(user).await?;
+        if waiting.is_empty() { Ok(base) } else { Ok(Arc::new(base.patched(&waiting)?)) }
+    }
+
+    /// The user without what waits for Postgres.
+    pub(super) async fn base(&self, user: &UserId) -> Result<Arc<Person>, AccountsError> {
         let generation = self.0.generations.current(user);
+        if self.0.blocked.has(user, generation) {
+            self.0.hits.get_or_create(&CACHE_ABSENT).inc();
+            return Err(ProblemType::Blocked.into());
+        }
         let key = self.0.cache.key("user", user.as_str());
         let cached = self.0.cache.read(&key, FIELDS).await;
         if let Some(person) = cached.and_then(|fields| parse(fields, generation)) {
@@ -89,12 +123,21 @@ impl Accounts {
     }
 
     async fn load(&self, user: &UserId, generation: Generation) -> Result<Arc<Person>, AccountsError> {
-        let row: Option<PersonRow> =
-            sqlx::query_as(statements::PERSON).bind(user.as_str()).fetch_optional(&self.0.given.pool).await?;
+        let row: Option<PersonRow> = self
+            .0
+            .postgres
+            .ask(async {
+                let query = sqlx::query_as(statements::PERSON).bind(user.as_str());
+                Ok(query.fetch_optional(&self.0.given.pool).await?)
+            })
+            .await?;
         let row = row.ok_or_else(|| self.left(user))?;
         match row.state.as_str() {
             "active" => {}
-            "blocked" => return Err(ProblemType::Blocked.into()),
+            "blocked" => {
+                self.0.blocked.put(user.clone(), generation);
+                return Err(ProblemType::Blocked.into());
+            }
             _ => return Err(ProblemType::UnknownUser.into()),
         }
         let person = Person {
@@ -105,12 +148,24 @@ impl Accounts {
             version: row.version,
             preferences: row.preferences,
             preferences_version: row.preferences_version,
+            patched: None,
         };
         let key = self.0.cache.key("user", user.as_str());
         if self.0.generations.current(user) == generation {
             self.0.cache.write(&key, &fields(&person, generation), u64::MAX).await;
         }
         Ok(Arc::new(person))
+    }
+
+    /// `Cellar-Degraded`, where Postgres had no part in what is shown.
+    pub(super) fn degraded(&self, person: &Person) -> Option<[(HeaderName, HeaderValue); 1]> {
+        let from = match person.patched {
+            Some(_) => "journal",
+            None if self.0.postgres.is_away() => "cache",
+            None => return None,
+        };
+        self.0.journal.degraded.get_or_create(&[("from", from)]).inc();
+        Some([(HeaderName::from_static(header::DEGRADED), HeaderValue::from_static(from))])
     }
 
     /// A change of the user's rows is committed: what was cached before is worthless from here on,
@@ -151,5 +206,6 @@ fn parse(fields: [String; 8], now: Generation) -> Option<Person> {
         version: version.parse().ok()?,
         preferences,
         preferences_version: preferences_version.parse().ok()?,
+        patched: None,
     })
 }

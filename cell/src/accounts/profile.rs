@@ -41,7 +41,7 @@ fn check_email(email: Option<&str>) -> Result<Email, AccountsError> {
 
 /// Both counters: a profile shows the preferences too.
 pub(super) fn tag(person: &Person) -> Tag {
-    Tag::of(&[person.version, person.preferences_version])
+    Tag::of(&[vec![person.version], person.preferences_counters()].concat())
 }
 
 pub(super) fn body(user: &UserId, person: &Person) -> Result<wire::Profile, AccountsError> {

@@ -2,7 +2,10 @@
 
 use super::caller::Caller;
 use super::etag::IfMatch;
+use super::merge_patch::PreferencesPatch;
 use super::origin::Origin;
+use super::person::Person;
+use super::preferences::Written;
 use super::profile::ProfilePatch;
 use super::user_routes::{self, Keep, named_routes};
 use super::{Accounts, AccountsError, etag::Tag, profile};
@@ -12,7 +15,6 @@ use axum::response::{IntoResponse, Response};
 use cellar_model::{ProblemType, SessionId, UserId, wire};
 use cellar_server::{JsonBody, idempotency_key};
 use http::{HeaderMap, StatusCode};
-use serde_json::{Map, Value};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -186,7 +188,7 @@ async fn answer_profile(accounts: &Accounts, user: &UserId, headers: &HeaderMap)
     if let Some(unchanged) = tag.known_to(headers) {
         return Ok((unchanged, [tag.header()]).into_response());
     }
-    Ok(([tag.header()], Json(profile::body(user, &person)?)).into_response())
+    Ok(([tag.header()], accounts.degraded(&person), Json(profile::body(user, &person)?)).into_response())
 }
 
 /// Changes name or e-mail. Absent members stay, null removes the name.
@@ -232,27 +234,41 @@ async fn answer_preferences(
     headers: &HeaderMap,
 ) -> Result<Response, AccountsError> {
     let person = accounts.person(user).await?;
-    let tag = Tag::of(&[person.preferences_version]);
+    let tag = Tag::of(&person.preferences_counters());
     if let Some(unchanged) = tag.known_to(headers) {
         return Ok((unchanged, [tag.header()]).into_response());
     }
+    Ok(shown_preferences(accounts, &person))
+}
+
+fn shown_preferences(accounts: &Accounts, person: &Person) -> Response {
+    let tag = Tag::of(&person.preferences_counters());
     let kind = (http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
-    Ok(([tag.header(), kind], person.preferences.clone()).into_response())
+    ([tag.header(), kind], accounts.degraded(person), person.preferences.clone()).into_response()
 }
 
 /// Applies a JSON merge patch: members are set, null deletes.
 #[utoipa::path(post, path = "/v1/user/preferences", tag = "accounts", responses(
     (status = 200, description = "The preferences as they are now"),
+    (status = 202, description = "The same, with `Cellar-Degraded: journal`: the patch is kept, shown and in order, \
+        and will be applied to the database once that answers"),
     (status = 412, description = "They are no longer those named in If-Match"),
-    (status = 422, description = "More than 256 keys or 64 KiB, or not an object"),
+    (status = 422, description = "More than 256 keys or 64 KiB, a key given twice, or not an object"),
+    (status = 503, description = "Unknown: a patch may be sent again, and changes nothing twice"),
 ))]
 async fn patch_preferences(
     State(accounts): State<Accounts>,
     caller: Caller,
     headers: HeaderMap,
-    JsonBody(patch): JsonBody<Map<String, Value>>,
+    JsonBody(patch): JsonBody<PreferencesPatch>,
 ) -> Result<Response, AccountsError> {
     let user = accounts.authorize(&caller).await?;
-    accounts.patch_preferences(&user, patch, &IfMatch::of(&headers)?).await?;
-    answer_preferences(&accounts, &user, &HeaderMap::new()).await
+    match accounts.patch_preferences(&user, patch.0, &IfMatch::of(&headers)?).await? {
+        Written::Through => answer_preferences(&accounts, &user, &HeaderMap::new()).await,
+        Written::Journaled(person) => {
+            let mut response = shown_preferences(&accounts, &person);
+            *response.status_mut() = StatusCode::ACCEPTED;
+            Ok(response)
+        }
+    }
 }

@@ -4,7 +4,7 @@ use super::caller::{Caller, CallerKind};
 use super::generations::Generation;
 use super::session_life::SessionLife;
 use super::{Accounts, AccountsError, CACHE_SESSION, statements};
-use cellar_model::{PresentedSession, Problem, ProblemType, UserId};
+use cellar_model::{PresentedSession, Problem, ProblemType, SessionId, UserId};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,9 @@ struct SessionRow {
 
 /// A session under its user, as it was presented.
 pub(crate) type Presented<'a> = (&'a UserId, &'a PresentedSession);
+
+/// A session that is not in force, as it was presented: whose, its id, the hash of its secret.
+pub(super) type Ended = (UserId, SessionId, [u8; 32]);
 
 /// One of them on its way to an answer.
 struct Looked<'a> {
@@ -85,6 +88,11 @@ impl Accounts {
         let cached = self.0.cache.read_all(&keys, FIELDS).await;
         let mut found: Vec<Option<Result<(), AccountsError>>> =
             looked.iter().zip(cached).map(|(one, cached)| one.judge_cached(cached?)).collect();
+        for (found, one) in found.iter_mut().zip(&looked).filter(|(found, _)| found.is_none()) {
+            if self.0.ended.has(&one.name(), one.generation) {
+                *found = Some(Err(ProblemType::Unauthorized.into()));
+            }
+        }
         let missing: Vec<usize> = (0..looked.len()).filter(|n| found[*n].is_none()).collect();
         self.0.hits.get_or_create(&CACHE_SESSION).inc_by((looked.len() - missing.len()) as u64);
         self.0.misses.get_or_create(&CACHE_SESSION).inc_by(missing.len() as u64);
@@ -103,12 +111,12 @@ impl Accounts {
     async fn read_sessions(&self, looked: &[&Looked<'_>]) -> Vec<Result<(), AccountsError>> {
         let ids: Vec<&str> = looked.iter().map(|one| one.session.id.as_str()).collect();
         let users: Vec<&str> = looked.iter().map(|one| one.user.as_str()).collect();
-        let rows: Result<Vec<SessionRow>, sqlx::Error> =
-            sqlx::query_as(statements::CHECK_SESSIONS).bind(ids).bind(users).fetch_all(&self.0.given.pool).await;
-        let rows = match rows {
+        let query = sqlx::query_as(statements::CHECK_SESSIONS).bind(ids).bind(users);
+        let rows = self.0.postgres.ask(async { Ok(query.fetch_all(&self.0.given.pool).await?) }).await;
+        let rows: Vec<SessionRow> = match rows {
             Ok(rows) => rows,
             Err(error) => {
-                let error = Arc::new(AccountsError::from(error));
+                let error = Arc::new(error);
                 return looked.iter().map(|_| Err(AccountsError::Shared(error.clone()))).collect();
             }
         };
@@ -127,6 +135,11 @@ impl Accounts {
                 let fields = std::array::from_fn::<_, 3, _>(|_| values.next().unwrap_or_default());
                 worth_keeping.push((one.key.clone(), fields, left_s));
             }
+            if let Err(AccountsError::Problem(problem)) = &judged
+                && problem.kind == ProblemType::Unauthorized
+            {
+                self.0.ended.put(one.name(), one.generation);
+            }
             found.push(judged.map(drop));
         }
         if !worth_keeping.is_empty() {
@@ -137,6 +150,10 @@ impl Accounts {
 }
 
 impl Looked<'_> {
+    fn name(&self) -> Ended {
+        (self.user.clone(), self.session.id.clone(), self.session.hash)
+    }
+
     /// None: the entry is from before a change.
     fn judge_cached(&self, [then, whose, hash]: [String; 3]) -> Option<Result<(), AccountsError>> {
         if then != self.generation.to_text() {

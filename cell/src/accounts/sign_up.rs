@@ -274,7 +274,10 @@ impl Accounts {
                 .await?;
         }
         self.note_forward(&opening.user, &mut transaction).await?;
-        transaction.commit().await?;
+        let committed = transaction.commit().await;
+        // Someone may have asked before the user was here. Without an answer they may be, too.
+        self.forget(&opening.user);
+        committed?;
         Ok(Decision::Made(new.tier.clone(), opening.user.clone()))
     }
 

@@ -75,6 +75,7 @@ pub(super) const ALL: &[&str] = &[
     DELETE_ERASURE,
     ALL_SESSIONS,
     LOCK_PREFERENCES,
+    MARK_PATCHED,
     READ_PREFERENCES,
     WRITE_PREFERENCES,
 ];
@@ -364,7 +365,11 @@ pub(super) const NOTE_ACTIVITY: &str = "\
 pub(super) const LOCK_PREFERENCES: &str = "\
     insert into preference_versions (user_id, version) values ($1, 0)
     on conflict (user_id) do update set version = preference_versions.version
-    returning version";
+    returning version, patched_fence, patched_n";
+
+/// What waited is applied up to here.
+pub(super) const MARK_PATCHED: &str = "\
+    update preference_versions set patched_fence = $2, patched_n = $3 where user_id = $1 returning true";
 
 pub(super) const READ_PREFERENCES: &str = "select key, value::text from preferences where user_id = $1 order by key";
 

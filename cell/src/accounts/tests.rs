@@ -2,11 +2,13 @@
 
 mod accounts;
 mod brought;
+mod absences;
 mod claims;
 mod enrolments;
 mod forwards;
 mod log_ins;
 mod peppers;
+mod preferences;
 mod sessions;
 
 use super::etag::IfMatch;
@@ -376,7 +378,7 @@ async fn a_change_whose_caller_goes_away_is_made_and_known_all_the_same() {
     let (writing, wanted) = (accounts.clone(), IfMatch::of(&HeaderMap::new()).unwrap());
     let patch = json!({"theme": "dark"}).as_object().unwrap().clone();
     let user = ada.clone();
-    begin_and_drop(accounts.change(&ada, async move { writing.merge(&user, patch, &wanted).await })).await;
+    begin_and_drop(accounts.change(&ada, async move { writing.merge(&user, &patch, &wanted).await })).await;
     until(async || profile().await["preferences"] == json!({"theme": "dark"})).await;
 }
 

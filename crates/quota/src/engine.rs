@@ -7,6 +7,7 @@ use crate::error::QuotaError;
 use crate::journal::Journal;
 use crate::membership::{Membership, Place};
 use crate::metrics::QuotaMetrics;
+use crate::patches::ShardWriter;
 use crate::rollout::Stops;
 use crate::shard::{Ask, Shard, ShardId, ShardParts};
 use crate::standing::{NotHere, Standing, Visit};
@@ -217,6 +218,26 @@ impl Quota {
         let shards = ShardId::all(self.inner.shards.len() as u16);
         let closed = |shard: &ShardId| self.inner.metrics.shard(*shard).open.get() == 0;
         shards.filter(|shard| closed(shard) && self.inner.membership.is_mine(*shard)).count()
+    }
+
+    /// The shards of the cell.
+    pub fn shard_count(&self) -> u16 {
+        self.inner.shards.len() as u16
+    }
+
+    pub fn shard_of(&self, user: &UserId) -> ShardId {
+        ShardId(self.shard(user) as u16)
+    }
+
+    /// The shard's Redis, while this process is the shard's writer there; none while it is closed, or while
+    /// Postgres takes the commits.
+    pub fn writer(&self, shard: ShardId) -> Option<Arc<ShardWriter>> {
+        self.inner.standings.get(usize::from(shard.0))?.writer()
+    }
+
+    /// Whether this process has served the shard at all since it started.
+    pub fn has_opened(&self, shard: ShardId) -> bool {
+        self.inner.standings.get(usize::from(shard.0)).is_some_and(|standing| standing.has_opened())
     }
 
     /// A visit of who is answered about `user` without a commit: while it holds, no other process changes

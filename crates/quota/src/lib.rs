@@ -16,6 +16,7 @@ mod journal;
 mod membership;
 mod metrics;
 mod outcome;
+mod patches;
 pub mod protocol;
 mod record;
 mod replay;
@@ -34,6 +35,7 @@ pub use engine::Quota;
 pub use entry::{Act, EntryKind, KeyedAnswer, LedgerCheck, LedgerEntry};
 pub use error::{QuotaError, StoreError};
 pub use metrics::QuotaMetrics;
+pub use patches::{KeptPatch, PatchSeq, ShardWriter};
 pub use record::{
     Flags, Grant, Head, Override, RECORD_BYTES_MAX, RESERVATIONS_MAX, Record, RecordBody, RecordError, Reservation,
     SlotState, Take, Taker,

@@ -6,6 +6,7 @@
 //! knows when nobody reads for the old one any more.
 
 use crate::clock::boot_clock;
+use crate::patches::ShardWriter;
 use cellar_model::Fence;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,6 +39,8 @@ struct State {
 #[derive(Default)]
 pub(crate) struct Standing {
     state: Mutex<State>,
+    /// While the shard is open on Redis.
+    writer: Mutex<Option<Arc<ShardWriter>>>,
     visitors: AtomicU32,
 }
 
@@ -53,7 +56,22 @@ impl Standing {
 
     /// No more visitors. Those who are in may end within their lease.
     pub(crate) fn close(&self) {
+        self.set_writer(None);
         self.state().open = false;
+    }
+
+    /// Before the shard opens: who is let in finds what it needs.
+    pub(crate) fn set_writer(&self, writer: Option<ShardWriter>) {
+        *self.writer.lock().unwrap_or_else(PoisonError::into_inner) = writer.map(Arc::new);
+    }
+
+    pub(crate) fn writer(&self) -> Option<Arc<ShardWriter>> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the shard has been open in this life of the process.
+    pub(crate) fn has_opened(&self) -> bool {
+        self.state().fence > Fence::default()
     }
 
     pub(crate) fn is_open(&self) -> bool {

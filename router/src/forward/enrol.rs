@@ -121,6 +121,8 @@ fn placed(user: &UserId, by: &Enrolment, intent: &str) -> Outgoing {
     // Names and types are plain characters: every header is one.
     let request = Request::post("/cell/v1/enrolments")
         .header(ours::CALLER, by.by.as_str())
+        // Made by the process that has the user's shard: it may remember that there was no such user.
+        .header(ours::USER, user.as_str())
         .header(header::CONTENT_TYPE, "application/json")
         .body(())
         .unwrap_or_default();

@@ -14,7 +14,7 @@ use cellar_model::{
     header as ours,
 };
 use cellar_server::{front, idempotency_key, parse_json, sign_up_intent};
-use http::{HeaderValue, StatusCode, Uri, header};
+use http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use tokio::time::Instant;
 
 /// Ids drawn until one falls on a cell that takes users. With a twentieth of the ring open, one sign-up in
@@ -41,7 +41,10 @@ impl Front {
         // Plain data with string keys: nothing in it can fail to serialize.
         let placed = Bytes::from(serde_json::to_vec(&placed).unwrap_or_default());
         parts.uri = Uri::from_static("/cell/v1/users");
-        parts.headers.remove(ours::USER);
+        // Made by the process that has the user's shard: it may remember that there was no such user.
+        if let Ok(value) = HeaderValue::from_str(user.as_str()) {
+            parts.headers.insert(HeaderName::from_static(ours::USER), value);
+        }
         parts.headers.remove(ours::IDEMPOTENCY_KEY);
         parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let outgoing = Outgoing::new(parts, Cargo::Kept(placed));

@@ -12,6 +12,7 @@ use crate::clock::boot_clock;
 use crate::entry::LedgerEntry;
 use crate::error::{QuotaError, StoreError};
 use crate::metrics::CauseLabel;
+use crate::patches::ShardWriter;
 use crate::protocol::{self, Fate, Next, Progress, Redis};
 use crate::record::{Head, RecordError};
 use crate::standing::{LEASE_MARGIN, READING_LEASE};
@@ -249,6 +250,8 @@ impl Shard {
         // No earlier owner's fence is confirmed any more: what it was told last ends a lease from here.
         let asked = boot_clock();
         let valid_for = postgres.open_turn(row.fence, &me, content.as_ref(), valid_from).await?;
+        let writer = fenced.as_ref().map(|(Fenced { redis, key }, _)| ShardWriter::new(redis.clone(), key.clone()));
+        self.parts.standing.set_writer(writer);
         self.open_to_visitors(&row, asked);
         self.tail = Some((row.fence, Tail::new(None)));
         self.orphans.clear();

@@ -14,6 +14,7 @@ use std::time::Duration;
 const COMMIT: &str = include_str!("../../../../lua/commit.lua");
 const FENCE: &str = include_str!("../../../../lua/fence.lua");
 const DRAINED: &str = include_str!("../../../../lua/drained.lua");
+const PATCHES: &str = include_str!("../../../../lua/patches.lua");
 
 /// Entries of the stream read at once while a turn drains it.
 const STREAM_PAGE: usize = 500;
@@ -36,7 +37,7 @@ pub enum Fsync {
 pub(crate) struct RedisStore {
     connection: MultiplexedConnection,
     pub(super) shard: ShardId,
-    scripts: [String; 3],
+    scripts: [String; 4],
     /// Of this very server: it may hold a password.
     pub(crate) url: Arc<str>,
     pub(crate) run_id: String,
@@ -106,7 +107,7 @@ impl RedisStore {
         }
         let (scripts, run_id) = (Default::default(), field("run_id"));
         let mut store = Self { connection, shard, scripts, url: url.into(), run_id, fsync };
-        for (n, script) in [COMMIT, FENCE, DRAINED].into_iter().enumerate() {
+        for (n, script) in [COMMIT, FENCE, DRAINED, PATCHES].into_iter().enumerate() {
             store.scripts[n] = redis::cmd("SCRIPT")
                 .arg("LOAD")
                 .arg(script)
@@ -292,6 +293,35 @@ impl RedisStore {
         let answer: String =
             call.query_async(&mut self.connection).await.map_err(|e| StoreError::redis("drained.lua", &e))?;
         if answer == "done" { Ok(()) } else { Err(StoreError::Fenced) }
+    }
+
+    fn patches_name(&self) -> String {
+        format!("patches:{{{}}}", self.shard)
+    }
+
+    /// Keeps one patch, or none, and drops others. See `lua/patches.lua`.
+    pub(crate) async fn patches_script(
+        &mut self,
+        key: &FenceKey,
+        kept: Option<(String, Vec<u8>)>,
+        dropped: &[String],
+    ) -> Result<(), StoreError> {
+        let mut call = self.script(3, 2);
+        call.arg(self.fence_name()).arg(self.patches_name()).arg(&key.text).arg(usize::from(kept.is_some()));
+        if let Some((field, value)) = kept {
+            call.arg(field).arg(value);
+        }
+        call.arg(dropped);
+        let answer: String =
+            call.query_async(&mut self.connection).await.map_err(|e| StoreError::redis("patches.lua", &e))?;
+        if answer == "done" { Ok(()) } else { Err(StoreError::Fenced) }
+    }
+
+    /// Every patch of preferences that the shard has, by its field.
+    pub(crate) async fn patches(&mut self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let mut call = redis::cmd("HGETALL");
+        call.arg(self.patches_name());
+        call.query_async(&mut self.connection).await.map_err(|e| StoreError::redis("HGETALL", &e))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The store's calls, on each shape of server it is used with.
 
 use super::*;
+use crate::patches::{KeptPatch, PatchSeq, ShardWriter};
 use crate::store::servers::Servers;
 use cellar_devstack::{QuotaRedis, RedisShape};
 use cellar_model::Secret;
@@ -136,5 +137,33 @@ async fn drained_batches_leave_the_stream_and_only_drained_records_may_expire() 
             lives.push(left);
         }
         assert!((99..=100).contains(&lives[0]) && lives[1] == -1, "{lives:?}");
+    }
+}
+
+/// Goal: patches are kept and dropped under the fence only, in order, and are those of one's own shard.
+#[tokio::test]
+async fn patches_are_kept_until_the_writer_drops_them_and_a_deposed_owner_writes_nothing() {
+    for shape in SHAPES {
+        let mut shard = shard(shape, 5).await;
+        let patch = |fence: u64, n: u64| KeptPatch {
+            seq: PatchSeq { fence: Fence(fence), n },
+            user: UserId::new("ada").unwrap(),
+            json: format!("{{\"n\":{n}}}").into_bytes(),
+        };
+        let first = ShardWriter::new(shard.store.clone(), shard.key.clone());
+        for n in [10, 9, 2] {
+            first.keep_patch(&patch(5, n)).await.unwrap();
+        }
+        first.keep_patch(&patch(5, 9)).await.unwrap();
+        assert_eq!(first.patches().await.unwrap(), [2, 9, 10].map(|n| patch(5, n)));
+
+        let key = FenceKey { fence: Fence(6), text: format!("6:{}", nonce()) };
+        shard.store.fence(&key).await.unwrap();
+        let second = ShardWriter::new(shard.store.clone(), key);
+        assert!(matches!(first.keep_patch(&patch(5, 11)).await, Err(StoreError::Fenced)));
+        assert!(matches!(first.drop_patches(&[patch(5, 2).seq]).await, Err(StoreError::Fenced)));
+        second.keep_patch(&patch(6, 1)).await.unwrap();
+        second.drop_patches(&[patch(5, 2).seq, patch(5, 10).seq, patch(5, 77).seq]).await.unwrap();
+        assert_eq!(second.patches().await.unwrap(), [patch(5, 9), patch(6, 1)]);
     }
 }
