@@ -133,7 +133,7 @@ impl Accounts {
         writer.keep_patch(&kept).await.map_err(AccountsError::Journal)?;
         place.take(seq.fence, change);
         self.0.journal.taken.inc();
-        self.measure();
+        self.0.journal.waiting.inc();
         Ok(Person { preferences: Value::Object(all).to_string(), patched: Some(seq), ..Person::clone(&base) })
     }
 
@@ -189,7 +189,8 @@ impl Accounts {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             self.load_all_waiting().await;
-            for (_, user) in self.0.waiting.users() {
+            let users = if self.0.postgres.is_away() { Vec::new() } else { self.0.waiting.users() };
+            for user in users {
                 if self.0.postgres.is_away() || cancel.is_cancelled() {
                     break;
                 }
@@ -228,16 +229,20 @@ impl Accounts {
     async fn drop_applied(&self) {
         let Some(quota) = &self.0.given.quota else { return };
         for shard in self.0.waiting.shards_to_drop_from() {
-            let seqs = self.0.waiting.droppable(shard);
-            let dropped = match quota.writer(shard) {
-                Some(writer) => writer.drop_patches(&seqs).await,
-                None => continue,
-            };
-            match dropped {
-                // Fenced: its next owner has read them.
-                Ok(()) | Err(StoreError::Fenced) => self.0.waiting.dropped(shard, &seqs),
-                Err(error) => {
-                    tracing::debug!(%shard, error = &error as &dyn std::error::Error, "applied patches stay a while");
+            let Some(writer) = quota.writer(shard) else { continue };
+            loop {
+                let seqs = self.0.waiting.droppable(shard);
+                if seqs.is_empty() {
+                    break;
+                }
+                match writer.drop_patches(&seqs).await {
+                    // Fenced: its next owner has read them.
+                    Ok(()) | Err(StoreError::Fenced) => self.0.waiting.dropped(shard, &seqs),
+                    Err(error) => {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::debug!(%shard, error, "applied patches stay a while");
+                        break;
+                    }
                 }
             }
         }

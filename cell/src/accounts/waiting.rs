@@ -4,7 +4,7 @@
 use cellar_model::{Fence, UserId};
 use cellar_quota::{PatchSeq, ShardId};
 use serde_json::{Map, Value};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,6 +19,8 @@ pub(super) const SHARD_USERS_MAX: usize = 4_096;
 pub(super) const SHARD_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Of a patch besides what it says: its seq, its user, and what a field costs.
 const PATCH_BYTES: usize = 192;
+/// Patches that Redis drops in one call: other calls wait behind it.
+const DROPPED_MAX: usize = 500;
 /// Users share locks, so the memory is fixed: what waits for Postgres behind another user waits little longer.
 const TURNS: usize = 1_024;
 
@@ -51,7 +53,7 @@ struct Shard {
     bytes: usize,
     new_users: usize,
     /// Postgres has them, and Redis may still.
-    applied: Vec<PatchSeq>,
+    applied: BTreeSet<PatchSeq>,
 }
 
 impl Waiting {
@@ -78,9 +80,8 @@ impl Waiting {
     }
 
     /// Everyone who has patches.
-    pub(super) fn users(&self) -> Vec<(ShardId, UserId)> {
-        let shards = self.lock();
-        shards.iter().flat_map(|(id, shard)| shard.users.keys().map(|user| (*id, user.clone()))).collect()
+    pub(super) fn users(&self) -> Vec<UserId> {
+        self.lock().values().flat_map(|shard| shard.users.keys().cloned()).collect()
     }
 
     pub(super) fn count(&self) -> usize {
@@ -150,9 +151,11 @@ impl Waiting {
         shard.applied.extend(gone.iter().map(|patch| patch.seq));
     }
 
-    /// What Redis need not have any more.
+    /// What Redis need not have any more, or as much of it as goes into one call.
     pub(super) fn droppable(&self, shard: ShardId) -> Vec<PatchSeq> {
-        self.lock().get(&shard).map(|shard| shard.applied.clone()).unwrap_or_default()
+        let shards = self.lock();
+        let applied = shards.get(&shard).into_iter().flat_map(|shard| &shard.applied);
+        applied.take(DROPPED_MAX).copied().collect()
     }
 
     pub(super) fn shards_to_drop_from(&self) -> Vec<ShardId> {
@@ -162,7 +165,9 @@ impl Waiting {
     /// Redis has them no more, or is another owner's to look after.
     pub(super) fn dropped(&self, shard: ShardId, seqs: &[PatchSeq]) {
         if let Some(shard) = self.lock().get_mut(&shard) {
-            shard.applied.retain(|seq| !seqs.contains(seq));
+            for seq in seqs {
+                shard.applied.remove(seq);
+            }
         }
     }
 
@@ -251,7 +256,7 @@ mod tests {
         waiting.applied(SHARD, &ada, seqs[1]);
         waiting.dropped(SHARD, &seqs);
         assert_eq!((of(), waiting.count(), waiting.droppable(SHARD)), (vec![], 1, vec![]));
-        assert_eq!(waiting.users(), [(SHARD, user(2))]);
+        assert_eq!(waiting.users(), [user(2)]);
     }
 
     #[tokio::test]

@@ -87,8 +87,7 @@ async fn a_session_that_is_over_is_remembered_and_no_other_taken_for_it() {
     // Answered without Postgres: nobody could read the table.
     let mut locked = world.pool.begin().await.unwrap();
     locked.execute("lock table sessions in access exclusive mode").await.unwrap();
-    let asked = world.ask("GET", "/v1/user/preferences", &borrowed(&over), Value::Null);
-    assert_eq!(asked.await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(world.ask("GET", "/v1/sessions", &borrowed(&over), Value::Null).await.status, StatusCode::UNAUTHORIZED);
 }
 
 /// Goal: rows read before a change fill no cache after it.
