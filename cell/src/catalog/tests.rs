@@ -81,6 +81,7 @@ impl Shelf {
             hash: KeyHash([7; 32]),
             scopes: vec![Scope::Quota],
             auto_enrol: None,
+            previous: None,
             revoked,
         };
         catalog::put_key(self, &key).await.unwrap();

@@ -29,7 +29,7 @@ async fn a_limited_account_looks_like_one_that_is_not_there() {
     let nobody = log_in(&world, "nobody@example.org", "correct horse", "192.0.2.1").await;
     assert_eq!(refused.status, StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(refused.body["type"], "/problems/too-many-attempts");
-    assert_eq!((nobody.status, nobody.body), (refused.status, refused.body));
+    assert_eq!((nobody.status, &nobody.body), (refused.status, &refused.body));
     let wait = |reply: &Reply| reply.headers[http::header::RETRY_AFTER].to_str().unwrap().parse::<u64>().unwrap();
     assert!((3_000..=3_600).contains(&wait(&refused)));
     // An application that vouches for its user is not held up.
