@@ -1,11 +1,11 @@
 //! The public door of a cell without a router: what the router does before it forwards, done here.
 
-use crate::accounts::{Accounts, AccountsError, Caller};
+use crate::accounts::{Accounts, AccountsError};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use cellar_model::wire::{PlacedSignUp, SignUpBody};
-use cellar_model::{DeadlineMs, KeyName, Problem, ProblemType, RegionName, Scope, UserId, header};
+use cellar_model::{DeadlineMs, KeyName, Problem, ProblemType, RegionName, Scope, SettingProblem, UserId, header};
 use cellar_server::{HttpProblem, JsonBody, Keys, front, idempotency_key, sign_up_intent};
 use http::{HeaderMap, StatusCode};
 
@@ -13,8 +13,17 @@ use http::{HeaderMap, StatusCode};
 #[derive(Clone)]
 pub(crate) struct Door {
     pub(crate) keys: Keys,
-    /// A key needs one of these; a session speaks for itself.
+    /// A key needs one of these.
     pub(crate) scopes: &'static [Scope],
+    pub(crate) sessions: Sessions,
+}
+
+/// What a session's token opens here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sessions {
+    /// It speaks for itself.
+    ComeIn,
+    StayOut,
 }
 
 /// Checks the credential and writes our headers; a log-in by password comes without one.
@@ -27,7 +36,11 @@ pub(crate) async fn admit(State(door): State<Door>, mut request: Request, next: 
     match front::admit(&door.keys, request.headers_mut(), DeadlineMs::STANDARD) {
         Ok(admitted) => {
             let session = matches!(admitted.caller, cellar_server::Caller::Session { .. });
-            if !session && !door.scopes.iter().any(|scope| admitted.caller.require(*scope).is_ok()) {
+            let may = match session {
+                true => door.sessions == Sessions::ComeIn,
+                false => door.scopes.iter().any(|scope| admitted.caller.require(*scope).is_ok()),
+            };
+            if !may {
                 return HttpProblem(Problem::new(ProblemType::Forbidden)).into_response();
             }
             next.run(request).await
@@ -43,22 +56,15 @@ pub(crate) struct PublicSignUp {
 }
 
 /// Sign up a user
-#[utoipa::path(post, path = "/v1/users", tag = "accounts", responses(
-    (status = 201, description = "The user's id, tier and region"),
-    (status = 409, description = "The e-mail, or the id, belongs to another account")))]
+#[utoipa::path(post, path = "/v1/users")]
 pub(crate) async fn sign_up(
     State(state): State<PublicSignUp>,
-    caller: Caller,
     headers: HeaderMap,
     JsonBody(body): JsonBody<SignUpBody>,
 ) -> Result<Response, AccountsError> {
-    if caller.session().is_some() {
-        return Err(Problem::new(ProblemType::Forbidden).into());
-    }
     if body.region.as_ref().is_some_and(|region| *region != state.region) {
-        return Err(Problem::new(ProblemType::Invalid)
-            .detail(format!("this cell serves {} only", state.region))
-            .into());
+        let error = SettingProblem::new("/region", &format!("this cell serves {} only", state.region));
+        return Err(Problem::new(ProblemType::Invalid).errors(vec![error]).into());
     }
     // The door has written it.
     let by = headers.get(header::CALLER).and_then(|name| KeyName::new(name.to_str().ok()?).ok());

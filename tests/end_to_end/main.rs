@@ -2,17 +2,20 @@
 
 mod accounts;
 mod admits;
+mod authorisation;
 mod authors;
 mod backtest;
 mod backup_faults;
 mod backup_size;
 mod backups;
 mod bad_input;
+mod bad_requests;
 mod cells;
 mod certificates;
 mod claims;
 mod compose;
 mod containment;
+mod contract;
 mod doors;
 mod enrolments;
 mod fault_table;
@@ -24,9 +27,11 @@ mod limits;
 mod machine;
 mod peppers;
 mod policy;
+mod privacy;
 mod replicas;
 mod reserve;
 mod rollouts;
+mod served;
 mod routers;
 mod shipping;
 #[path = "../policies/spender.rs"]

@@ -12,7 +12,7 @@ use cellar_model::wire::LogInBody;
 use cellar_model::{
     DeadlineMs, Problem, ProblemType, Refusal, Scope, SettingProblem, TryAgain, UserId, header as ours,
 };
-use cellar_server::{front, parse_json};
+use cellar_server::{Caller, front, parse_json};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use tokio::time::Instant;
@@ -20,12 +20,24 @@ use tokio::time::Instant;
 impl Front {
     pub(super) async fn log_in(&self, request: Request) -> Result<Response, Problem> {
         let (parts, body) = request.into_parts();
+        self.check_credential(&parts.headers)?;
         let bytes = read_whole(body).await?;
         let body: LogInBody = parse_json(&bytes)?;
         match (body.user_id, body.email, body.password) {
             (Some(user), None, None) => self.log_in_trusted(parts, bytes, user).await,
             (None, Some(email), Some(_)) => self.log_in_by_password(parts, bytes, &email).await,
             _ => Err(Problem::new(ProblemType::Invalid).detail("either user_id, or email and password")),
+        }
+    }
+
+    /// A credential that comes along has to be good, and for this, whatever the body says.
+    fn check_credential(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        if !headers.contains_key(http::header::AUTHORIZATION) {
+            return Ok(());
+        }
+        match self.keys.authenticate(headers)? {
+            Caller::Session { .. } => Ok(()),
+            caller => caller.require(Scope::Users),
         }
     }
 
@@ -43,11 +55,8 @@ impl Front {
         Ok(self.requests.send(&user, FirstSight::Unknown, outgoing, until).await.unwrap_or_else(refused))
     }
 
-    /// The password is the credential. Another one is checked, if there is one, and goes no further.
+    /// The password is the credential. Another one goes no further.
     async fn log_in_by_password(&self, mut parts: Parts, bytes: Bytes, email: &str) -> Result<Response, Problem> {
-        if parts.headers.contains_key(http::header::AUTHORIZATION) {
-            self.keys.authenticate(&parts.headers)?;
-        }
         let deadline = front::deadline(&parts.headers, DeadlineMs::STANDARD)?;
         let until = Instant::now() + deadline.duration();
         front::strip(&mut parts.headers);
