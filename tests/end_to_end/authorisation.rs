@@ -104,7 +104,13 @@ fn expected(door: Door, credential: Credential) -> Outcome {
     let of_key = |may: bool| if may { Outcome::In } else { Outcome::Forbidden };
     match credential {
         C::None if door == Door::Password => Outcome::In,
-        C::None | C::Empty | C::OtherScheme | C::Malformed | C::WrongChecksum | C::UnknownKey | C::RevokedKey
+        C::None
+        | C::Empty
+        | C::OtherScheme
+        | C::Malformed
+        | C::WrongChecksum
+        | C::UnknownKey
+        | C::RevokedKey
         | C::ForgedSession => Outcome::Unauthorized,
         C::QuotaKey => of_key(matches!(door, Door::Quota | Door::EitherOrSession)),
         C::UsersKey => of_key(door != Door::Quota),
@@ -177,10 +183,8 @@ impl Gate {
         }
         let request = |key: &str| gate.served.http.get(format!("{}/v1/user/quota", gate.served.url)).bearer_auth(key);
         for key in [&gate.quota_key, &gate.users_key] {
-            gate.until_in_force(async || {
-                Came::of(request(key).header("cellar-user", "grace")).await.status == 200
-            })
-            .await;
+            gate.until_in_force(async || Came::of(request(key).header("cellar-user", "grace")).await.status == 200)
+                .await;
         }
         gate
     }

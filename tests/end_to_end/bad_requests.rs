@@ -69,7 +69,11 @@ impl Asked<'_> {
             // It may be gone before it has taken the whole of it.
             if let Ok(response) = self.request(&[]).body(large).send().await {
                 let status = response.status().as_u16();
-                assert!(status == self.operation.success() || [404, 413].contains(&status), "{}: {status}", self.operation.id);
+                assert!(
+                    status == self.operation.success() || [404, 413].contains(&status),
+                    "{}: {status}",
+                    self.operation.id
+                );
             }
             return;
         }
@@ -115,7 +119,9 @@ impl Asked<'_> {
         for (key, value) in body {
             let twice = member(&format!("{}:{value}", Value::from(key.as_str())));
             self.expect(&format!("{name}: {key} twice"), self.request(&[]).body(twice), 422..=422).await;
-            for wrong in [json!(true), json!([[]]), json!({"a": {"b": []}}), json!("\u{0}"), json!(-1), json!(1.5), json!(1e300)] {
+            for wrong in
+                [json!(true), json!([[]]), json!({"a": {"b": []}}), json!("\u{0}"), json!(-1), json!(1.5), json!(1e300)]
+            {
                 let mut changed = body.clone();
                 changed.insert(key.clone(), wrong.clone());
                 let request = self.request(&[]).body(Value::from(changed).to_string());
@@ -158,9 +164,11 @@ impl Asked<'_> {
                 continue;
             }
             let request = self.request(&[(parameter, value)]);
-            let request = if self.example["body"].is_null() { request } else { request.body(self.example["body"].to_string()) };
+            let request =
+                if self.example["body"].is_null() { request } else { request.body(self.example["body"].to_string()) };
             // A name in the body comes first where both may stand.
-            let ignored = named == "Cellar-User" && self.operation.takes_body() && self.example["body"]["user_id"].is_string();
+            let ignored =
+                named == "Cellar-User" && self.operation.takes_body() && self.example["body"]["user_id"].is_string();
             let statuses = if ignored { 200..=429 } else { statuses };
             // The keys of what closes a charge are the charge's own.
             let came = Came::of(request).await;
@@ -176,13 +184,23 @@ async fn try_paths(served: &Served) {
         let body = operation.examples().values().next().unwrap()["body"].clone();
         let long = "a".repeat(65);
         for id in ["%FF%FE", "%00", "a%20b", "%C3%A9", "..%2Fgrace", long.as_str(), "%2E%2E"] {
-            let request = served.request(&operation, &[("path.id".into(), id.into()), ("header.cellar-user".into(), "grace".into())]);
+            let request = served
+                .request(&operation, &[("path.id".into(), id.into()), ("header.cellar-user".into(), "grace".into())]);
             let came = Came::of(request.bearer_auth(&served.key).body(body.to_string())).await;
             assert!(MISTAKE.contains(&came.status), "{} {id}: {} {}", operation.id, came.status, came.text);
             assert_eq!(came.header("content-type"), "application/problem+json", "{} {id}: {}", operation.id, came.text);
         }
     }
-    for path in ["/", "/v1", "/v1/nothing", "/v1/users/", "//v1/users", "/v1/user/profile/..", "/cell/v1/users", "/admin/v1/tiers"] {
+    for path in [
+        "/",
+        "/v1",
+        "/v1/nothing",
+        "/v1/users/",
+        "//v1/users",
+        "/v1/user/profile/..",
+        "/cell/v1/users",
+        "/admin/v1/tiers",
+    ] {
         let came = Came::of(served.http.get(format!("{}{path}", served.url)).bearer_auth(&served.key)).await;
         assert_eq!((came.status, came.kind()), (404, "/problems/not-found"), "{path}: {}", came.text);
     }
@@ -190,11 +208,14 @@ async fn try_paths(served: &Served) {
 
 /// Ids that have the form of those that are drawn, here or elsewhere, and are nobody's.
 async fn try_ids_of_other_cells(served: &Served) {
-    for id in ["us_06h0qt4rc9rlh3bjimmfbvvft0", "eu_06h0qt4rc9rlh3bjimmfbvvft0", "local_06h0qt4rc9rlh3bjimmfbvvft0", "nobody"] {
+    for id in
+        ["us_06h0qt4rc9rlh3bjimmfbvvft0", "eu_06h0qt4rc9rlh3bjimmfbvvft0", "local_06h0qt4rc9rlh3bjimmfbvvft0", "nobody"]
+    {
         for operation in served.operations() {
             for (name, example) in operation.examples() {
                 let mut example = example.clone();
-                if operation.id == "signUp" || name == "password" || operation.id == "batch" || operation.id == "admit" {
+                if operation.id == "signUp" || name == "password" || operation.id == "batch" || operation.id == "admit"
+                {
                     continue;
                 }
                 let id = Value::from(id);
@@ -208,9 +229,16 @@ async fn try_ids_of_other_cells(served: &Served) {
                     example["body"]["user_id"] = id.clone();
                 }
                 let request = served.request(&operation, &parameters(&example)).bearer_auth(&served.key);
-                let request = if example["body"].is_null() { request } else { request.body(example["body"].to_string()) };
+                let request =
+                    if example["body"].is_null() { request } else { request.body(example["body"].to_string()) };
                 let came = Came::of(request).await;
-                assert_eq!((came.status, came.kind()), (404, "/problems/unknown-user"), "{} {id}: {}", operation.id, came.text);
+                assert_eq!(
+                    (came.status, came.kind()),
+                    (404, "/problems/unknown-user"),
+                    "{} {id}: {}",
+                    operation.id,
+                    came.text
+                );
             }
         }
     }
@@ -219,7 +247,12 @@ async fn try_ids_of_other_cells(served: &Served) {
 async fn try_methods(served: &Served) {
     for operation in served.operations() {
         let path = operation.path.replace("{id}", "grace");
-        let served_here: Vec<String> = served.operations().into_iter().filter(|other| other.path == operation.path).map(|other| other.method.to_string()).collect();
+        let served_here: Vec<String> = served
+            .operations()
+            .into_iter()
+            .filter(|other| other.path == operation.path)
+            .map(|other| other.method.to_string())
+            .collect();
         for method in ["GET", "PUT", "POST", "DELETE", "PATCH", "TRACE", "OPTIONS", "FANCY"] {
             if served_here.iter().any(|other| other == method) {
                 continue;
@@ -237,21 +270,47 @@ async fn try_methods(served: &Served) {
 async fn assert_whole(served: &Served) {
     let request = served.http.get(format!("{}/v1/user/profile", served.url)).header("cellar-user", "grace");
     let came = Came::of(request.bearer_auth(&served.key)).await;
-    assert_eq!((came.status, &came.body["email"], &came.body["preferences"]), (200, &json!("grace@example.org"), &json!({})));
+    assert_eq!(
+        (came.status, &came.body["email"], &came.body["preferences"]),
+        (200, &json!("grace@example.org"), &json!({}))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn e_mails_of_every_form_are_taken_or_refused_as_documented_and_case_makes_no_other() {
     let long = format!("{}@example.org", "l".repeat(242));
     let legal = [
-        "ada@example.org", "a@b", "ada+tag@example.org", "a.d.a@sub.example.org", "\"quoted\"@example.org",
-        "o'brien@example.org", "ada@[192.0.2.1]", "ada@xn--exmple-cua.org", "élan@exämple.org", "用户@例子.公司",
-        "!#$%&'*+/=?^_`{|}~-@example.org", "ada@localhost", long.as_str(),
+        "ada@example.org",
+        "a@b",
+        "ada+tag@example.org",
+        "a.d.a@sub.example.org",
+        "\"quoted\"@example.org",
+        "o'brien@example.org",
+        "ada@[192.0.2.1]",
+        "ada@xn--exmple-cua.org",
+        "élan@exämple.org",
+        "用户@例子.公司",
+        "!#$%&'*+/=?^_`{|}~-@example.org",
+        "ada@localhost",
+        long.as_str(),
     ];
     let too_long = format!("l{long}");
     let illegal = [
-        "", " ", "@", "ada", "ada@", "@example.org", "ada@@example.org", "a@b@c", "ad a@example.org", "ada@exa mple.org",
-        "ada\u{0}@example.org", "ada\n@example.org", "ada@example\u{85}.org", "ada@exam\u{2003}ple.org", too_long.as_str(),
+        "",
+        " ",
+        "@",
+        "ada",
+        "ada@",
+        "@example.org",
+        "ada@@example.org",
+        "a@b@c",
+        "ad a@example.org",
+        "ada@exa mple.org",
+        "ada\u{0}@example.org",
+        "ada\n@example.org",
+        "ada@example\u{85}.org",
+        "ada@exam\u{2003}ple.org",
+        too_long.as_str(),
     ];
     for door in DOORS {
         let world = World::up(door);

@@ -142,7 +142,8 @@ async fn every_operation_is_documented_whole_and_every_type_of_problem_has_its_p
             assert!(!operation.document[part].is_null(), "{} has no {part}: it has no row", operation.id);
         }
         for (status, answer) in operation.document["responses"].as_object().unwrap() {
-            let types = &answer["content"]["application/problem+json"]["schema"]["allOf"][1]["properties"]["type"]["enum"];
+            let types =
+                &answer["content"]["application/problem+json"]["schema"]["allOf"][1]["properties"]["type"]["enum"];
             assert_eq!(types.is_array(), status.starts_with(['4', '5']), "{} {status}", operation.id);
             answered.extend(types.as_array().into_iter().flatten().map(|kind| kind.as_str().unwrap().to_owned()));
         }

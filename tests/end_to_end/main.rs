@@ -31,8 +31,8 @@ mod privacy;
 mod replicas;
 mod reserve;
 mod rollouts;
-mod served;
 mod routers;
+mod served;
 mod shipping;
 #[path = "../policies/spender.rs"]
 mod spender;

@@ -5,6 +5,9 @@ use crate::support::World;
 use cellar_devstack::{Cellctl, Stack};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -15,14 +18,18 @@ const PASSWORD: &str = "marker-password-of-zebulon";
 const PREFERENCE: &str = "marker-preference-value";
 const DEVICE: &str = "Zebulons-marker-laptop";
 
-/// Goal: no e-mail, name, password, device, preference value, token or key is in any log, metric or error.
+/// Goal: no e-mail, name, password, device, preference value, token or key is in any log, metric, span or error.
 /// Method: everything is asked once as it should be and once wrongly, while all processes log at debug and once
 /// while the cell's Postgres is away; then everything that was written is searched.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_a_person_said_is_in_any_log_metric_or_error() {
+async fn nothing_a_person_said_is_in_any_log_metric_span_or_error() {
     for door in DOORS {
         let mut cellctl = Cellctl::new().unwrap();
         cellctl.environment("CELLAR_LOG", "debug");
+        let collector = Collector::start();
+        for program in ["ROUTER", "CELL"] {
+            cellctl.environment(&format!("CELLAR_{program}__OTLP_ENDPOINT"), &collector.url);
+        }
         cellctl.keep(door).unwrap();
         let world = World::of(cellctl);
         let mut person = Person::sign_up(&world).await;
@@ -30,6 +37,48 @@ async fn nothing_a_person_said_is_in_any_log_metric_or_error() {
         person.ask_wrongly().await;
         person.ask_without_postgres(&world).await;
         person.search(&world).await;
+        // What has not been exported yet is, when a process ends.
+        world.cellctl.ok(&["down"]).unwrap();
+        let spans = collector.received.lock().unwrap();
+        assert!(!spans.is_empty(), "there are spans to search");
+        person.assert_nothing_in("a span", &String::from_utf8_lossy(&spans));
+    }
+}
+
+/// Takes what is exported, and keeps it.
+struct Collector {
+    url: String,
+    received: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Collector {
+    fn start() -> Collector {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let received: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let keeps = received.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let keeps = keeps.clone();
+                std::thread::spawn(move || while Collector::take(&stream, &keeps).is_some() {});
+            }
+        });
+        Collector { url, received }
+    }
+
+    /// One request of a connection; none once it is closed.
+    fn take(mut stream: &TcpStream, keeps: &Mutex<Vec<u8>>) -> Option<()> {
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r\n") {
+            stream.read_exact(&mut byte).ok()?;
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8_lossy(&head).to_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length:")).unwrap();
+        let mut body = vec![0; length.trim().parse().unwrap()];
+        stream.read_exact(&mut body).ok()?;
+        keeps.lock().unwrap().extend(body);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").ok()
     }
 }
 
@@ -74,7 +123,8 @@ impl Person {
     /// Answers that must be had.
     async fn ask_everything(&mut self) {
         let log_in = json!({"email": EMAIL, "password": PASSWORD, "device": {"name": DEVICE, "platform": "linux"}});
-        let came = Came::of(self.served.http.post(format!("{}/v1/sessions", self.served.url)).body(log_in.to_string())).await;
+        let came =
+            Came::of(self.served.http.post(format!("{}/v1/sessions", self.served.url)).body(log_in.to_string())).await;
         assert_eq!(came.status, 201, "{}", came.text);
         let token = came.body["session_token"].as_str().unwrap().to_owned();
         // The secret and the MAC of it are what must not be known.
@@ -124,7 +174,11 @@ impl Person {
             (Method::POST, "/v1/user/preferences", json!({"theme": format!("{PREFERENCE}\u{0}")})),
             (Method::POST, "/v1/internal/quota/consume", json!({"user_id": user, "cost": NAME})),
             (Method::POST, "/v1/internal/quota/consume", json!({"user_id": EMAIL, "cost": 1})),
-            (Method::POST, "/v1/internal/quota/grant", json!({"user_id": user, "slot": NAME, "amount": 1, "until": EMAIL})),
+            (
+                Method::POST,
+                "/v1/internal/quota/grant",
+                json!({"user_id": user, "slot": NAME, "amount": 1, "until": EMAIL}),
+            ),
             (Method::POST, "/v1/internal/admit", json!({"session_token": {"is": PASSWORD}})),
             (Method::POST, "/v1/internal/admit", json!({"session_token": format!("cst1.{PASSWORD}")})),
         ] {
@@ -143,14 +197,16 @@ impl Person {
         assert_eq!(came.status, 400);
         self.errors.push(came.text);
         for header in ["cellar-user", "if-match", "idempotency-key", "cellar-deadline-ms"] {
-            let request = self.served.http.patch(format!("{}/v1/user/profile", self.served.url)).bearer_auth(&self.served.key);
+            let request =
+                self.served.http.patch(format!("{}/v1/user/profile", self.served.url)).bearer_auth(&self.served.key);
             self.errors.push(Came::of(request.header(header, format!("\"{EMAIL}")).body("{}")).await.text);
         }
     }
 
     async fn ask_without_postgres(&mut self, world: &World) {
         let stack = Stack::open(world.cellctl.stack()).unwrap();
-        let postgres = stack.state().processes.iter().find(|process| process.role.label() == "postgres").unwrap().name.clone();
+        let postgres =
+            stack.state().processes.iter().find(|process| process.role.label() == "postgres").unwrap().name.clone();
         world.cellctl.ok(&["stop", &postgres]).unwrap();
         let user = self.user.clone();
         for (method, path, body) in [

@@ -113,9 +113,17 @@ impl Served {
         let Some(kind) = content.keys().find(|kind| came.header("content-type") == *kind) else {
             return Some(format!("{status} comes as {:?}", came.header("content-type")));
         };
-        let part = [&operation.path, operation.method.as_str().to_lowercase().as_str(), "responses", &status, "content", kind, "schema"]
-            .map(escaped)
-            .join("/");
+        let part = [
+            &operation.path,
+            operation.method.as_str().to_lowercase().as_str(),
+            "responses",
+            &status,
+            "content",
+            kind,
+            "schema",
+        ]
+        .map(escaped)
+        .join("/");
         let error = self.validate(&format!("/paths/{part}"), &came.body).err()?;
         Some(format!("{status} does not fit its schema: {error}: {}", came.text))
     }

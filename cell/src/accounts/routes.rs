@@ -173,7 +173,7 @@ async fn read_profile(
 async fn answer_profile(accounts: &Accounts, user: &UserId, headers: &HeaderMap) -> Result<Response, AccountsError> {
     let person = accounts.person(user).await?;
     let tag = profile::tag(&person);
-    if let Some(unchanged) = tag.known_to(headers) {
+    if let Some(unchanged) = tag.known_to(headers)? {
         return Ok((unchanged, [tag.header()]).into_response());
     }
     Ok(([tag.header()], Json(profile::body(user, &person)?)).into_response())
@@ -214,7 +214,7 @@ async fn answer_preferences(
 ) -> Result<Response, AccountsError> {
     let person = accounts.person(user).await?;
     let tag = Tag::of(&[person.preferences_version]);
-    if let Some(unchanged) = tag.known_to(headers) {
+    if let Some(unchanged) = tag.known_to(headers)? {
         return Ok((unchanged, [tag.header()]).into_response());
     }
     let kind = (http::header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));

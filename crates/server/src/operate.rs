@@ -1,8 +1,8 @@
 //! The routes of admit, reserve, settle, refund, grant and override.
 
+use crate::address::PathPart;
 use crate::operations;
 use crate::quota::{Hot, Routed};
-use crate::address::PathPart;
 use axum::extract::{Request, State};
 use axum::response::Response;
 

@@ -1,8 +1,8 @@
 //! Members that are objects and nothing else: what is derived would read their members from a list as well.
 
+use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
-use serde::Deserialize;
 use std::fmt;
 use std::marker::PhantomData;
 

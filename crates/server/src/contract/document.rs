@@ -65,7 +65,8 @@ fn methods(item: &PathItem) -> Vec<(&'static str, Value)> {
     let own = |operation: &Option<utoipa::openapi::path::Operation>| {
         operation.as_ref().map(|operation| serde_json::to_value(operation).unwrap_or_default())
     };
-    let all = [("get", own(&item.get)), ("put", own(&item.put)), ("post", own(&item.post)), ("delete", own(&item.delete))];
+    let all =
+        [("get", own(&item.get)), ("put", own(&item.put)), ("post", own(&item.post)), ("delete", own(&item.delete))];
     all.into_iter().chain([("patch", own(&item.patch))]).filter_map(|(method, own)| Some((method, own?))).collect()
 }
 
@@ -92,9 +93,7 @@ fn security(by: By) -> Value {
     match by {
         By::Key(scope) => json!([key(&scope)]),
         By::KeyOrPassword => json!([key(&Scope::Users), {}]),
-        By::KeyOrSession(scopes) => {
-            scopes.iter().map(key).chain([json!({"sessionToken": []})]).collect()
-        }
+        By::KeyOrSession(scopes) => scopes.iter().map(key).chain([json!({"sessionToken": []})]).collect(),
     }
 }
 
@@ -118,7 +117,8 @@ fn responses(row: &Operation) -> Value {
         answer["content"] = json!({"application/json": content});
     }
     if !success.links.is_empty() {
-        answer["links"] = success.links.iter().map(|one| (one.name.to_owned(), link(one))).collect::<Map<_, _>>().into();
+        answer["links"] =
+            success.links.iter().map(|one| (one.name.to_owned(), link(one))).collect::<Map<_, _>>().into();
     }
     let mut responses = Map::from_iter([(success.status.to_string(), answer)]);
     if row.not_modified {

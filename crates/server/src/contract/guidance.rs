@@ -111,10 +111,9 @@ fn words(kind: ProblemType) -> (&'static str, &'static str) {
             "This `Idempotency-Key` came before with another request. Nothing was done.",
             "Use a key of its own for each intended effect.",
         ),
-        ProblemType::ClockNotVirtual => (
-            "`at_us` is the time of a virtual clock, and this service runs on the wall clock.",
-            "Leave `at_us` out.",
-        ),
+        ProblemType::ClockNotVirtual => {
+            ("`at_us` is the time of a virtual clock, and this service runs on the wall clock.", "Leave `at_us` out.")
+        }
         ProblemType::UnknownSlot => (
             "The user's tier has no such slot, or one that only shadows.",
             "Name a slot that `GET /v1/user/quota` lists.",
@@ -132,10 +131,9 @@ fn words(kind: ProblemType) -> (&'static str, &'static str) {
              has the members of an admission, and `violated-policies` and `resets_at` besides.",
             "Wait for `Retry-After`. Beyond 60 seconds `X-Should-Retry: false` says that a client should not wait by itself.",
         ),
-        ProblemType::TooManyAttempts => (
-            "Too many log-ins failed for this account or from this address.",
-            "Wait for `Retry-After`.",
-        ),
+        ProblemType::TooManyAttempts => {
+            ("Too many log-ins failed for this account or from this address.", "Wait for `Retry-After`.")
+        }
         ProblemType::Internal => (
             "The service failed: a fault of ours, which is in its log.",
             "Report it. A repeat under the same `Idempotency-Key` is safe.",

@@ -32,10 +32,20 @@ pub(super) fn components() -> Map<String, Value> {
         (SERVER_TIMING, text("`route;dur=` and the milliseconds it took here")),
         (SHOULD_RETRY, one_of("`false` when the wait exceeds 60 seconds", &["false"])),
         ("Age", seconds("How old a stale answer is")),
-        ("RateLimit", text("`\"per-minute\";r=412;t=23;a=412;w=23`: an item a slot; what is left, and the seconds until it is whole")),
+        (
+            "RateLimit",
+            text(
+                "`\"per-minute\";r=412;t=23;a=412;w=23`: an item a slot; what is left, and the seconds until it is whole",
+            ),
+        ),
         ("RateLimit-Policy", text("`\"per-minute\";q=600`: an item a slot; its limit")),
         ("Idempotency-Replayed", one_of("`true` of an answer that was given before", &["true"])),
-        ("Cellar-Degraded", text("What this answer is worth less than others for: `postgres`, `unsafe-ack`, `unavailable`, `policy-fault`, `shed`, `stale`")),
+        (
+            "Cellar-Degraded",
+            text(
+                "What this answer is worth less than others for: `postgres`, `unsafe-ack`, `unavailable`, `policy-fault`, `shed`, `stale`",
+            ),
+        ),
         ("Cellar-Policy-Fault", one_of("`true` of an answer that a policy's fault has shaped", &["true"])),
     ];
     all.into_iter().map(|(name, header)| (name.to_owned(), header)).collect()

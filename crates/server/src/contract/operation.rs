@@ -96,9 +96,7 @@ impl Operation {
             ],
         };
         let body: &[ProblemType] = if self.body.is_some() { &[ProblemType::Invalid] } else { &[] };
-        let may = |kind: &ProblemType| {
-            [&any[..], by, body, self.problems].iter().any(|kinds| kinds.contains(kind))
-        };
+        let may = |kind: &ProblemType| [&any[..], by, body, self.problems].iter().any(|kinds| kinds.contains(kind));
         ProblemType::ALL.iter().copied().filter(may).collect()
     }
 

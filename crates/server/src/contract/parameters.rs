@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 /// A structured-field string, or its bare characters.
 const KEY_PATTERN: &str = r#"^(?:[!#-~](?:[ -~]{0,198}[!-~])?|"(?:[ !#-\[\]-~]|\\["\\]){1,200}")$"#;
-const TAG_PATTERN: &str = r#"^[!-~](?:[ -~]*[!-~])?$"#;
+const TAGS_PATTERN: &str = r#"^(?:\*|(?:W/)?"[!#-~]*"(?:[ \t]*,[ \t]*(?:W/)?"[!#-~]*")*)$"#;
 
 impl Parameter {
     pub(super) fn name(self) -> &'static str {
@@ -59,9 +59,11 @@ impl Parameter {
             Parameter::User | Parameter::UserInPath => json!({"$ref": "#/components/schemas/UserId"}),
             Parameter::SessionInPath => json!({"$ref": "#/components/schemas/SessionId"}),
             Parameter::Deadline => json!({"type": "integer", "minimum": 0, "maximum": u64::MAX}),
-            Parameter::IdempotencyKey => json!({"type": "string", "pattern": KEY_PATTERN, "minLength": 1, "maxLength": 402}),
+            Parameter::IdempotencyKey => {
+                json!({"type": "string", "pattern": KEY_PATTERN})
+            }
             Parameter::IfMatch | Parameter::IfNoneMatch => {
-                json!({"type": "string", "pattern": TAG_PATTERN, "minLength": 1, "maxLength": 1_000})
+                json!({"type": "string", "pattern": TAGS_PATTERN})
             }
             Parameter::Keep => json!({"type": "string", "enum": ["current"]}),
             Parameter::From | Parameter::To => json!({"type": "string", "format": "date"}),

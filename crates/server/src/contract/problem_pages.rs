@@ -1,8 +1,8 @@
 //! A page a type of problem, at the path that `type` names.
 
+use super::document::rows;
 use super::guidance::guidance;
 use super::page::{escape, inline, page};
-use super::document::rows;
 use cellar_model::{Problem, ProblemType};
 
 /// `/problems`
@@ -32,10 +32,16 @@ pub(super) fn page_of(kind: ProblemType) -> String {
     let asked: Vec<String> = asked
         .map(|row| {
             let method = row.method.to_uppercase();
-            format!("<li><a href=\"/docs#{}\"><code>{method} {}</code></a> {}</li>", row.id, row.path, escape(row.summary))
+            format!(
+                "<li><a href=\"/docs#{}\"><code>{method} {}</code></a> {}</li>",
+                row.id,
+                row.path,
+                escape(row.summary)
+            )
         })
         .collect();
-    let asked = if asked.is_empty() { String::new() } else { format!("<h3>Where</h3>\n<ul>{}</ul>\n", asked.join("\n")) };
+    let asked =
+        if asked.is_empty() { String::new() } else { format!("<h3>Where</h3>\n<ul>{}</ul>\n", asked.join("\n")) };
     let body = format!(
         "<p><a href=\"/docs\">Reference</a> · <a href=\"/problems\">Problems</a></p>\n<h1>{}</h1>\n\
          <table><tr><th>type</th><td><code>{}</code></td></tr><tr><th>status</th><td>{}</td></tr></table>\n\

@@ -100,7 +100,10 @@ impl Served<'_> {
         let mut html = String::new();
         for (name, example) in entries(&asked) {
             let summary = inline(text(&example["summary"]));
-            html.push_str(&format!("<h3>Example: {summary}</h3>\n<pre><code>{}</code></pre>\n", pretty(&example["value"])));
+            html.push_str(&format!(
+                "<h3>Example: {summary}</h3>\n<pre><code>{}</code></pre>\n",
+                pretty(&example["value"])
+            ));
             html.push_str(&self.answer(name));
         }
         if asked.is_null() {
@@ -149,9 +152,9 @@ fn parameters(parameters: &Value) -> String {
 }
 
 fn answer_row(status: &str, answer: &Value) -> String {
-    let body = answer["content"]["application/json"]["schema"].as_object().map(|_| {
-        format!(": {}", schema_link(&answer["content"]["application/json"]["schema"]))
-    });
+    let body = answer["content"]["application/json"]["schema"]
+        .as_object()
+        .map(|_| format!(": {}", schema_link(&answer["content"]["application/json"]["schema"])));
     let headers: Vec<String> =
         entries(&answer["headers"]).map(|(name, _)| format!("<code>{}</code>", escape(name))).collect();
     format!(

@@ -2,8 +2,9 @@
 
 use cellar_model::schema::Preferences;
 use cellar_model::wire::{
-    AdmitBody, BatchBody, ConsumeAnswer, ConsumeBody, DeniedBody, GrantBody, LogInBody, LoggedIn, OverrideBody, Profile,
-    ProfilePatch, QuotaBody, RefundBody, ReserveBody, SessionList, SettleBody, SignUpBody, SignedUp, UsageBody,
+    AdmitBody, BatchBody, ConsumeAnswer, ConsumeBody, DeniedBody, GrantBody, LogInBody, LoggedIn, OverrideBody,
+    Profile, ProfilePatch, QuotaBody, RefundBody, ReserveBody, SessionList, SettleBody, SignUpBody, SignedUp,
+    UsageBody,
 };
 use cellar_model::{SessionId, UserId};
 use serde_json::{Map, Value, json};
@@ -16,10 +17,28 @@ type Named = (String, RefOr<Schema>);
 pub(super) fn components() -> Map<String, Value> {
     let mut named = Vec::new();
     for add in [
-        of::<AdmitBody>, of::<BatchBody>, of::<ConsumeAnswer>, of::<ConsumeBody>, of::<DeniedBody>, of::<GrantBody>,
-        of::<LogInBody>, of::<LoggedIn>, of::<OverrideBody>, of::<Preferences>, of::<Profile>, of::<ProfilePatch>,
-        of::<QuotaBody>, of::<RefundBody>, of::<ReserveBody>, of::<SessionId>, of::<SessionList>, of::<SettleBody>,
-        of::<SignUpBody>, of::<SignedUp>, of::<UsageBody>, of::<UserId>,
+        of::<AdmitBody>,
+        of::<BatchBody>,
+        of::<ConsumeAnswer>,
+        of::<ConsumeBody>,
+        of::<DeniedBody>,
+        of::<GrantBody>,
+        of::<LogInBody>,
+        of::<LoggedIn>,
+        of::<OverrideBody>,
+        of::<Preferences>,
+        of::<Profile>,
+        of::<ProfilePatch>,
+        of::<QuotaBody>,
+        of::<RefundBody>,
+        of::<ReserveBody>,
+        of::<SessionId>,
+        of::<SessionList>,
+        of::<SettleBody>,
+        of::<SignUpBody>,
+        of::<SignedUp>,
+        of::<UsageBody>,
+        of::<UserId>,
     ] {
         add(&mut named);
     }
