@@ -282,8 +282,12 @@ pub(crate) fn invalid(pointer: &str, message: &str) -> Problem {
 /// The body of a single check, whose user and key may stand in headers.
 fn consumed(headers: &HeaderMap, body: &[u8], asked: &Asked<'_>) -> Result<Check, Problem> {
     let mut body: ConsumeBody = parse_json(body)?;
-    if body.user_id.is_none() {
-        body.user_id = front::named_user(headers)?;
+    match (&body.user_id, front::named_user(headers)?) {
+        (Some(user), Some(named)) if *user != named => {
+            return Err(invalid("/user_id", "the header names another user"));
+        }
+        (Some(_), _) => {}
+        (None, named) => body.user_id = named,
     }
     if body.idempotency_key.is_some() {
         return Err(invalid("/idempotency_key", "stands in the header Idempotency-Key, but for batch items"));
