@@ -111,8 +111,9 @@ impl Person {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.served.http.request(method, format!("{}{path}", self.served.url));
-        request.bearer_auth(&self.served.key).header("cellar-user", &self.user)
+        let request =
+            self.served.http.request(method, format!("{}{path}", self.served.url)).bearer_auth(&self.served.key);
+        if self.user.is_empty() { request } else { request.header("cellar-user", &self.user) }
     }
 
     async fn ask(&self, method: Method, path: &str, body: &Value) -> Came {

@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 /// A structured-field string, or its bare characters.
 const KEY_PATTERN: &str = r#"^(?:[!#-~](?:[ -~]{0,198}[!-~])?|"(?:[ !#-\[\]-~]|\\["\\]){1,200}")$"#;
-const TAGS_PATTERN: &str = r#"^(?:\*|(?:W/)?"[!#-~]*"(?:[ \t]*,[ \t]*(?:W/)?"[!#-~]*")*)$"#;
+/// Plain characters; what is no entity tag is none that matches.
+const TAGS_PATTERN: &str = r"^[\t -~]*$";
 
 impl Parameter {
     pub(super) fn name(self) -> &'static str {
@@ -37,7 +38,7 @@ impl Parameter {
                  session's own user is asked about"
             }
             Parameter::Deadline => {
-                "How long the caller waits, in milliseconds; brought into the range of 1 to 60,000. Without it 500 for \
+                "How long the caller waits, in milliseconds, at most 19 digits; brought into the range of 1 to 60,000. Without it 500 for \
                  what is charged, and 2,000 for the rest"
             }
             Parameter::IdempotencyKey => {
@@ -58,7 +59,7 @@ impl Parameter {
         match self {
             Parameter::User | Parameter::UserInPath => json!({"$ref": "#/components/schemas/UserId"}),
             Parameter::SessionInPath => json!({"$ref": "#/components/schemas/SessionId"}),
-            Parameter::Deadline => json!({"type": "integer", "minimum": 0, "maximum": u64::MAX}),
+            Parameter::Deadline => json!({"type": "string", "pattern": "^[0-9]{1,19}$"}),
             Parameter::IdempotencyKey => {
                 json!({"type": "string", "pattern": KEY_PATTERN})
             }
