@@ -6,7 +6,7 @@ ARGS ?=
 POLICIES = policies/gcra policies/monthly-bucket policies/token-bucket policies/daily-window policies/weighted policies/night-discount policies/open-reservations
 POLICY_TESTS = --test never_over_admits --test hostile --test frozen --test native_equals_component --test gallery --test shipped
 
-.PHONY: help run test test-full test-containers containers images bench build lint setup setup-cassandra setup-terraform setup-c policies dist
+.PHONY: help run test test-full test-containers containers images bench build lint setup setup-cassandra setup-terraform setup-c setup-contract policies dist
 
 help:
 	@printf '%s\n' \
@@ -22,7 +22,8 @@ help:
 	  'make setup        find or install Redis, Postgres and the WebAssembly target' \
 	  'make setup-cassandra  the same for Java and Maven, which a directory on Cassandra needs' \
 	  'make setup-c     clang and lld, which a policy in C needs' \
-	  'make setup-terraform  tflint, which reads terraform/aws; Terraform itself is not installed' \
+	  'make setup-contract  schemathesis, which holds the OpenAPI document against what is served' \
+  'make setup-terraform  tflint, which reads terraform/aws; Terraform itself is not installed' \
 	  'make dist         a release archive in target/dist-archives; scripts/try-archive tries it'
 
 setup:
@@ -37,6 +38,10 @@ setup-terraform:
 # The test of a policy in C says that it was skipped where this could not be had.
 setup-c:
 	-@scripts/setup c
+
+# The part that needs it says that it was skipped where this could not be had.
+setup-contract:
+	-@scripts/setup contract
 
 # Always the whole workspace: a choice of packages is another choice of features, and builds the
 # dependencies again.
@@ -53,7 +58,7 @@ run: build
 	target/debug/cellctl run --trace "$(TRACE)" $(ARGS)
 
 # A part that fails does not keep the others from running; a build that fails does.
-test: setup setup-cassandra setup-c
+test: setup setup-cassandra setup-c setup-contract
 	@scripts/timed --begin
 	@scripts/timed 'build' $(CARGO) build --workspace --all-targets -q
 	@scripts/timed 'build: policies' $(MAKE) --no-print-directory policies
@@ -64,6 +69,7 @@ test: setup setup-cassandra setup-c
 	@-scripts/timed 'contract tests' $(CARGO) test --workspace -q --test contract
 	@-scripts/timed 'terraform' scripts/terraform
 	@-scripts/timed 'end-to-end tests' $(CARGO) test --workspace -q --test end_to_end -- --test-threads=2
+	@-scripts/timed 'contract document' scripts/contract-document
 	@$(if $(CELLAR_TEST_FULL),-$(MAKE) --no-print-directory containers)
 	@scripts/timed --report
 

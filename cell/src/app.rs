@@ -9,7 +9,7 @@ use crate::decide::{self, DecideState, Engine};
 use crate::lives::Lives;
 use crate::lock::FolderLock;
 use crate::peers::Peers;
-use crate::public::{self, Door, PublicSignUp};
+use crate::public::{self, Door, PublicSignUp, Sessions};
 use crate::usage;
 use crate::visits::{self, Visits};
 use anyhow::Context;
@@ -148,7 +148,9 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
     });
     if config.public {
         let api = QuotaApi::new(engine, keys.clone(), http_metrics);
-        let rest = public_routes(&config, state, accounts, keys).merge(api.routes().split_for_parts().0);
+        let (rest, served) = public_routes(&config, state, accounts, keys).merge(api.routes()).split_for_parts();
+        let rest = rest.merge(cellar_server::contract_routes(&served));
+        let rest = rest.layer(DefaultBodyLimit::max(cellar_server::limits::BODY_MAX));
         cellar_server::serve(listener, Some(api), rest, stop).await?;
     } else {
         let mut routes = router_routes(state, accounts);
@@ -176,21 +178,22 @@ fn router_routes(state: DecideState, accounts: Accounts) -> axum::Router {
 }
 
 /// What callers ask of a cell without a router. `/cell/v1` is not served there.
-fn public_routes(config: &CellConfig, state: DecideState, accounts: Accounts, keys: Keys) -> axum::Router {
+fn public_routes(config: &CellConfig, state: DecideState, accounts: Accounts, keys: Keys) -> OpenApiRouter {
     let sign_up = PublicSignUp { accounts: accounts.clone(), region: config.region.clone() };
     let sign_up = OpenApiRouter::new().routes(routes!(public::sign_up)).with_state(sign_up);
     let quota = OpenApiRouter::new().routes(routes!(decide::quota)).routes(routes!(usage::usage)).with_state(state);
     let named = axum::middleware::from_fn_with_state(accounts.clone(), public::name_user);
     let named = accounts::named_routes(accounts.clone()).layer(named);
     let by_address = Arc::new(Attempts::new(config.address_failures()));
-    let door = |scopes| {
+    let door = |scopes, sessions| {
         let (keys, proxies, by_address) = (keys.clone(), config.trusted_proxies.clone(), by_address.clone());
-        axum::middleware::from_fn_with_state(Door { keys, scopes, proxies, by_address }, public::admit)
+        let door = Door { keys, scopes, sessions, proxies, by_address };
+        axum::middleware::from_fn_with_state(door, public::admit)
     };
-    let users = accounts::public_routes(accounts).merge(named).merge(sign_up).layer(door(&[Scope::Users]));
-    let quota = quota.layer(door(&[Scope::Quota, Scope::Users]));
-    let (routes, _openapi) = users.merge(quota).split_for_parts();
-    routes.layer(DefaultBodyLimit::max(cellar_server::limits::BODY_MAX))
+    let users = accounts::public_routes(accounts).layer(door(&[Scope::Users], Sessions::ComeIn));
+    let others = named.merge(sign_up).layer(door(&[Scope::Users], Sessions::StayOut));
+    let quota = quota.layer(door(&[Scope::Quota, Scope::Users], Sessions::ComeIn));
+    users.merge(others).merge(quota)
 }
 
 fn pool(url: &Secret, max: u32) -> anyhow::Result<PgPool> {

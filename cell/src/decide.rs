@@ -61,8 +61,7 @@ pub(crate) async fn decide(State(state): State<DecideState>, body: Bytes) -> Res
 }
 
 /// What is left of the user's quota, without spending
-#[utoipa::path(get, path = "/v1/user/quota", tag = "quota", responses(
-    (status = 200, description = "Each policy of the user's tier, with what is left")))]
+#[utoipa::path(get, path = "/v1/user/quota")]
 pub(crate) async fn quota(State(state): State<DecideState>, caller: Caller) -> Result<Response, AccountsError> {
     let began = Instant::now();
     let user = state.accounts.authorize(&caller).await?;

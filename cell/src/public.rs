@@ -1,14 +1,14 @@
 //! The public door of a cell without a router: what the router does before it forwards, done here.
 
-use crate::accounts::{Accounts, AccountsError, Caller};
-use axum::extract::{Path, Request, State};
+use crate::accounts::{Accounts, AccountsError};
+use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use cellar_directory::Email;
 use cellar_model::wire::{PlacedSignUp, SignUpBody};
-use cellar_model::{DeadlineMs, KeyName, Problem, ProblemType, RegionName, Scope, UserId, header};
+use cellar_model::{DeadlineMs, KeyName, Problem, ProblemType, RegionName, Scope, SettingProblem, UserId, header};
 use cellar_server::{
-    Attempts, HttpProblem, JsonBody, Keys, TrustedProxies, front, idempotency_key, sign_up_intent, write_caller_address,
+    Attempts, HttpProblem, JsonBody, Keys, PathPart, TrustedProxies, front, idempotency_key, sign_up_intent, write_caller_address,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use std::net::IpAddr;
@@ -18,11 +18,20 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub(crate) struct Door {
     pub(crate) keys: Keys,
-    /// A key needs one of these; a session speaks for itself.
+    /// A key needs one of these.
     pub(crate) scopes: &'static [Scope],
     pub(crate) proxies: TrustedProxies,
     /// Log-ins by password that failed.
     pub(crate) by_address: Arc<Attempts>,
+    pub(crate) sessions: Sessions,
+}
+
+/// What a session's token opens here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sessions {
+    /// It speaks for itself.
+    ComeIn,
+    StayOut,
 }
 
 /// Checks the credential and writes our headers; a log-in by password comes without one.
@@ -40,7 +49,11 @@ pub(crate) async fn admit(State(door): State<Door>, request: Request, next: Next
             write_address(&mut parts.headers, address);
             let request = Request::from_parts(parts, body);
             let session = matches!(admitted.caller, cellar_server::Caller::Session { .. });
-            if !session && !door.scopes.iter().any(|scope| admitted.caller.require(*scope).is_ok()) {
+            let may = match session {
+                true => door.sessions == Sessions::ComeIn,
+                false => door.scopes.iter().any(|scope| admitted.caller.require(*scope).is_ok()),
+            };
+            if !may {
                 return HttpProblem(Problem::new(ProblemType::Forbidden)).into_response();
             }
             next.run(request).await
@@ -52,7 +65,7 @@ pub(crate) async fn admit(State(door): State<Door>, request: Request, next: Next
 /// Says whom the path names, as a router would. A path that names nobody is 404.
 pub(crate) async fn name_user(
     State(accounts): State<Accounts>,
-    Path(id): Path<String>,
+    PathPart(id): PathPart,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -112,22 +125,15 @@ pub(crate) struct PublicSignUp {
 }
 
 /// Sign up a user
-#[utoipa::path(post, path = "/v1/users", tag = "accounts", responses(
-    (status = 201, description = "The user's id, tier and region"),
-    (status = 409, description = "The e-mail, or the id, belongs to another account")))]
+#[utoipa::path(post, path = "/v1/users")]
 pub(crate) async fn sign_up(
     State(state): State<PublicSignUp>,
-    caller: Caller,
     headers: HeaderMap,
     JsonBody(body): JsonBody<SignUpBody>,
 ) -> Result<Response, AccountsError> {
-    if caller.session().is_some() {
-        return Err(Problem::new(ProblemType::Forbidden).into());
-    }
     if body.region.as_ref().is_some_and(|region| *region != state.region) {
-        return Err(Problem::new(ProblemType::Invalid)
-            .detail(format!("this cell serves {} only", state.region))
-            .into());
+        let error = SettingProblem::new("/region", &format!("this cell serves {} only", state.region));
+        return Err(Problem::new(ProblemType::Invalid).errors(vec![error]).into());
     }
     // The door has written it.
     let by = headers.get(header::CALLER).and_then(|name| KeyName::new(name.to_str().ok()?).ok());

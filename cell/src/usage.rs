@@ -2,10 +2,11 @@
 
 use crate::accounts::{AccountsError, Caller};
 use crate::decide::DecideState;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use cellar_model::wire::{UsageBody, UsageDay};
 use cellar_model::{Problem, ProblemType, SettingProblem};
+use cellar_server::QueryOf;
 use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan, tz};
 use serde::Deserialize;
@@ -24,14 +25,10 @@ pub(crate) struct Between {
 }
 
 /// What the user was charged, by day
-#[utoipa::path(get, path = "/v1/user/usage", tag = "quota",
-    params(("from" = Option<String>, Query, description = "The first day, in UTC: 2023-11-01"),
-           ("to" = Option<String>, Query, description = "The day after the last")),
-    responses((status = 200, description = "By unit, in all and for each day with charges"),
-              (status = 422, description = "Not two days, or more than 366 between them")))]
+#[utoipa::path(get, path = "/v1/user/usage")]
 pub(crate) async fn usage(
     State(state): State<DecideState>,
-    Query(between): Query<Between>,
+    QueryOf(between): QueryOf<Between>,
     caller: Caller,
 ) -> Result<Response, AccountsError> {
     let began = Instant::now();

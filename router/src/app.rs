@@ -70,8 +70,9 @@ pub(crate) async fn run(config: RouterConfig) -> anyhow::Result<()> {
         proxies: config.trusted_proxies.clone(),
         by_address: Arc::new(Attempts::new(config.address_failures())),
     };
-    let (rest, _openapi) = forward::routes(front).merge(api.routes()).split_for_parts();
-    let rest = rest.layer(axum::middleware::from_fn(forward::time_answers));
+    let (rest, served) = forward::routes(front).merge(api.routes()).split_for_parts();
+    let rest =
+        rest.merge(cellar_server::contract_routes(&served)).layer(axum::middleware::from_fn(forward::time_answers));
     tracing::info!(router = config.name, region = %config.region, listen = %config.listen, "serving");
     cellar_server::serve(listener, Some(api), rest, stop).await?;
 

@@ -2,18 +2,21 @@
 
 mod accounts;
 mod admits;
+mod authorisation;
 mod authors;
 mod backtest;
 mod backup_faults;
 mod backup_size;
 mod backups;
 mod bad_input;
+mod bad_requests;
 mod bulk;
 mod cells;
 mod certificates;
 mod claims;
 mod compose;
 mod containment;
+mod contract;
 mod denials;
 mod doors;
 mod enrolments;
@@ -30,11 +33,13 @@ mod machine;
 mod peppers;
 mod policy;
 mod preferences;
+mod privacy;
 mod replicas;
 mod reserve;
 mod revocations;
 mod rollouts;
 mod routers;
+mod served;
 mod shipping;
 mod signatures;
 #[path = "../policies/spender.rs"]

@@ -3,7 +3,7 @@
 use super::AccountsError;
 use cellar_model::{Problem, ProblemType};
 use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 /// A strong entity tag: the counters of what it stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,9 +32,9 @@ impl Tag {
     }
 
     /// Whether the caller has this already.
-    pub(super) fn known_to(&self, headers: &HeaderMap) -> Option<StatusCode> {
-        let list = headers.get(IF_NONE_MATCH)?.to_str().ok()?;
-        names(list, &self.0).then_some(StatusCode::NOT_MODIFIED)
+    pub(super) fn known_to(&self, headers: &HeaderMap) -> Result<Option<StatusCode>, AccountsError> {
+        let list = list(headers, &IF_NONE_MATCH)?;
+        Ok(list.filter(|list| names(list, &self.0)).map(|_| StatusCode::NOT_MODIFIED))
     }
 }
 
@@ -70,6 +70,12 @@ impl IfMatch {
     }
 }
 
+fn list<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, AccountsError> {
+    let value = headers.get(name).map(|value| value.to_str());
+    value.transpose().map_err(|_| Problem::new(ProblemType::Malformed).detail(format!("{name} cannot be read")).into())
+}
+
+/// What is no tag is nobody's.
 fn names(list: &str, tag: &str) -> bool {
     list.split(',').map(str::trim).any(|named| named == "*" || named == tag || named.strip_prefix("W/") == Some(tag))
 }

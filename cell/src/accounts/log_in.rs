@@ -1,6 +1,6 @@
 //! Log-in: who they are, then a session of theirs.
 
-use super::caller::Caller;
+use super::caller::{Caller, CallerKind};
 use super::change::to_the_end;
 use super::origin::Origin;
 use super::passwords::{PASSWORD_BYTES_MAX, is_outdated};
@@ -47,8 +47,10 @@ impl Accounts {
         let device = origin.seen(&body.device);
         match (body.user_id, body.email, body.password) {
             (Some(user), None, None) => {
-                if !caller.is_key() {
-                    return Err(ProblemType::Unauthorized.into());
+                match caller.by {
+                    CallerKind::Key => {}
+                    CallerKind::Session(_) => return Err(ProblemType::Forbidden.into()),
+                    CallerKind::Nobody => return Err(ProblemType::Unauthorized.into()),
                 }
                 if caller.user.as_ref().is_some_and(|named| *named != user) {
                     return Err(AccountsError::invalid("/user_id", "the header names another user"));

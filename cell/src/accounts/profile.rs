@@ -5,26 +5,10 @@ use super::etag::{IfMatch, Tag};
 use super::person::Person;
 use super::{Accounts, AccountsError, statements};
 use cellar_directory::{Email, Intent};
-use cellar_model::{ProblemType, TierName, UserId, wire};
+use cellar_model::{ProblemType, TierName, UserId, wire, wire::ProfilePatch};
 use cellar_server::email_change_intent;
-use serde::Deserialize;
 
 pub(super) const NAME_CHARS_MAX: usize = 200;
-
-/// `PATCH /v1/user/profile`, a merge patch: absent leaves a member, null removes the name. An account has an
-/// e-mail always.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ProfilePatch {
-    #[serde(default, deserialize_with = "present")]
-    pub(super) name: Option<Option<String>>,
-    #[serde(default, deserialize_with = "present")]
-    pub(super) email: Option<Option<String>>,
-}
-
-fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::<String>::deserialize(deserializer).map(Some)
-}
 
 /// A name as people write theirs: some characters, none of them for control.
 pub(super) fn check_name(name: &str) -> Result<(), AccountsError> {

@@ -10,10 +10,10 @@ use super::profile::ProfilePatch;
 use super::user_routes::{self, Keep, named_routes};
 use super::{Accounts, AccountsError, etag::Tag, profile};
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use cellar_model::{ProblemType, SessionId, UserId, wire};
-use cellar_server::{JsonBody, idempotency_key};
+use cellar_server::{JsonBody, PathPart, QueryOf, idempotency_key};
 use http::{HeaderMap, StatusCode};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -80,7 +80,7 @@ async fn enrol(
     ))]
 async fn keep_forward(
     State(accounts): State<Accounts>,
-    Path(user): Path<String>,
+    PathPart(user): PathPart,
     JsonBody(news): JsonBody<wire::ForwardNews>,
 ) -> Result<StatusCode, AccountsError> {
     let user = UserId::new(&user).map_err(|_| ProblemType::Malformed)?;
@@ -98,20 +98,14 @@ async fn keep_forward(
     ))]
 async fn tell_intent(
     State(accounts): State<Accounts>,
-    Path(intent): Path<String>,
+    PathPart(intent): PathPart,
     JsonBody(question): JsonBody<wire::IntentQuestion>,
 ) -> Result<Json<wire::IntentAnswer>, AccountsError> {
     Ok(Json(accounts.tell_intent(&intent, &question).await?))
 }
 
 /// Logs in: with a service key by user id, or by e-mail and password.
-#[utoipa::path(post, path = "/v1/sessions", tag = "accounts", responses(
-    (status = 201, description = "The session and its token, which is shown this once"),
-    (status = 401, description = "No account has this e-mail and password"),
-    (status = 403, description = "The account is blocked"),
-    (status = 422, description = "Neither a user id, nor an e-mail and a password"),
-    (status = 429, description = "Too many log-ins with this e-mail have failed, whether or not it is somebody's"),
-))]
+#[utoipa::path(post, path = "/v1/sessions")]
 async fn log_in(
     State(accounts): State<Accounts>,
     caller: Caller,
@@ -124,9 +118,7 @@ async fn log_in(
 
 /// The active sessions, most recently active first. `last_active` is exact to five minutes; address and user agent
 /// are those of the log-in.
-#[utoipa::path(get, path = "/v1/sessions", tag = "accounts", responses(
-    (status = 200, description = "The sessions, and the last log-in"),
-))]
+#[utoipa::path(get, path = "/v1/sessions")]
 async fn list_sessions(
     State(accounts): State<Accounts>,
     caller: Caller,
@@ -136,16 +128,11 @@ async fn list_sessions(
 }
 
 /// Ends one session. In force for every request that starts after the answer.
-#[utoipa::path(delete, path = "/v1/sessions/{id}", tag = "accounts",
-    params(("id" = String, Path, description = "A session's id")),
-    responses(
-        (status = 204, description = "It is revoked"),
-        (status = 404, description = "The user has no such session"),
-    ))]
+#[utoipa::path(delete, path = "/v1/sessions/{id}")]
 async fn revoke_session(
     State(accounts): State<Accounts>,
     caller: Caller,
-    Path(id): Path<String>,
+    PathPart(id): PathPart,
 ) -> Result<StatusCode, AccountsError> {
     let user = accounts.authorize(&caller).await?;
     let session = SessionId::new(&id).map_err(|_| ProblemType::NotFound)?;
@@ -154,13 +141,11 @@ async fn revoke_session(
 }
 
 /// Logs out everywhere; with `keep=current`, everywhere else.
-#[utoipa::path(delete, path = "/v1/sessions", tag = "accounts",
-    params(("keep" = Option<String>, Query, description = "`current`, or nothing")),
-    responses((status = 204, description = "They are revoked")))]
+#[utoipa::path(delete, path = "/v1/sessions")]
 async fn revoke_all(
     State(accounts): State<Accounts>,
     caller: Caller,
-    Query(query): Query<Keep>,
+    QueryOf(query): QueryOf<Keep>,
 ) -> Result<StatusCode, AccountsError> {
     let user = accounts.authorize(&caller).await?;
     accounts.revoke_all(&user, query.session(&caller)?).await?;
@@ -168,10 +153,7 @@ async fn revoke_all(
 }
 
 /// Basic info, tier and preferences.
-#[utoipa::path(get, path = "/v1/user/profile", tag = "accounts", responses(
-    (status = 200, description = "The profile, with an ETag"),
-    (status = 304, description = "It is the one named in If-None-Match"),
-))]
+#[utoipa::path(get, path = "/v1/user/profile")]
 async fn read_profile(
     State(accounts): State<Accounts>,
     caller: Caller,
@@ -185,7 +167,7 @@ async fn read_profile(
 async fn answer_profile(accounts: &Accounts, user: &UserId, headers: &HeaderMap) -> Result<Response, AccountsError> {
     let person = accounts.person(user).await?;
     let tag = profile::tag(&person);
-    if let Some(unchanged) = tag.known_to(headers) {
+    if let Some(unchanged) = tag.known_to(headers)? {
         return Ok((unchanged, [tag.header()]).into_response());
     }
     Ok(([tag.header()], accounts.degraded(&person), Json(profile::body(user, &person)?)).into_response())
@@ -195,18 +177,12 @@ async fn answer_profile(accounts: &Accounts, user: &UserId, headers: &HeaderMap)
 ///
 /// A new e-mail counts from the answer on; sessions stay. A repeat under the same `Idempotency-Key` changes
 /// nothing again.
-#[utoipa::path(patch, path = "/v1/user/profile", tag = "accounts", responses(
-    (status = 200, description = "The profile as it is now"),
-    (status = 409, description = "The e-mail belongs to another account, or the key was refused before"),
-    (status = 412, description = "It is no longer the one named in If-Match"),
-    (status = 422, description = "The name or e-mail is not acceptable, or the key came with another e-mail"),
-    (status = 503, description = "Unknown: repeat with the same Idempotency-Key"),
-))]
+#[utoipa::path(patch, path = "/v1/user/profile")]
 async fn patch_profile(
     State(accounts): State<Accounts>,
     caller: Caller,
     headers: HeaderMap,
-    JsonBody(patch): JsonBody<ProfilePatch>,
+    JsonBody(patch): JsonBody<wire::ProfilePatch>,
 ) -> Result<Response, AccountsError> {
     let user = accounts.authorize(&caller).await?;
     let key = idempotency_key(&headers)?;
@@ -215,10 +191,7 @@ async fn patch_profile(
 }
 
 /// The preferences.
-#[utoipa::path(get, path = "/v1/user/preferences", tag = "accounts", responses(
-    (status = 200, description = "A JSON object, with an ETag"),
-    (status = 304, description = "They are those named in If-None-Match"),
-))]
+#[utoipa::path(get, path = "/v1/user/preferences")]
 async fn read_preferences(
     State(accounts): State<Accounts>,
     caller: Caller,
@@ -235,7 +208,7 @@ async fn answer_preferences(
 ) -> Result<Response, AccountsError> {
     let person = accounts.person(user).await?;
     let tag = Tag::of(&person.preferences_counters());
-    if let Some(unchanged) = tag.known_to(headers) {
+    if let Some(unchanged) = tag.known_to(headers)? {
         return Ok((unchanged, [tag.header()]).into_response());
     }
     Ok(shown_preferences(accounts, &person))
@@ -248,14 +221,7 @@ fn shown_preferences(accounts: &Accounts, person: &Person) -> Response {
 }
 
 /// Applies a JSON merge patch: members are set, null deletes.
-#[utoipa::path(post, path = "/v1/user/preferences", tag = "accounts", responses(
-    (status = 200, description = "The preferences as they are now"),
-    (status = 202, description = "The same, with `Cellar-Degraded: journal`: the patch is kept, shown and in order, \
-        and will be applied to the database once that answers"),
-    (status = 412, description = "They are no longer those named in If-Match"),
-    (status = 422, description = "More than 256 keys or 64 KiB, a key given twice, or not an object"),
-    (status = 503, description = "Unknown: a patch may be sent again, and changes nothing twice"),
-))]
+#[utoipa::path(post, path = "/v1/user/preferences")]
 async fn patch_preferences(
     State(accounts): State<Accounts>,
     caller: Caller,

@@ -8,11 +8,11 @@ use super::password::By;
 use super::terms::NewTerms;
 use super::{Accounts, AccountsError};
 use axum::Json;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use cellar_model::wire::{PasswordBody, TierBody};
 use cellar_model::{PresentedSession, Secret, UserId};
-use cellar_server::JsonBody;
+use cellar_server::{JsonBody, QueryOf};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use utoipa_axum::router::OpenApiRouter;
@@ -35,10 +35,7 @@ pub(crate) fn named_routes(accounts: Accounts) -> OpenApiRouter {
 }
 
 /// Erases the account.
-#[utoipa::path(delete, path = "/v1/user", tag = "accounts", responses(
-    (status = 204, description = "The user is unknown from now on, and the e-mail is anybody's"),
-    (status = 503, description = "Not through, or unknown: repeat"),
-))]
+#[utoipa::path(delete, path = "/v1/user")]
 async fn erase_own(State(accounts): State<Accounts>, caller: Caller) -> Result<StatusCode, AccountsError> {
     // Of a key a repeat finds the user erased already.
     let user = match caller.user.clone().filter(|_| caller.is_key()) {
@@ -52,17 +49,11 @@ async fn erase_own(State(accounts): State<Accounts>, caller: Caller) -> Result<S
 /// Changes the password, and logs out everywhere; with `keep=current`, everywhere else.
 ///
 /// A session says the present password as well.
-#[utoipa::path(put, path = "/v1/user/password", tag = "accounts",
-    params(("keep" = Option<String>, Query, description = "`current`, or nothing")),
-    responses(
-        (status = 204, description = "It is in force, and all other sessions are over"),
-        (status = 409, description = "It was changed meanwhile"),
-        (status = 422, description = "The new one is not acceptable, or the present one is another"),
-    ))]
+#[utoipa::path(put, path = "/v1/user/password")]
 async fn change_own_password(
     State(accounts): State<Accounts>,
     caller: Caller,
-    Query(query): Query<Keep>,
+    QueryOf(query): QueryOf<Keep>,
     JsonBody(body): JsonBody<PasswordBody>,
 ) -> Result<StatusCode, AccountsError> {
     let user = accounts.authorize(&caller).await?;
@@ -77,22 +68,18 @@ async fn change_own_password(
 }
 
 /// Everything about the person: account, preferences, sessions, quota, and every row of the ledger.
-#[utoipa::path(get, path = "/v1/user/export", tag = "accounts", responses(
-    (status = 200, description = "One JSON object, as long as the ledger makes it"),
-))]
+#[utoipa::path(get, path = "/v1/user/export")]
 async fn export_own(State(accounts): State<Accounts>, caller: Caller) -> Result<Response, AccountsError> {
     let user = accounts.authorize(&caller).await?;
     accounts.export(&user).await
 }
 
 /// The account, also one that is blocked.
-#[utoipa::path(get, path = "/v1/internal/users/{id}", tag = "accounts",
-    params(("id" = String, Path, description = "A user's id, or an e-mail")),
-    responses((status = 200, description = "The account, with an ETag"), (status = 404, description = "There is none")))]
+#[utoipa::path(get, path = "/v1/internal/users/{id}")]
 async fn show(State(accounts): State<Accounts>, named: Named, headers: HeaderMap) -> Result<Response, AccountsError> {
     let user = accounts.named(named).await?;
     let details = accounts.details(&user).await?;
-    if let Some(unchanged) = details.tag().known_to(&headers) {
+    if let Some(unchanged) = details.tag().known_to(&headers)? {
         return Ok((unchanged, [details.tag().header()]).into_response());
     }
     answer(details, &user)
@@ -103,12 +90,7 @@ fn answer(details: DetailsRow, user: &UserId) -> Result<Response, AccountsError>
 }
 
 /// Erases the account.
-#[utoipa::path(delete, path = "/v1/internal/users/{id}", tag = "accounts",
-    params(("id" = String, Path, description = "A user's id, or an e-mail")),
-    responses(
-        (status = 204, description = "The user is unknown from now on, and the e-mail is anybody's"),
-        (status = 503, description = "Not through, or unknown: repeat"),
-    ))]
+#[utoipa::path(delete, path = "/v1/internal/users/{id}")]
 async fn erase(State(accounts): State<Accounts>, named: Named) -> Result<StatusCode, AccountsError> {
     let user = accounts.named(named).await?;
     accounts.erase(&user).await?;
@@ -116,14 +98,7 @@ async fn erase(State(accounts): State<Accounts>, named: Named) -> Result<StatusC
 }
 
 /// Puts the user in another tier. What was spent stays spent, wherever the new tier has the same policy.
-#[utoipa::path(put, path = "/v1/internal/users/{id}/tier", tag = "accounts",
-    params(("id" = String, Path, description = "A user's id, or an e-mail")),
-    responses(
-        (status = 200, description = "The account as it is now: checks are decided by the new tier"),
-        (status = 412, description = "It is no longer the one named in If-Match"),
-        (status = 422, description = "There is no such tier"),
-        (status = 503, description = "Not through, or unknown: it is finished by itself, or repeat"),
-    ))]
+#[utoipa::path(put, path = "/v1/internal/users/{id}/tier")]
 async fn change_tier(
     State(accounts): State<Accounts>,
     named: Named,
@@ -136,23 +111,13 @@ async fn change_tier(
 }
 
 /// Blocks the account: no session, no log-in, no spending. What was spent before is still settled.
-#[utoipa::path(put, path = "/v1/internal/users/{id}/block", tag = "accounts",
-    params(("id" = String, Path, description = "A user's id, or an e-mail")),
-    responses(
-        (status = 204, description = "In force for every request that starts after the answer"),
-        (status = 503, description = "Not through, or unknown: it is finished by itself, or repeat"),
-    ))]
+#[utoipa::path(put, path = "/v1/internal/users/{id}/block")]
 async fn block(State(accounts): State<Accounts>, named: Named) -> Result<StatusCode, AccountsError> {
     set_blocked(&accounts, named, true).await
 }
 
 /// Ends a block. Sessions that were not over before it are in force again.
-#[utoipa::path(delete, path = "/v1/internal/users/{id}/block", tag = "accounts",
-    params(("id" = String, Path, description = "A user's id, or an e-mail")),
-    responses(
-        (status = 204, description = "The account is as it was"),
-        (status = 503, description = "Not through, or unknown: it is finished by itself, or repeat"),
-    ))]
+#[utoipa::path(delete, path = "/v1/internal/users/{id}/block")]
 async fn unblock(State(accounts): State<Accounts>, named: Named) -> Result<StatusCode, AccountsError> {
     set_blocked(&accounts, named, false).await
 }
@@ -164,12 +129,7 @@ async fn set_blocked(accounts: &Accounts, named: Named, blocked: bool) -> Result
 }
 
 /// Gives the account another password, and logs out everywhere.
-#[utoipa::path(put, path = "/v1/internal/users/{id}/password", tag = "accounts",
-    params(("id" = String, Path, description = "A user's id, or an e-mail")),
-    responses(
-        (status = 204, description = "It is in force, and all sessions are over"),
-        (status = 422, description = "It is not acceptable"),
-    ))]
+#[utoipa::path(put, path = "/v1/internal/users/{id}/password")]
 async fn change_password(
     State(accounts): State<Accounts>,
     named: Named,
@@ -185,9 +145,7 @@ async fn change_password(
 }
 
 /// Everything about the person: account, preferences, sessions, quota, and every row of the ledger.
-#[utoipa::path(get, path = "/v1/internal/users/{id}/export", tag = "accounts",
-    params(("id" = String, Path, description = "A user's id, or an e-mail")),
-    responses((status = 200, description = "One JSON object, as long as the ledger makes it")))]
+#[utoipa::path(get, path = "/v1/internal/users/{id}/export")]
 async fn export(State(accounts): State<Accounts>, named: Named) -> Result<Response, AccountsError> {
     let user = accounts.named(named).await?;
     accounts.export(&user).await

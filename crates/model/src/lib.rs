@@ -13,6 +13,7 @@ mod problem;
 mod ring;
 mod rings;
 mod rollout;
+pub mod schema;
 mod secret;
 mod session;
 mod signature;

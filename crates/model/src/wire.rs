@@ -4,6 +4,7 @@ mod accounts;
 mod brought;
 mod decisions;
 mod keys;
+mod object;
 
 pub use accounts::{ExportHead, ExportedSession, PasswordBody, TierBody, UserDetails, UserState};
 
@@ -15,14 +16,16 @@ pub use keys::{KeyEntry, MacKeysShown, NewKey, RevokeKey, RotateKey};
 
 use crate::{
     AccountTerms, Amount, Answer, Attribute, CellName, Cost, Denial, Effect, Epoch, Fence, GrantTerms, OverrideTerms,
-    RegionName, SessionId, SlotName, TierName, UserId,
+    RegionName, SessionId, SlotName, TierName, UserId, schema,
 };
+use object::{object, objects};
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use std::collections::BTreeMap;
+use utoipa::ToSchema;
 
 /// `POST /v1/internal/quota/consume`, and an item of a batch.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConsumeBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -31,12 +34,15 @@ pub struct ConsumeBody {
     #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "cost_as_map")]
     pub cost: Option<Cost>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = schema::Attributes)]
     pub attributes: BTreeMap<SmolStr, SmolStr>,
     /// Policy time in microseconds since the epoch: where the clock is virtual.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::PolicyTime>)]
     pub at_us: Option<u64>,
     /// Of a batch item; a single check has the header `Idempotency-Key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 200)]
     pub idempotency_key: Option<String>,
 }
 
@@ -54,91 +60,112 @@ impl ConsumeBody {
 }
 
 /// `POST /v1/internal/admit`: the user is the session's. No `Debug`: the token opens an account.
-#[derive(Clone, Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AdmitBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = schema::TokenText, required = true)]
     pub session_token: Option<String>,
     /// As of a consume.
     #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "cost_as_map")]
     pub cost: Option<Cost>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = schema::Attributes)]
     pub attributes: BTreeMap<SmolStr, SmolStr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::PolicyTime>)]
     pub at_us: Option<u64>,
 }
 
 /// `POST /v1/internal/quota/reserve`
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReserveBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = true, nullable = false)]
     pub user_id: Option<UserId>,
     /// As of a consume.
     #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "cost_as_map")]
     pub cost: Option<Cost>,
     /// 1 to `RESERVATION_S_MAX`; absent: `RESERVATION_S_DEFAULT`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 3600)]
     pub expires_in_s: Option<u32>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = schema::Attributes)]
     pub attributes: BTreeMap<SmolStr, SmolStr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::PolicyTime>)]
     pub at_us: Option<u64>,
 }
 
 /// `POST /v1/internal/quota/settle`
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SettleBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = true, nullable = false)]
     pub user_id: Option<UserId>,
     #[serde(default)]
+    #[schema(value_type = schema::ChargeText, required = true)]
     pub charge_id: String,
     /// What was really used; it has no default.
     #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "cost_as_map")]
+    #[schema(required = true, nullable = false)]
     pub cost: Option<Cost>,
     /// Those of the reservation, where a policy weighs by them: they are not kept.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = schema::Attributes)]
     pub attributes: BTreeMap<SmolStr, SmolStr>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::PolicyTime>)]
     pub at_us: Option<u64>,
 }
 
 /// `POST /v1/internal/quota/refund`
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RefundBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = true, nullable = false)]
     pub user_id: Option<UserId>,
     #[serde(default)]
+    #[schema(value_type = schema::ChargeText, required = true)]
     pub charge_id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::PolicyTime>)]
     pub at_us: Option<u64>,
 }
 
 /// `POST /v1/internal/quota/grant`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GrantBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(required = true, nullable = false)]
     pub user_id: Option<UserId>,
     pub slot: SlotName,
+    #[schema(value_type = schema::GrantedAmount)]
     pub amount: Amount,
     /// RFC 3339.
+    #[schema(value_type = schema::Time)]
     pub until: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::PolicyTime>)]
     pub at_us: Option<u64>,
 }
 
 /// `PUT /v1/internal/users/{id}/override`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OverrideBody {
     pub slot: SlotName,
     pub settings: serde_json::Value,
     /// RFC 3339.
+    #[schema(value_type = schema::Time)]
     pub until: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::PolicyTime>)]
     pub at_us: Option<u64>,
 }
 
@@ -148,9 +175,11 @@ pub fn attributes(named: &BTreeMap<SmolStr, SmolStr>) -> Vec<Attribute> {
 }
 
 /// `POST /v1/internal/quota/batch`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BatchBody {
+    #[serde(deserialize_with = "objects")]
+    #[schema(max_items = 1000)]
     pub checks: Vec<ConsumeBody>,
 }
 
@@ -158,15 +187,18 @@ pub struct BatchBody {
 pub const BATCH_CHECKS_MAX: usize = 1_000;
 
 /// 200 of a check. A denial's problem document has the same members.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ConsumeAnswer {
     pub allowed: bool,
     /// Of an admit: whose session it is, and which.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub user_id: Option<UserId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub session_id: Option<SessionId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::ChargeText>, nullable = false)]
     pub charge_id: Option<String>,
     pub version: u64,
     pub tier: TierName,
@@ -174,18 +206,23 @@ pub struct ConsumeAnswer {
     pub policies: Vec<SlotBody>,
     /// Of a reserve.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::Time>, nullable = false)]
     pub expires_at: Option<String>,
     /// Of a settle: by unit, what was charged above what was left.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = schema::Overshoot)]
     pub overshoot: BTreeMap<SmolStr, u64>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SlotBody {
+    #[schema(value_type = SlotName)]
     pub slot: SmolStr,
+    #[schema(value_type = schema::UnitName)]
     pub unit: SmolStr,
     pub limit: u64,
     pub remaining: u64,
+    #[schema(value_type = schema::Time)]
     pub resets_at: String,
     /// What is left of grants in force, beside `remaining`.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -197,23 +234,25 @@ fn is_zero(amount: &u64) -> bool {
 }
 
 /// 429 of a check.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DeniedBody {
     #[serde(rename = "type")]
     pub kind: String,
     pub title: String,
     pub status: u16,
     #[serde(rename = "violated-policies")]
+    #[schema(value_type = Vec<SlotName>, min_items = 1)]
     pub violated_policies: Vec<SmolStr>,
     pub retryable: bool,
     /// When the slowest of the violated policies would admit this cost.
+    #[schema(value_type = schema::Time)]
     pub resets_at: String,
     #[serde(flatten)]
     pub answer: ConsumeAnswer,
 }
 
 /// `GET /v1/user/quota`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct QuotaBody {
     pub user_id: UserId,
     pub tier: TierName,
@@ -285,13 +324,16 @@ impl QuotaBody {
 }
 
 /// `POST /v1/users`
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SignUpBody {
+    #[schema(value_type = schema::EmailText)]
     pub email: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::PersonName>)]
     pub name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::PasswordText>)]
     pub password: Option<String>,
     pub tier: TierName,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -301,7 +343,7 @@ pub struct SignUpBody {
     pub user_id: Option<UserId>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SignedUp {
     pub user_id: UserId,
     pub tier: TierName,
@@ -354,75 +396,113 @@ pub struct IntentAnswer {
 }
 
 /// `POST /v1/sessions`
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogInBody {
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<schema::EmailText>)]
     pub email: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(min_length = 1, max_length = 1024)]
     pub password: Option<String>,
     /// With a service key: the application authenticated the person itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_id: Option<UserId>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     pub device: Device,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Device {
     #[serde(default)]
+    #[schema(value_type = schema::DeviceName)]
     pub name: String,
     #[serde(default)]
+    #[schema(value_type = schema::DevicePlatform)]
     pub platform: String,
 }
 
 /// A device as its log-in named it and as the front door saw it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SeenDevice {
     #[serde(default)]
+    #[schema(required = true)]
     pub name: String,
     #[serde(default)]
+    #[schema(required = true)]
     pub platform: String,
+    /// From where; only if the front door knew it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub address: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub user_agent: Option<String>,
 }
 
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct LoggedIn {
     pub user_id: UserId,
+    #[schema(value_type = SessionId)]
     pub session_id: String,
+    #[schema(value_type = schema::TokenText)]
     pub session_token: String,
+    #[schema(value_type = schema::Time)]
     pub expires_at: String,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct SessionList {
+    #[schema(max_items = 100)]
     pub sessions: Vec<SessionEntry>,
+    #[schema(value_type = Option<schema::Time>, required = true)]
     pub last_login_at: Option<String>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct SessionEntry {
+    #[schema(value_type = SessionId)]
     pub session_id: String,
     pub device: SeenDevice,
+    #[schema(value_type = schema::Time)]
     pub created_at: String,
+    #[schema(value_type = schema::Time)]
     pub last_active: String,
     pub current: bool,
 }
 
 /// `GET /v1/user/profile`
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct Profile {
     pub user_id: UserId,
     /// None for who has been enrolled and has not said one.
+    #[schema(value_type = Option<schema::EmailText>, required = true)]
     pub email: Option<String>,
+    #[schema(value_type = Option<schema::PersonName>, required = true)]
     pub name: Option<String>,
     pub tier: TierName,
+    #[schema(value_type = schema::Time)]
     pub created_at: String,
+    #[schema(value_type = schema::Preferences)]
     pub preferences: serde_json::Map<String, serde_json::Value>,
+}
+
+/// `PATCH /v1/user/profile`, a merge patch: absent leaves a member, null removes the name. An account has an
+/// e-mail always.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProfilePatch {
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<schema::PersonName>, required = false)]
+    pub name: Option<Option<String>>,
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = schema::EmailText, required = false)]
+    pub email: Option<Option<String>>,
+}
+
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::<String>::deserialize(deserializer).map(Some)
 }
 
 /// `Cellar-Home: <cell>; epoch=<n>` of a 421.
@@ -631,21 +711,26 @@ pub struct CellShards {
 }
 
 /// `GET /v1/user/usage`: what the ledger has, which is at most moments behind the counters.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct UsageBody {
     pub user_id: UserId,
     /// Days in UTC, `2023-11-14`; the last one is not part of it.
+    #[schema(value_type = schema::Day)]
     pub from: String,
+    #[schema(value_type = schema::Day)]
     pub to: String,
     /// By unit, less what was given back.
+    #[schema(value_type = schema::Charges)]
     pub totals: std::collections::BTreeMap<SmolStr, i64>,
     /// Days with charges, oldest first.
     pub days: Vec<UsageDay>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct UsageDay {
+    #[schema(value_type = schema::Day)]
     pub day: String,
+    #[schema(value_type = schema::Charges)]
     pub charges: std::collections::BTreeMap<SmolStr, i64>,
 }
 

@@ -22,12 +22,22 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
 }
 
 /// A whole body within `BODY_MAX`, or 413.
-pub async fn read_body<B>(mut body: B) -> Result<Bytes, Problem>
+pub async fn read_body<B>(body: B) -> Result<Bytes, Problem>
 where
     B: http_body::Body + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    read_within(&mut body, ORDINARY, || format!("a body may have {BODY_MAX} bytes")).await
+    read_body_within(body, BODY_MAX).await
+}
+
+/// A whole body of at most `bytes_max`, or 413.
+pub async fn read_body_within<B>(mut body: B, bytes_max: usize) -> Result<Bytes, Problem>
+where
+    B: http_body::Body + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let too_large = || format!("a body may have {bytes_max} bytes here");
+    read_within(&mut body, BodyLimits { bytes_max, ..ORDINARY }, too_large).await
 }
 
 /// How much of a body is read and kept, and how much is read on and dropped.
@@ -89,15 +99,35 @@ async fn linger<B: http_body::Body + Unpin>(body: &mut B, limits: BodyLimits) {
 /// Parses a body, telling what is no JSON from JSON that makes no sense here.
 pub fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     use serde_json::error::Category;
+    // What reads an object would read its members from a list as well, in their order.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        serde_json::from_slice::<serde::de::IgnoredAny>(bytes)
+            .map_err(|error| Problem::new(ProblemType::Malformed).detail(format!("the body is not JSON: {error}")))?;
+        let error = SettingProblem::new("", "a body is an object");
+        return Err(Problem::new(ProblemType::Invalid).detail("the body does not fit").errors(vec![error]));
+    }
     serde_json::from_slice(bytes).map_err(|error| match error.classify() {
         Category::Data => {
-            let error = SettingProblem { pointer: pointer_of::<T>(bytes), message: error.to_string() };
+            let error = SettingProblem { pointer: pointer_of::<T>(bytes), message: without_values(&error.to_string()) };
             Problem::new(ProblemType::Invalid).detail("the body does not fit").errors(vec![error])
         }
         Category::Io | Category::Syntax | Category::Eof => {
             Problem::new(ProblemType::Malformed).detail(format!("the body is not JSON: {error}"))
         }
     })
+}
+
+/// The parser's words without what it met: a value in the wrong place may be a person's, or a secret.
+fn without_values(message: &str) -> String {
+    let unexpected = ["invalid type: ", "invalid value: "].into_iter().find(|said| message.starts_with(said));
+    match (unexpected, message.rfind(", expected "), message.find(", not \"")) {
+        (Some(said), Some(expected), _) => {
+            let met = message[said.len()..expected].split(['"', '`']).next().unwrap_or_default();
+            format!("{said}{}{}", met.trim_end(), &message[expected..])
+        }
+        (_, _, Some(value)) => message[..value].to_owned(),
+        _ => message.to_owned(),
+    }
 }
 
 /// Where in the body the member stands that does not fit, as a JSON pointer. Parses a second time, so
@@ -128,15 +158,34 @@ mod tests {
         assert_eq!(kind(r#"{"user_id":"u","cost":5}"#), 200);
         assert_eq!(kind(r#"{"user_id":"u","cost":"#), 400);
         assert_eq!(kind("\u{0}"), 400);
+        assert_eq!(kind("["), 400);
         for senseless in [
             r#"{"user_id":"u","cost":-5}"#,
             r#"{"user_id":"u","cost":1.5}"#,
             r#"{"user_id":"u","cost":1099511627777}"#,
             r#"{"user_id":"u u"}"#,
             r#"{"user_id":"u","const":5}"#,
+            r#" ["u",5]"#,
+            "[]",
         ] {
             assert_eq!(kind(senseless), 422, "{senseless}");
         }
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_is_not_told_back() {
+        for body in [
+            r#"{"user_id":["ada@example.org"]}"#,
+            r#"{"cost":"ada@example.org"}"#,
+            r#"{"cost":"a, expected ada@example.org"}"#,
+            r#"{"at_us":"ada@example.org"}"#,
+        ] {
+            let problem = parse_json::<ConsumeBody>(body.as_bytes()).unwrap_err();
+            let said = problem.to_json();
+            assert!(!serde_json::Value::from(said.clone()).to_string().contains("example"), "{said:?}");
+        }
+        let problem = parse_json::<ConsumeBody>(br#"{"at_us":"soon"}"#).unwrap_err();
+        assert!(problem.errors[0].message.starts_with("invalid type: string, expected u64"), "{problem:?}");
     }
 
     #[test]

@@ -7,6 +7,9 @@ use crate::keys::Keys;
 use cellar_model::{DeadlineMs, Problem, ProblemType, UserId, header};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+/// As many as fit a 64-bit number, whichever they are.
+const DEADLINE_DIGITS_MAX: usize = 19;
+
 /// Who came in, and for whom.
 pub struct Admitted {
     pub caller: Caller,
@@ -52,7 +55,8 @@ pub(crate) fn named_user(headers: &HeaderMap) -> Result<Option<UserId>, Problem>
 /// `Cellar-Deadline-Ms`, in range.
 pub fn deadline(headers: &HeaderMap, default: DeadlineMs) -> Result<DeadlineMs, Problem> {
     let Some(value) = headers.get(header::DEADLINE_MS) else { return Ok(default) };
-    let ms = value.to_str().ok().and_then(|text| text.parse().ok());
+    let digits = |text: &&str| text.len() <= DEADLINE_DIGITS_MAX && text.bytes().all(|b| b.is_ascii_digit());
+    let ms = value.to_str().ok().filter(digits).and_then(|text| text.parse().ok());
     ms.map(DeadlineMs::new)
         .ok_or_else(|| Problem::new(ProblemType::Malformed).detail("Cellar-Deadline-Ms is not a number"))
 }

@@ -1,6 +1,7 @@
 //! What a router and a cell have in common as HTTP services: who asks, what is refused and how, the
 //! quota routes over anyone who decides, and how a process listens, counts and tells.
 
+mod address;
 mod admin;
 mod artifact;
 mod attempts;
@@ -8,6 +9,7 @@ mod body;
 mod caller;
 mod client_address;
 pub mod config;
+mod contract;
 pub mod disk;
 pub mod front;
 mod intent;
@@ -27,12 +29,14 @@ mod tests;
 mod topology;
 mod verdict;
 
+pub use address::{PathPart, QueryOf};
 pub use admin::admin_routes;
 pub use artifact::{check_version, read_upload};
 pub use attempts::{Attempt, AttemptLimit, Attempts};
-pub use body::{JsonBody, parse_json, read_body};
+pub use body::{JsonBody, parse_json, read_body, read_body_within};
 pub use caller::{Caller, Enrolment};
 pub use client_address::{Peer, TrustedProxies, write_caller_address};
+pub use contract::contract_routes;
 pub use intent::{brought_intent, email_change_intent, enrolment_intent, sign_up_intent};
 pub use keys::Keys;
 pub use listen::{bind, runtime, serve, serve_plain, stop_on_signals};

@@ -260,16 +260,13 @@ impl<D: Decider> QuotaRoutes for QuotaApi<D> {
 }
 
 /// Decide one check, and charge it if it is admitted
-#[utoipa::path(post, path = "/v1/internal/quota/consume", tag = "quota",
-    responses((status = 200, description = "Admitted and charged"), (status = 429, description = "Denied, nothing charged"),
-              (status = 422, description = "The check makes no sense"), (status = 503, description = "Unknown: repeat with the same Idempotency-Key")))]
+#[utoipa::path(post, path = "/v1/internal/quota/consume")]
 async fn consume(State(api): State<Routed>, request: Request) -> Response {
     api.hot(Hot::Consume, request).await
 }
 
 /// Decide up to 1,000 checks, each by itself, in order
-#[utoipa::path(post, path = "/v1/internal/quota/batch", tag = "quota",
-    responses((status = 200, description = "A result a check, with its own status")))]
+#[utoipa::path(post, path = "/v1/internal/quota/batch")]
 async fn batch(State(api): State<Routed>, request: Request) -> Response {
     api.batch(request).await
 }
@@ -285,8 +282,12 @@ pub(crate) fn invalid(pointer: &str, message: &str) -> Problem {
 /// The body of a single check, whose user and key may stand in headers.
 fn consumed(headers: &HeaderMap, body: &[u8], asked: &Asked<'_>) -> Result<Check, Problem> {
     let mut body: ConsumeBody = parse_json(body)?;
-    if body.user_id.is_none() {
-        body.user_id = front::named_user(headers)?;
+    match (&body.user_id, front::named_user(headers)?) {
+        (Some(user), Some(named)) if *user != named => {
+            return Err(invalid("/user_id", "the header names another user"));
+        }
+        (Some(_), _) => {}
+        (None, named) => body.user_id = named,
     }
     if body.idempotency_key.is_some() {
         return Err(invalid("/idempotency_key", "stands in the header Idempotency-Key, but for batch items"));

@@ -2,31 +2,30 @@
 
 use axum::body::Body;
 use bytes::Bytes;
-use cellar_model::{DeadlineMs, Problem, ProblemType, header as ours};
-use cellar_server::limits::{BODY_MAX, BODY_READ_TIMEOUT};
+use cellar_model::{DeadlineMs, Problem, header as ours};
+use cellar_server::{read_body, read_body_within};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, Method, Request, Uri, header};
-use http_body_util::{BodyExt, Limited};
-use hyper::body::Body as _;
 
 /// Bodies up to this are kept until the answer, so that they can be sent to another cell.
-pub(crate) const KEPT_BYTES_MAX: u64 = 64 * 1024;
+pub(crate) const KEPT_BYTES_MAX: usize = 64 * 1024;
 
-/// A body, kept or passed on as it comes.
+/// A body, kept or passed on.
 pub(crate) enum Cargo {
     Kept(Bytes),
-    /// Gone once it has been sent.
+    /// Gone once it has been sent: waiting for a user who is moved, it takes no room.
     Passing(Option<Body>),
 }
 
 impl Cargo {
+    /// Read whole first: how fast a caller sends, and how much, is nothing a cell is to wait for or be blamed for.
     pub(crate) async fn load(body: Body) -> Result<Self, Problem> {
-        match body.size_hint().upper() {
-            Some(bytes) if bytes > BODY_MAX as u64 => Err(too_large()),
-            Some(bytes) if bytes <= KEPT_BYTES_MAX => read_whole(body).await.map(Cargo::Kept),
-            _ => Ok(Cargo::Passing(Some(Body::new(Limited::new(body, BODY_MAX))))),
-        }
+        let bytes = read_body(body).await?;
+        Ok(match bytes.len() <= KEPT_BYTES_MAX {
+            true => Cargo::Kept(bytes),
+            false => Cargo::Passing(Some(Body::from(bytes))),
+        })
     }
 
     /// The body to send now; none if it has been sent and was not kept.
@@ -40,17 +39,7 @@ impl Cargo {
 
 /// A whole body of at most `KEPT_BYTES_MAX`.
 pub(crate) async fn read_whole(body: Body) -> Result<Bytes, Problem> {
-    let limited = Limited::new(body, KEPT_BYTES_MAX as usize);
-    match tokio::time::timeout(BODY_READ_TIMEOUT, limited.collect()).await {
-        Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Problem::new(ProblemType::Malformed).detail("the body did not arrive whole")),
-        Err(_) => Err(Problem::new(ProblemType::Malformed).detail("the body did not arrive in time")),
-    }
-}
-
-fn too_large() -> Problem {
-    Problem::new(ProblemType::TooLarge)
+    read_body_within(body, KEPT_BYTES_MAX).await
 }
 
 /// A request for a cell, its headers checked and written by the front door.

@@ -12,7 +12,7 @@ use cellar_model::wire::LogInBody;
 use cellar_model::{
     DeadlineMs, Problem, ProblemType, Refusal, Scope, SettingProblem, TryAgain, UserId, header as ours,
 };
-use cellar_server::{front, parse_json, write_caller_address};
+use cellar_server::{Caller, front, parse_json, write_caller_address};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use std::net::IpAddr;
@@ -21,12 +21,24 @@ use tokio::time::Instant;
 impl Front {
     pub(super) async fn log_in(&self, request: Request) -> Result<Response, Problem> {
         let (parts, body) = request.into_parts();
+        self.check_credential(&parts.headers)?;
         let bytes = read_whole(body).await?;
         let body: LogInBody = parse_json(&bytes)?;
         match (body.user_id, body.email, body.password) {
             (Some(user), None, None) => self.log_in_trusted(parts, bytes, user).await,
             (None, Some(email), Some(_)) => self.log_in_by_password(parts, bytes, &email).await,
             _ => Err(Problem::new(ProblemType::Invalid).detail("either user_id, or email and password")),
+        }
+    }
+
+    /// A credential that comes along has to be good, and for this, whatever the body says.
+    fn check_credential(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        if !headers.contains_key(http::header::AUTHORIZATION) {
+            return Ok(());
+        }
+        match self.keys.authenticate(headers)? {
+            Caller::Session { .. } => Ok(()),
+            caller => caller.require(Scope::Users),
         }
     }
 
@@ -46,8 +58,8 @@ impl Front {
         Ok(self.requests.send(&user, FirstSight::Unknown, outgoing, until).await.unwrap_or_else(refused))
     }
 
-    /// The password is the credential. Another one is checked, if there is one, and goes no further: but the
-    /// failures of whoever has a key are not counted, for an application passes on what many people typed.
+    /// The password is the credential. Another one goes no further: but the failures of whoever has a key are not
+    /// counted, for an application passes on what many people typed.
     async fn log_in_by_password(&self, parts: Parts, bytes: Bytes, email: &str) -> Result<Response, Problem> {
         let by_application = match parts.headers.contains_key(http::header::AUTHORIZATION) {
             true => self.keys.authenticate(&parts.headers)?.require(Scope::Users).is_ok(),

@@ -5,11 +5,11 @@ use super::enrol::FirstSight;
 use super::log_in::name_user;
 use super::requests::{refusal, refused};
 use super::routes::Front;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::response::Response;
 use cellar_directory::Email;
 use cellar_model::{DeadlineMs, Problem, ProblemType, Refusal, Scope, UserId};
-use cellar_server::{front, telemetry};
+use cellar_server::{PathPart, front, telemetry};
 use http::StatusCode;
 use std::time::Instant;
 use tracing::Instrument;
@@ -28,65 +28,44 @@ pub(super) fn routes() -> OpenApiRouter<Front> {
 }
 
 /// The account, also one that is blocked
-#[utoipa::path(get, path = "/v1/internal/users/{id}", tag = "accounts",
-    params(("id" = String, Path, description = "A user's id, or an e-mail")),
-    responses((status = 200, description = "The account, with an ETag"), (status = 404, description = "There is none")))]
-async fn show(State(front): State<Front>, Path(id): Path<String>, request: Request) -> Response {
+#[utoipa::path(get, path = "/v1/internal/users/{id}")]
+async fn show(State(front): State<Front>, PathPart(id): PathPart, request: Request) -> Response {
     front.forward_named(&id, request).await
 }
 
 /// Erase the account
-#[utoipa::path(delete, path = "/v1/internal/users/{id}", tag = "accounts",
-    params(("id" = String, Path, description = "A user's id, or an e-mail")),
-    responses((status = 204, description = "The user is unknown from now on, and the e-mail is anybody's"),
-              (status = 503, description = "Not through, or unknown: repeat")))]
-async fn erase(State(front): State<Front>, Path(id): Path<String>, request: Request) -> Response {
+#[utoipa::path(delete, path = "/v1/internal/users/{id}")]
+async fn erase(State(front): State<Front>, PathPart(id): PathPart, request: Request) -> Response {
     front.forward_named(&id, request).await
 }
 
 /// Put the user in another tier
-#[utoipa::path(put, path = "/v1/internal/users/{id}/tier", tag = "accounts",
-    params(("id" = String, Path, description = "A user's id, or an e-mail")),
-    responses((status = 200, description = "The account as it is now: checks are decided by the new tier"),
-              (status = 412, description = "It is no longer the one named in If-Match"),
-              (status = 422, description = "There is no such tier"),
-              (status = 503, description = "Not through, or unknown: it is finished by itself, or repeat")))]
-async fn change_tier(State(front): State<Front>, Path(id): Path<String>, request: Request) -> Response {
+#[utoipa::path(put, path = "/v1/internal/users/{id}/tier")]
+async fn change_tier(State(front): State<Front>, PathPart(id): PathPart, request: Request) -> Response {
     front.forward_named(&id, request).await
 }
 
 /// Block the account: no session, no log-in, no spending
-#[utoipa::path(put, path = "/v1/internal/users/{id}/block", tag = "accounts",
-    params(("id" = String, Path, description = "A user's id, or an e-mail")),
-    responses((status = 204, description = "In force for every request that starts after the answer"),
-              (status = 503, description = "Not through, or unknown: it is finished by itself, or repeat")))]
-async fn block(State(front): State<Front>, Path(id): Path<String>, request: Request) -> Response {
+#[utoipa::path(put, path = "/v1/internal/users/{id}/block")]
+async fn block(State(front): State<Front>, PathPart(id): PathPart, request: Request) -> Response {
     front.forward_named(&id, request).await
 }
 
 /// End a block
-#[utoipa::path(delete, path = "/v1/internal/users/{id}/block", tag = "accounts",
-    params(("id" = String, Path, description = "A user's id, or an e-mail")),
-    responses((status = 204, description = "The account is as it was"),
-              (status = 503, description = "Not through, or unknown: it is finished by itself, or repeat")))]
-async fn unblock(State(front): State<Front>, Path(id): Path<String>, request: Request) -> Response {
+#[utoipa::path(delete, path = "/v1/internal/users/{id}/block")]
+async fn unblock(State(front): State<Front>, PathPart(id): PathPart, request: Request) -> Response {
     front.forward_named(&id, request).await
 }
 
 /// Give the account another password, and log out everywhere
-#[utoipa::path(put, path = "/v1/internal/users/{id}/password", tag = "accounts",
-    params(("id" = String, Path, description = "A user's id, or an e-mail")),
-    responses((status = 204, description = "It is in force, and all sessions are over"),
-              (status = 422, description = "It is not acceptable")))]
-async fn change_password(State(front): State<Front>, Path(id): Path<String>, request: Request) -> Response {
+#[utoipa::path(put, path = "/v1/internal/users/{id}/password")]
+async fn change_password(State(front): State<Front>, PathPart(id): PathPart, request: Request) -> Response {
     front.forward_named(&id, request).await
 }
 
 /// Everything about the person
-#[utoipa::path(get, path = "/v1/internal/users/{id}/export", tag = "accounts",
-    params(("id" = String, Path, description = "A user's id, or an e-mail")),
-    responses((status = 200, description = "One JSON object, as long as the ledger makes it")))]
-async fn export(State(front): State<Front>, Path(id): Path<String>, request: Request) -> Response {
+#[utoipa::path(get, path = "/v1/internal/users/{id}/export")]
+async fn export(State(front): State<Front>, PathPart(id): PathPart, request: Request) -> Response {
     front.forward_named(&id, request).await
 }
 

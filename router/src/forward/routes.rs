@@ -65,11 +65,7 @@ pub(crate) fn routes(front: Front) -> OpenApiRouter {
 }
 
 /// Sign up a user
-#[utoipa::path(post, path = "/v1/users", tag = "accounts", responses(
-    (status = 201, description = "The user's id, tier and region"),
-    (status = 409, description = "The e-mail, or the id, belongs to another account"),
-    (status = 422, description = "The e-mail, tier, region, name or password is not acceptable"),
-    (status = 503, description = "Unknown: repeat with the same Idempotency-Key")))]
+#[utoipa::path(post, path = "/v1/users")]
 async fn sign_up(State(front): State<Front>, request: Request) -> Response {
     let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
     let answer = front.sign_up(request).instrument(span).await;
@@ -77,10 +73,7 @@ async fn sign_up(State(front): State<Front>, request: Request) -> Response {
 }
 
 /// Log in: with a service key by user id, or by e-mail and password
-#[utoipa::path(post, path = "/v1/sessions", tag = "accounts", responses(
-    (status = 201, description = "The session and its token, which is shown this once"),
-    (status = 401, description = "No account has this e-mail and password"),
-    (status = 429, description = "Too many log-ins with this e-mail, or from this address, have failed")))]
+#[utoipa::path(post, path = "/v1/sessions")]
 async fn log_in(State(front): State<Front>, request: Request) -> Response {
     let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
     let answer = front.log_in(request).instrument(span).await;
@@ -88,49 +81,37 @@ async fn log_in(State(front): State<Front>, request: Request) -> Response {
 }
 
 /// The active sessions, and the last log-in
-#[utoipa::path(get, path = "/v1/sessions", tag = "accounts", responses(
-    (status = 200, description = "The sessions, most recently active first")))]
+#[utoipa::path(get, path = "/v1/sessions")]
 async fn list_sessions(State(front): State<Front>, request: Request) -> Response {
     front.forward("sessions", &[Scope::Users], request).await
 }
 
 /// Log out everywhere; with `keep=current`, everywhere else
-#[utoipa::path(delete, path = "/v1/sessions", tag = "accounts",
-    params(("keep" = Option<String>, Query, description = "`current`, or nothing")),
-    responses((status = 204, description = "They are revoked")))]
+#[utoipa::path(delete, path = "/v1/sessions")]
 async fn revoke_all(State(front): State<Front>, request: Request) -> Response {
     front.forward("sessions", &[Scope::Users], request).await
 }
 
 /// End one session
-#[utoipa::path(delete, path = "/v1/sessions/{id}", tag = "accounts",
-    params(("id" = String, Path, description = "A session's id")),
-    responses((status = 204, description = "It is revoked"), (status = 404, description = "The user has no such session")))]
+#[utoipa::path(delete, path = "/v1/sessions/{id}")]
 async fn revoke_session(State(front): State<Front>, request: Request) -> Response {
     front.forward("sessions", &[Scope::Users], request).await
 }
 
 /// Basic info, tier and preferences
-#[utoipa::path(get, path = "/v1/user/profile", tag = "accounts", responses(
-    (status = 200, description = "The profile, with an ETag"),
-    (status = 304, description = "It is the one named in If-None-Match")))]
+#[utoipa::path(get, path = "/v1/user/profile")]
 async fn read_profile(State(front): State<Front>, request: Request) -> Response {
     front.forward("profile", &[Scope::Users], request).await
 }
 
 /// Change name or e-mail: absent members stay, null removes the name
-#[utoipa::path(patch, path = "/v1/user/profile", tag = "accounts", responses(
-    (status = 200, description = "The profile as it is now"),
-    (status = 409, description = "The e-mail belongs to another account"),
-    (status = 412, description = "It is no longer the one named in If-Match")))]
+#[utoipa::path(patch, path = "/v1/user/profile")]
 async fn patch_profile(State(front): State<Front>, request: Request) -> Response {
     front.forward("profile", &[Scope::Users], request).await
 }
 
 /// The preferences
-#[utoipa::path(get, path = "/v1/user/preferences", tag = "accounts", responses(
-    (status = 200, description = "A JSON object, with an ETag. To a service key, while the cell does not answer, as \
-        it was up to ten minutes ago: `Cellar-Degraded: stale`, and `Age`")))]
+#[utoipa::path(get, path = "/v1/user/preferences")]
 async fn read_preferences(State(front): State<Front>, request: Request) -> Response {
     let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
     let answer = front.read_preferences(request).instrument(span).await;
@@ -138,10 +119,7 @@ async fn read_preferences(State(front): State<Front>, request: Request) -> Respo
 }
 
 /// Apply a JSON merge patch: members are set, null deletes
-#[utoipa::path(post, path = "/v1/user/preferences", tag = "accounts", responses(
-    (status = 200, description = "The preferences as they are now"),
-    (status = 412, description = "They are no longer those named in If-Match"),
-    (status = 422, description = "More than 256 keys or 64 KiB, or not an object")))]
+#[utoipa::path(post, path = "/v1/user/preferences")]
 async fn patch_preferences(State(front): State<Front>, request: Request) -> Response {
     let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
     let answer = front.patch_preferences(request).instrument(span).await;
@@ -149,26 +127,19 @@ async fn patch_preferences(State(front): State<Front>, request: Request) -> Resp
 }
 
 /// What is left of the user's quota, without spending
-#[utoipa::path(get, path = "/v1/user/quota", tag = "quota", responses(
-    (status = 200, description = "Each policy of the user's tier, with what is left")))]
+#[utoipa::path(get, path = "/v1/user/quota")]
 async fn read_quota(State(front): State<Front>, request: Request) -> Response {
     front.forward("quota", &[Scope::Quota, Scope::Users], request).await
 }
 
 /// What the user was charged, by day
-#[utoipa::path(get, path = "/v1/user/usage", tag = "quota",
-    params(("from" = Option<String>, Query, description = "The first day, in UTC: 2023-11-01"),
-           ("to" = Option<String>, Query, description = "The day after the last")),
-    responses((status = 200, description = "By unit, in all and for each day with charges"),
-              (status = 422, description = "Not two days, or more than 366 between them")))]
+#[utoipa::path(get, path = "/v1/user/usage")]
 async fn read_usage(State(front): State<Front>, request: Request) -> Response {
     front.forward("usage", &[Scope::Quota, Scope::Users], request).await
 }
 
 /// Erase the account
-#[utoipa::path(delete, path = "/v1/user", tag = "accounts", responses(
-    (status = 204, description = "The user is unknown from now on, and the e-mail is anybody's"),
-    (status = 503, description = "Not through, or unknown: repeat")))]
+#[utoipa::path(delete, path = "/v1/user")]
 async fn erase(State(front): State<Front>, request: Request) -> Response {
     let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
     let answer = front.erase(request).instrument(span).await;
@@ -176,18 +147,13 @@ async fn erase(State(front): State<Front>, request: Request) -> Response {
 }
 
 /// Change the password, and log out everywhere; with `keep=current`, everywhere else
-#[utoipa::path(put, path = "/v1/user/password", tag = "accounts",
-    params(("keep" = Option<String>, Query, description = "`current`, or nothing")),
-    responses((status = 204, description = "It is in force, and all other sessions are over"),
-              (status = 409, description = "It was changed meanwhile"),
-              (status = 422, description = "The new one is not acceptable, or the present one is another")))]
+#[utoipa::path(put, path = "/v1/user/password")]
 async fn change_password(State(front): State<Front>, request: Request) -> Response {
     front.forward("password", &[Scope::Users], request).await
 }
 
 /// Everything about the person
-#[utoipa::path(get, path = "/v1/user/export", tag = "accounts", responses(
-    (status = 200, description = "One JSON object, as long as the ledger makes it")))]
+#[utoipa::path(get, path = "/v1/user/export")]
 async fn export(State(front): State<Front>, request: Request) -> Response {
     let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
     let answer = front.send_known(request).instrument(span).await;
