@@ -45,6 +45,10 @@ impl Caller {
             CallerKind::Key | CallerKind::Nobody => None,
         }
     }
+
+    pub(super) fn is_key(&self) -> bool {
+        matches!(self.by, CallerKind::Key)
+    }
 }
 
 fn presented(headers: &HeaderMap) -> Result<PresentedSession, AccountsError> {

@@ -6,7 +6,6 @@ use super::merge_patch::PreferencesPatch;
 use super::origin::Origin;
 use super::person::Person;
 use super::preferences::Written;
-use super::profile::ProfilePatch;
 use super::user_routes::{self, Keep, named_routes};
 use super::{Accounts, AccountsError, etag::Tag, profile};
 use axum::Json;
