@@ -8,7 +8,8 @@ use cellar_directory::Email;
 use cellar_model::wire::{PlacedSignUp, SignUpBody};
 use cellar_model::{DeadlineMs, KeyName, Problem, ProblemType, RegionName, Scope, SettingProblem, UserId, header};
 use cellar_server::{
-    Attempts, HttpProblem, JsonBody, Keys, PathPart, TrustedProxies, front, idempotency_key, sign_up_intent, write_caller_address,
+    Attempts, HttpProblem, JsonBody, Keys, PathPart, TrustedProxies, front, idempotency_key, sign_up_intent,
+    write_caller_address,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 use std::net::IpAddr;

@@ -67,7 +67,8 @@ impl Asked<'_> {
         if !self.operation.takes_body() {
             // Nobody reads it, and a router does not pass it on.
             // It may be gone before it has taken the whole of it.
-            if let Ok(response) = self.request(&[]).body(large).send().await {
+            // The connection goes with it: nothing later is to meet its end.
+            if let Ok(response) = self.request(&[]).header("connection", "close").body(large).send().await {
                 let status = response.status().as_u16();
                 assert!(
                     status == self.operation.success() || [404, 413].contains(&status),

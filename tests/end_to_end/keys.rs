@@ -27,13 +27,17 @@ async fn sessions(world: &World, n: usize, token: &str) -> Option<u16> {
 async fn keep_asking(world: Arc<World>, user: UserId, token: String, stop: Arc<AtomicBool>) -> (u64, Vec<u16>) {
     let (mut asked, mut refused) = (0, Vec::new());
     while !stop.load(Ordering::Relaxed) {
-        let fresh = log_in(&world.client, &user).await.session_token;
+        let logged_in = log_in(&world.client, &user).await;
+        let fresh = logged_in.session_token;
         for n in 0..2 {
             for token in [&token, &fresh] {
                 asked += 1;
                 refused.extend(sessions(&world, n, token).await);
             }
         }
+        // A hundred and one of them would put out the first.
+        let own = world.client.with_credential(Credential::new(fresh));
+        own.revoke_session(&logged_in.session_id).await.unwrap();
     }
     (asked, refused)
 }

@@ -57,8 +57,8 @@ mod waiting;
 pub(crate) use caller::Caller;
 pub(crate) use error::AccountsError;
 pub(crate) use routes::{public_routes, routes};
-pub(crate) use user_routes::named_routes;
 pub(crate) use session_life::SessionLife;
+pub(crate) use user_routes::named_routes;
 
 use crate::peers::Peers;
 use absences::Absences;

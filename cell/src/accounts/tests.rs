@@ -1,8 +1,8 @@
 //! Accounts on a real Postgres, Redis and directory, asked through their routes.
 
+mod absences;
 mod accounts;
 mod brought;
-mod absences;
 mod claims;
 mod enrolments;
 mod forwards;
@@ -539,7 +539,10 @@ async fn noted_activity_reaches_postgres() {
     let world = World::start().await;
     world.user("ada").await;
     let session = world.session("ada").await;
-    sqlx::query("update session_activity set last_active = 'epoch'").execute(&world.pool).await.unwrap();
+    sqlx::query("update session_activity set last_active = now() - interval '1 hour'")
+        .execute(&world.pool)
+        .await
+        .unwrap();
     assert_eq!(world.profile_status(&session).await, StatusCode::OK);
     world.accounts.0.activity.write(&world.pool).await.unwrap();
     let recent: (bool,) = sqlx::query_as("select last_active > now() - interval '1 minute' from session_activity")

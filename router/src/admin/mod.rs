@@ -1,8 +1,8 @@
 //! The operators' API: catalog, topology, users, and what cells say of themselves.
 
 mod cells;
-mod keys;
 mod judgement;
+mod keys;
 mod policies;
 mod tiers;
 mod topology;

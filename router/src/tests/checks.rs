@@ -67,20 +67,22 @@ async fn the_longest_checks_leave_in_calls_that_a_cell_reads() {
     let cell = StubCell::good().await;
     cell.state.gate.forget_permits(Semaphore::MAX_PERMITS);
     let router = std::sync::Arc::new(StubRouter::before(&[("eu-1", &cell)]).await);
-    let send = |path: &'static str, body: String| {
+    let send = |path: &'static str, user: String, body: String| {
         let router = router.clone();
-        tokio::spawn(async move { router.send(http::Method::POST, path, "x", &body).await })
+        tokio::spawn(async move { router.send(http::Method::POST, path, &user, &body).await })
     };
     let mut asked = Vec::new();
     for n in 0..2 {
-        asked.push(send("/v1/internal/quota/consume", format!(r#"{{"user_id":"user-{n}"}}"#)));
+        let user = format!("user-{n}");
+        let body = format!(r#"{{"user_id":"{user}"}}"#);
+        asked.push(send("/v1/internal/quota/consume", user, body));
         cell.state.came.notified().await;
     }
     let attribute = |n: usize| format!(r#""{n}{}":"{}""#, "n".repeat(63), "v".repeat(64));
     let attributes = (0..8).map(attribute).collect::<Vec<_>>().join(",");
     let checks = vec![format!(r#"{{"user_id":"user","attributes":{{{attributes}}}}}"#); 500].join(",");
     let batch = format!(r#"{{"checks":[{checks}]}}"#);
-    let batches = [(); 2].map(|()| send("/v1/internal/quota/batch", batch.clone()));
+    let batches = [(); 2].map(|()| send("/v1/internal/quota/batch", "user".to_owned(), batch.clone()));
     until_waiting(&router, 1_000).await;
     cell.state.gate.add_permits(Semaphore::MAX_PERMITS / 2);
     for asked in asked {

@@ -125,9 +125,21 @@ impl Deciding<'_> {
         (Decided { user, record, entry, unwritten, asks: decided, keyed, ack, allows }, group)
     }
 
+    /// What the clock says of a check that does not. In virtual time a user's time is what his own checks say: what
+    /// his account tells does not move it.
+    fn time_of(&self, check: &Check, record: &Record) -> Micros {
+        match (&check.operation, self.clock.mode()) {
+            (Operation::Adopt(_), ClockMode::Virtual) => record.body.now,
+            _ => self.clock.now(),
+        }
+    }
+
     /// What is open ends with the rest.
     fn erase(&self, record: &mut Record, head: Head, place: usize) -> Decision {
-        let now = self.clock.now().max(record.body.now);
+        let now = match self.clock.mode() {
+            ClockMode::Virtual => record.body.now,
+            ClockMode::Wall => self.clock.now().max(record.body.now),
+        };
         // Of a commit that is laid out already, its version is the record's.
         let held = if place > 0 { head } else { record.head };
         evaluate::erase(&mut record.body, held, name(head, place), now, self.tiers.revision)
@@ -179,7 +191,7 @@ impl Deciding<'_> {
             return Decision::Refuse(Refusal::ClockNotVirtual);
         }
         // A user's policy time never runs backwards, whoever says it.
-        let now: Micros = check.at.unwrap_or_else(|| self.clock.now()).max(record.body.now);
+        let now: Micros = check.at.unwrap_or_else(|| self.time_of(check, record)).max(record.body.now);
         let mut evaluation = Evaluation {
             stores: &mut *self.stores,
             compiled: &mut *self.compiled,

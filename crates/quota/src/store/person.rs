@@ -14,11 +14,11 @@ pub(super) const DRAINED_VERSION: &str = "select max(version) from quota_state w
 
 /// Puts some rows of the ledger under another name.
 pub(super) const RENAME_ROWS: &str = "
-    with some as (
+    with chosen as (
         select at_us, shard, fence, seq, n from ledger where user_id = $1 limit $3
     )
-    update ledger l set user_id = $2 from some
-    where (l.at_us, l.shard, l.fence, l.seq, l.n) = (some.at_us, some.shard, some.fence, some.seq, some.n)";
+    update ledger l set user_id = $2 from chosen
+    where (l.at_us, l.shard, l.fence, l.seq, l.n) = (chosen.at_us, chosen.shard, chosen.fence, chosen.seq, chosen.n)";
 
 /// The same of the record's copy, whose reservations nobody waits for any more.
 pub(super) const RENAME_STATE: &str = "update quota_state set user_id = $2, expires_at_us = null where user_id = $1";

@@ -2,9 +2,9 @@
 
 use cellar_model::schema::Preferences;
 use cellar_model::wire::{
-    AdmitBody, BatchBody, ConsumeAnswer, ConsumeBody, DeniedBody, ExportHead, GrantBody, LogInBody, LoggedIn, OverrideBody, PasswordBody,
-    Profile, ProfilePatch, QuotaBody, RefundBody, ReserveBody, SessionList, SettleBody, SignUpBody, SignedUp,
-    TierBody, UsageBody, UserDetails,
+    AdmitBody, BatchBody, ConsumeAnswer, ConsumeBody, DeniedBody, ExportHead, GrantBody, LogInBody, LoggedIn,
+    OverrideBody, PasswordBody, Profile, ProfilePatch, QuotaBody, RefundBody, ReserveBody, SessionList, SettleBody,
+    SignUpBody, SignedUp, TierBody, UsageBody, UserDetails,
 };
 use cellar_model::{SessionId, UserId};
 use serde_json::{Map, Value, json};

@@ -11,6 +11,7 @@ const OF_GRACE: &[(Parameter, &str)] = &[(Parameter::User, "grace")];
 const OF_HENRY: &[(Parameter, &str)] = &[(Parameter::User, "henry")];
 const HENRY: &[(Parameter, &str)] = &[(Parameter::AccountInPath, "henry")];
 const GRACE: &[(Parameter, &str)] = &[(Parameter::AccountInPath, "grace")];
+const BY_EMAIL: &[(Parameter, &str)] = &[(Parameter::AccountInPath, "grace@example.org")];
 const ADA: &[(Parameter, &str)] = &[(Parameter::AccountInPath, "ada@example.org")];
 
 /// Of routes below `/v1/internal/users/{id}`: nobody of that name, or two names in one request.
@@ -187,7 +188,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         examples: &[Example {
             name: "given",
             summary: "By e-mail",
-            parameters: ADA,
+            parameters: BY_EMAIL,
             body: r#"{"password":"battery staple correct horse"}"#,
             answer: "",
         }],
