@@ -19,7 +19,7 @@ pub(crate) fn between<'t>(before: &'t str, after: &'t str) -> Vec<Line<'t>> {
     let (old, new) = (&old[..old.len() - end], &new[..new.len() - end]);
     if old.len() > LINES_MAX || new.len() > LINES_MAX {
         // All of the middle: much, and nothing is left out.
-        return old.iter().map(|line| Line::Gone(*line)).chain(new.iter().map(|line| Line::New(*line))).collect();
+        return old.iter().map(|line| Line::Gone(line)).chain(new.iter().map(|line| Line::New(line))).collect();
     }
     walk(old, new)
 }

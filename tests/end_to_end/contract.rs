@@ -6,8 +6,11 @@ use cellar_model::ProblemType;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Operation and example of an earlier exchange, and the link of it that fills a later one.
+type Filling = (&'static str, &'static str, &'static str);
+
 /// The examples in the order in which they make sense, and the link that fills each from an earlier one.
-const STEPS: &[(&str, &str, Option<(&str, &str, &str)>)] = &[
+const STEPS: &[(&str, &str, Option<Filling>)] = &[
     ("signUp", "person", None),
     ("signUp", "brought", None),
     ("signUp", "leaving", None),

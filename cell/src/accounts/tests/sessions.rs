@@ -78,10 +78,10 @@ async fn a_session_that_nobody_uses_is_over_and_one_in_use_is_not() {
         world.ask("GET", "/v1/sessions", &by_key("ada"), Value::Null).await.body["sessions"].as_array().unwrap().len()
     };
     let (used, unused) = (world.session("ada").await, world.session("ada").await);
-    assert_eq!(statuses(&world, &[used.clone()]).await, [0]);
+    assert_eq!(statuses(&world, std::slice::from_ref(&used)).await, [0]);
     // Fourteen days and ten minutes are what it may be unused for.
     unused_for(&world, 14 * 24).await;
-    assert_eq!((statuses(&world, &[used.clone()]).await, listed().await), (vec![0], 2));
+    assert_eq!((statuses(&world, std::slice::from_ref(&used)).await, listed().await), (vec![0], 2));
     unused_for(&world, 14 * 24 + 1).await;
     let cache = redis::Client::open(world.redis_url.as_str()).unwrap();
     let _: () = cache.get_connection().unwrap().flushall().unwrap();

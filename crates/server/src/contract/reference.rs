@@ -131,7 +131,7 @@ impl Served<'_> {
 fn credentials(security: &Value) -> String {
     let one = |requirement: &Value| match entries(requirement).next() {
         None => "no credential".to_owned(),
-        Some((name, _)) if name == "sessionToken" => "a session token".to_owned(),
+        Some(("sessionToken", _)) => "a session token".to_owned(),
         Some((_, scopes)) => format!("a service key with the scope {}", text(&scopes[0])),
     };
     let all: Vec<String> = members(security).map(one).collect();
