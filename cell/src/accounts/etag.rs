@@ -48,10 +48,14 @@ const TAGS_MAX: usize = 64;
 impl IfMatch {
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, AccountsError> {
         let malformed = || Problem::new(ProblemType::Malformed).detail("If-Match is `*`, or a list of quoted tags");
-        let mut tags = Vec::new();
+        let (mut tags, mut given) = (Vec::new(), false);
         for value in headers.get_all(IF_MATCH) {
+            given = true;
             let list = value.to_str().map_err(|_| malformed())?;
-            tags.extend(list.split(',').map(|tag| tag.trim().to_owned()));
+            // Nothing between two commas is no tag, and no mistake (RFC 9110, section 5.6.1): a list of nothing
+            // names no state, and no write fits it.
+            let named = list.split(',').map(str::trim).filter(|tag| !tag.is_empty());
+            tags.extend(named.map(str::to_owned));
         }
         let is_tag = |tag: &String| {
             let quoted = tag.strip_prefix("W/").unwrap_or(tag);
@@ -62,7 +66,7 @@ impl IfMatch {
         if !(any || tags.iter().all(is_tag)) || tags.len() > TAGS_MAX {
             return Err(malformed().into());
         }
-        Ok(Self((!tags.is_empty()).then_some(tags)))
+        Ok(Self(given.then_some(tags)))
     }
 
     pub(super) fn is_given(&self) -> bool {
@@ -98,7 +102,10 @@ mod tests {
         assert!(tag.require(&wanting("*")).is_ok());
         assert!(tag.require(&wanting("\"3\"")).is_err());
         assert!(tag.require(&wanting("W/\"3-4\"")).is_err(), "a weak tag");
-        for malformed in ["", "3-4", "\"3-4", "\"3\" \"4\"", "*, \"3-4\"", "\"1\",", &"\"1\",".repeat(80)] {
+        for none in ["", " , ", "\"1\","] {
+            assert!(tag.require(&wanting(none)).is_err(), "{none:?}");
+        }
+        for malformed in ["3-4", "\"3-4", "\"3\" \"4\"", "*, \"3-4\"", &"\"1\",".repeat(80)] {
             assert!(of(malformed).is_err(), "{malformed}");
         }
     }
