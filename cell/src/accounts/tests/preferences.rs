@@ -95,7 +95,9 @@ async fn each_bad_patch_gets_its_problem_and_nothing_is_lost() {
         assert_eq!(world.patch_raw(body).await, (status, kind.to_owned()), "{what}");
     }
     assert_eq!(world.patch(json!({"a": 1}), Some("\"0\"")).await.status, StatusCode::PRECONDITION_FAILED);
-    for malformed in ["0", "\"1", "", "*, \"1\""] {
+    let none = world.patch(json!({"a": 1}), Some("")).await;
+    assert_eq!(none.status, StatusCode::PRECONDITION_FAILED, "a list of no tags");
+    for malformed in ["0", "\"1", "*, \"1\""] {
         assert_eq!(world.patch(json!({"a": 1}), Some(malformed)).await.status, StatusCode::BAD_REQUEST, "{malformed}");
     }
     assert_eq!(world.preferences().await, (kept.clone(), tag.clone()), "after all that nothing has changed");
