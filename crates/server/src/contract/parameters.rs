@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 
 /// A structured-field string, or its bare characters.
 const KEY_PATTERN: &str = r#"^(?:[!#-~](?:[ -~]{0,198}[!-~])?|"(?:[ !#-\[\]-~]|\\["\\]){1,200}")$"#;
+/// `*`, or up to 64 quoted tags. Ours have no comma.
+const QUOTED_TAGS_PATTERN: &str = r#"^(?:\*|(?:W/)?"[!#-+\--~]*"(?:[ \t]*,[ \t]*(?:W/)?"[!#-+\--~]*"){0,63})$"#;
 /// Plain characters; what is no entity tag is none that matches.
 const TAGS_PATTERN: &str = r"^[\t -~]*$";
 
@@ -68,7 +70,8 @@ impl Parameter {
             Parameter::IdempotencyKey => {
                 json!({"type": "string", "pattern": KEY_PATTERN})
             }
-            Parameter::IfMatch | Parameter::IfNoneMatch => {
+            Parameter::IfMatch => json!({"type": "string", "pattern": QUOTED_TAGS_PATTERN}),
+            Parameter::IfNoneMatch => {
                 json!({"type": "string", "pattern": TAGS_PATTERN})
             }
             Parameter::Keep => json!({"type": "string", "enum": ["current"]}),
