@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use cellar_model::wire::{ExportHead, ExportedSession, LedgerRow, QuotaBody};
-use cellar_model::{Check, Cost, DeadlineMs, Micros, Operation, UserId, Verdict};
+use cellar_model::{DeadlineMs, Micros, UserId, Verdict};
 use cellar_quota::{Clock, ClockMode, Quota};
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use serde_json::{Map, Value};
@@ -103,17 +103,7 @@ impl Rows {
 }
 
 async fn peek(quota: &Quota, user: &UserId) -> Option<QuotaBody> {
-    let check = Check {
-        user: user.clone(),
-        operation: Operation::Peek,
-        cost: Cost::one_request(),
-        attributes: Vec::new(),
-        key: None,
-        at: None,
-        deadline: DeadlineMs::QUOTA,
-        session: None,
-    };
-    match quota.decide(vec![check]).await.pop()? {
+    match quota.peek(user, DeadlineMs::QUOTA).await {
         Verdict::Seen { answer, .. } => Some(QuotaBody::new(user, &answer)),
         _ => None,
     }

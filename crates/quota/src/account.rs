@@ -31,6 +31,11 @@ impl Quota {
         }
     }
 
+    /// What is left of the user's quota, without spending.
+    pub async fn peek(&self, user: &UserId, deadline: DeadlineMs) -> Verdict {
+        self.one(user, Operation::Peek, deadline).await
+    }
+
     /// Ends the record of a user whose row is ERASED already, and puts what the books have of them under
     /// `anonymous`, which has to be the same at every repeat.
     ///
