@@ -3,7 +3,14 @@
 use cellar_model::{
     Amount, CellName, Check, Cost, DeadlineMs, Epoch, Operation, PlacementKey, RegionName, Ring, UserId,
 };
+use cellar_policy_daily_window::DailyWindow;
+use cellar_policy_gcra::Gcra;
 use cellar_policy_host::{self as host, Host, HostLimits, Request, Stores};
+use cellar_policy_monthly_bucket::MonthlyBucket;
+use cellar_policy_night_discount::NightDiscount;
+use cellar_policy_sdk as sdk;
+use cellar_policy_token_bucket::TokenBucket;
+use cellar_policy_weighted::Weighted;
 use cellar_router::Exceptions;
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
@@ -17,38 +24,64 @@ fn component(name: &str) -> Vec<u8> {
     std::fs::read(path.expect("run `make policies` first")).expect("a component that can be read")
 }
 
+/// The first moment at which a policy is asked; 10 µs to the next one.
+const BEGIN_US: u64 = 1_700_000_000_000_000;
+const STEP_US: u64 = 10;
+
+/// Each policy as a component, and beside it the same code compiled for this machine, asked the same.
 fn decide(c: &mut Criterion) {
     let host = Host::new(HostLimits::default()).expect("a host");
-    for (name, settings) in [
-        ("gcra", r#"{"limit":1000000,"period_s":1,"burst":1000000}"#),
-        ("monthly-bucket", r#"{"limit":1000000000000}"#),
-        ("token-bucket", r#"{"limit":1000000000000}"#),
-        ("daily-window", r#"{"limit":1000000000000}"#),
-        ("weighted", r#"{"limit":1000000000000,"weights":{"large":5000,"small":200}}"#),
-        ("night-discount", r#"{"limit":1000000000000,"price_permille":500,"from_minute":1320,"minutes":480}"#),
-    ] {
-        let policy = host.load(&component(&format!("{name}.wasm"))).expect("a built-in policy");
-        let parameters = policy.configure(settings).expect("good settings");
-        let mut stores = Stores::new(&host);
-        let (mut state, mut now_us) = (Vec::new(), 1_700_000_000_000_000);
-        c.bench_function(&format!("decide {name}, fuel on"), |b| {
-            b.iter(|| {
-                now_us += 10;
-                let request = Request {
-                    operation: host::Operation::Consume,
-                    now_us,
-                    cost: 1,
-                    held: 0,
-                    held_at_us: 0,
-                    attributes: &[],
-                };
-                let outcome = stores.decide(&policy, &parameters, &state, &request).expect("no fault");
-                if let Some(next) = outcome.state {
-                    state = next;
-                }
-            });
+    let plenty = r#"{"limit":1000000000000}"#;
+    pair::<Gcra>(c, &host, "gcra", r#"{"limit":1000000,"period_s":1,"burst":1000000}"#);
+    pair::<MonthlyBucket>(c, &host, "monthly-bucket", plenty);
+    pair::<TokenBucket>(c, &host, "token-bucket", plenty);
+    pair::<DailyWindow>(c, &host, "daily-window", plenty);
+    let weights = r#"{"limit":1000000000000,"weights":{"large":5000,"small":200}}"#;
+    pair::<Weighted>(c, &host, "weighted", weights);
+    let night = r#"{"limit":1000000000000,"price_permille":500,"from_minute":1320,"minutes":480}"#;
+    pair::<NightDiscount>(c, &host, "night-discount", night);
+}
+
+fn pair<P: sdk::Policy>(c: &mut Criterion, host: &Host, name: &str, settings: &str) {
+    let policy = host.load(&component(&format!("{name}.wasm"))).expect("a built-in policy");
+    let parameters = policy.configure(settings).expect("good settings");
+    let mut stores = Stores::new(host);
+    let (mut state, mut now_us) = (Vec::new(), BEGIN_US);
+    c.bench_function(&format!("decide {name}, fuel on"), |b| {
+        b.iter(|| {
+            now_us += STEP_US;
+            let request = Request {
+                operation: host::Operation::Consume,
+                now_us,
+                cost: 1,
+                held: 0,
+                held_at_us: 0,
+                attributes: &[],
+            };
+            let outcome = stores.decide(&policy, &parameters, &state, &request).expect("no fault");
+            if let Some(next) = outcome.state {
+                state = next;
+            }
         });
-    }
+    });
+    let (mut state, mut now_us) = (Vec::new(), BEGIN_US);
+    c.bench_function(&format!("decide {name}, native"), |b| {
+        b.iter(|| {
+            now_us += STEP_US;
+            let request = sdk::Request {
+                operation: sdk::Operation::Consume,
+                now_us,
+                cost: 1,
+                held: 0,
+                held_at_us: 0,
+                attributes: Vec::new(),
+            };
+            let outcome = sdk::decide::<P>(&parameters, &state, &request);
+            if let Some(next) = outcome.state {
+                state = next;
+            }
+        });
+    });
 }
 
 fn ring(c: &mut Criterion) {

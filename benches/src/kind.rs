@@ -1,6 +1,7 @@
 //! What a run asks, over and over, and what counts as an answer to it.
 
 use crate::connection::{Answer, Question};
+use crate::people::PASSWORD;
 use memchr::memmem;
 use std::fmt::Write as _;
 
@@ -20,6 +21,8 @@ pub(crate) enum Kind {
     SessionProfile,
     /// A merge patch of one key.
     Preferences,
+    /// A session opened by e-mail and password.
+    LogIn,
 }
 
 /// Of the checks of one request (a profile read is one).
@@ -53,6 +56,11 @@ impl Kind {
         matches!(self, Kind::Admit | Kind::SessionProfile)
     }
 
+    /// Whether it is asked with e-mail and password.
+    pub(crate) fn by_password(self) -> bool {
+        self == Kind::LogIn
+    }
+
     /// What its `n`-th question is asked with: the service key, or the session's own token.
     pub(crate) fn credential<'a>(self, key: &'a str, users: &[&'a str], n: usize) -> &'a str {
         if self == Kind::SessionProfile { users[n % users.len()] } else { key }
@@ -60,7 +68,13 @@ impl Kind {
 
     pub(crate) fn checks(self) -> usize {
         match self {
-            Kind::Consume | Kind::Keyed | Kind::Admit | Kind::Profile | Kind::SessionProfile | Kind::Preferences => 1,
+            Kind::Consume
+            | Kind::Keyed
+            | Kind::Admit
+            | Kind::Profile
+            | Kind::SessionProfile
+            | Kind::Preferences
+            | Kind::LogIn => 1,
             Kind::Batch(checks) | Kind::Hot(checks) => checks,
         }
     }
@@ -94,6 +108,7 @@ impl Kind {
             Kind::Preferences => {
                 post("/v1/user/preferences", Some(("cellar-user", user.to_owned())), format!("{{\"n\":{n}}}"))
             }
+            Kind::LogIn => post("/v1/sessions", None, format!("{{\"email\":\"{user}\",\"password\":\"{PASSWORD}\"}}")),
         }
     }
 
@@ -114,6 +129,7 @@ impl Kind {
                 // As written: nobody else writes this user's.
                 (count(format!("\"n\": {n}").as_bytes()).max(count(format!("\"n\":{n}").as_bytes())).min(1), 0)
             }
+            Kind::LogIn if answer.status == 201 => (count(b"\"session_token\":").min(1), 0),
             _ => (0, 0),
         };
         Tally { checks, denied, failed: checks.saturating_sub(admitted + denied) }

@@ -109,6 +109,9 @@ async fn run(planned: &Planned, arguments: &Arguments) -> Result<()> {
     if planned.kind.by_session() {
         target.log_in().await?;
     }
+    if planned.kind.by_password() {
+        target.give_passwords().await?;
+    }
     let connections = planned.connections.unwrap_or(arguments.connections);
     if planned.redis == Redis::Stopped {
         redis_is_stopped(&target).await?;

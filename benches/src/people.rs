@@ -8,6 +8,11 @@ use std::time::{Duration, Instant};
 /// Cells read the catalog every two seconds.
 const IN_FORCE_MAX: Duration = Duration::from_secs(30);
 
+/// Everybody's who logs in.
+pub(crate) const PASSWORD: &str = "correct horse battery staple";
+/// Users who are given it: each costs a hash.
+const PASSWORDS: usize = 64;
+
 /// When the tier's checks are answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tier {
@@ -52,7 +57,7 @@ pub(crate) async fn sign_up(address: &str, key: &str, count: usize) -> Result<Ve
     let until = Instant::now() + IN_FORCE_MAX;
     let mut ids = Vec::with_capacity(count);
     while ids.len() < count {
-        let body = json!({ "email": format!("load-{}@example.org", ids.len()), "tier": "load" }).to_string();
+        let body = json!({ "email": email_of(ids.len()), "tier": "load" }).to_string();
         let question = Question { method: "POST", path: "/v1/users", header: None, body };
         let answer = connection.send(key, question).await?;
         if answer.status == 422 && ids.is_empty() && Instant::now() < until {
@@ -65,6 +70,24 @@ pub(crate) async fn sign_up(address: &str, key: &str, count: usize) -> Result<Ve
         ids.push(signed_up["user_id"].as_str().context("no user_id")?.to_owned());
     }
     Ok(ids)
+}
+
+/// Gives the first users a password, and returns their e-mails.
+pub(crate) async fn give_passwords(address: &str, key: &str, users: &[String]) -> Result<Vec<String>> {
+    let mut connection = Connection::open(address).await?;
+    let mut emails = Vec::new();
+    for (n, user) in users.iter().take(PASSWORDS).enumerate() {
+        let path = format!("/v1/internal/users/{user}/password");
+        let body = json!({ "password": PASSWORD }).to_string();
+        let answer = connection.send(key, Question { method: "PUT", path: &path, header: None, body }).await?;
+        ensure!(answer.status / 100 == 2, "a password was answered {}", answer.status);
+        emails.push(email_of(n));
+    }
+    Ok(emails)
+}
+
+fn email_of(n: usize) -> String {
+    format!("load-{n}@example.org")
 }
 
 /// Logs each user in and returns the tokens.

@@ -43,7 +43,7 @@ const fn batches(name: &'static str, up: &'static [&'static str], kind: Kind, mu
 }
 
 /// Only rows that are named "through the router" start one.
-pub(crate) const RUNS: [Planned; 21] = [
+pub(crate) const RUNS: [Planned; 23] = [
     single("consume at a cell, everysec", CELL_EVERYSEC, Kind::Consume, Some(40_000.0)),
     single("consume at a cell, always", CELL, Kind::Consume, Some(30_000.0)),
     single("consume through the router, everysec", WORLD_EVERYSEC, Kind::Consume, Some(30_000.0)),
@@ -53,6 +53,8 @@ pub(crate) const RUNS: [Planned; 21] = [
     single("profile read through the router, cached", WORLD, Kind::Profile, None),
     single("profile read by a session at a cell", CELL, Kind::SessionProfile, None),
     single("preferences write at a cell", CELL, Kind::Preferences, None),
+    Planned { connections: FEW, ..single("log-in by password at a cell", CELL, Kind::LogIn, None) },
+    Planned { connections: FEW, ..single("log-in by password through the router", WORLD, Kind::LogIn, None) },
     single("admit at a cell, everysec", CELL_EVERYSEC, Kind::Admit, None),
     single("admit through the router, everysec", WORLD_EVERYSEC, Kind::Admit, None),
     single("keyed consume at a cell, everysec", CELL_EVERYSEC, Kind::Keyed, None),

@@ -1,7 +1,7 @@
 //! A stack under load, and what is needed to ask it.
 
 use crate::kind::Kind;
-use crate::people::{Tier, log_in, put_tier, sign_up};
+use crate::people::{Tier, give_passwords, log_in, put_tier, sign_up};
 use crate::process::Process;
 use anyhow::{Context, Result};
 use cellar_devstack::Cellctl;
@@ -14,6 +14,8 @@ pub(crate) struct Target {
     pub(crate) users: Vec<String>,
     /// Of each user a session's token, once [`Target::log_in`] has been called.
     tokens: Vec<String>,
+    /// Of users with a password, once [`Target::give_passwords`] has been called.
+    emails: Vec<String>,
 }
 
 impl Target {
@@ -27,7 +29,7 @@ impl Target {
         let admin = text(&region["admin_url"])?;
         put_tier(admin.trim_start_matches("http://"), &text(&status["operator_key"])?, tier).await?;
         let users = sign_up(&address, &key, users).await?;
-        Ok(Self { stack, address, key, users, tokens: Vec::new() })
+        Ok(Self { stack, address, key, users, tokens: Vec::new(), emails: Vec::new() })
     }
 
     /// Opens a session for each user.
@@ -36,9 +38,18 @@ impl Target {
         Ok(())
     }
 
+    pub(crate) async fn give_passwords(&mut self) -> Result<()> {
+        self.emails = give_passwords(&self.address, &self.key, &self.users).await?;
+        Ok(())
+    }
+
     /// Whom questions of a kind name.
     pub(crate) fn names(&self, kind: Kind) -> &[String] {
-        if kind.by_session() { &self.tokens } else { &self.users }
+        match kind {
+            _ if kind.by_session() => &self.tokens,
+            _ if kind.by_password() => &self.emails,
+            _ => &self.users,
+        }
     }
 
     /// Every process that runs, the client among them.

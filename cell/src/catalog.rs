@@ -2,6 +2,7 @@
 //!
 //! The last good one is on disk, so that a cell starts without the directory.
 
+mod artifacts;
 mod floors;
 mod metrics;
 mod references;
@@ -14,8 +15,7 @@ pub(crate) use verifier::{Refused, read_trust};
 pub(crate) use way_back::WayBack;
 
 use crate::config::Signatures;
-use anyhow::Context;
-use bytes::Bytes;
+use artifacts::Fresh;
 use cellar_directory::catalog::{self, Catalog};
 use cellar_directory::{Documents, PolicyEntry};
 use cellar_model::{CellName, Digest, KeyDocument, RevisedTier, Revision, SettingProblem, TierDocument};
@@ -34,7 +34,7 @@ use verifier::{Judged, Verifier};
 /// The catalog is read whole this often, changed or not.
 pub(crate) const POLL: Duration = Duration::from_secs(2);
 
-/// Artifacts by digest. None: the host does not let it in, which will not change.
+/// Artifacts that tiers decide by, by digest. None: the host does not let it in, which will not change.
 type Policies = HashMap<Digest, Option<Arc<Policy>>>;
 
 pub(crate) struct CatalogFollower<D> {
@@ -51,7 +51,7 @@ pub(crate) struct CatalogFollower<D> {
     keys: watch::Sender<Arc<Vec<KeyDocument>>>,
 }
 
-/// What is known of artifacts is bounded by what the catalog names.
+/// What is known of artifacts is bounded by what its tiers decide by.
 #[derive(Default)]
 struct Held {
     in_force: Option<Arc<Catalog>>,
@@ -60,14 +60,9 @@ struct Held {
     /// What the disk has: behind `in_force` while it cannot be written to.
     on_disk: Option<Arc<Catalog>>,
     policies: Policies,
+    fresh: Fresh,
     /// Artifacts that could not be had yet, each poll tries them again; so that it is said once.
     lacking: HashSet<Digest>,
-}
-
-/// Why an artifact is not there to decide by.
-enum Unloaded {
-    Refused(anyhow::Error),
-    Lacking(anyhow::Error),
 }
 
 impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
@@ -151,8 +146,7 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
             self.held().judged = Arc::new(judged);
         }
         let usable = self.held().judged.usable.clone();
-        self.forget_all_but(&usable);
-        let came = self.load_missing(&usable).await;
+        let came = self.load_wanted(&usable).await;
         if !changed && !renewed && !came {
             return Ok(());
         }
@@ -166,91 +160,10 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
         Ok(())
     }
 
-    /// Lets go of artifacts that `catalog` does not name. A tier that keeps its predecessor has that one's for itself.
-    fn forget_all_but(&self, catalog: &Catalog) {
-        let named: HashSet<Digest> = catalog.policies.iter().map(|entry| entry.digest).collect();
-        let mut held = self.held();
-        held.policies.retain(|digest, _| named.contains(digest));
-        held.lacking.retain(|digest| named.contains(digest));
-    }
-
-    /// Loads what `catalog` names and is not known yet. Whether anything came.
-    async fn load_missing(&self, catalog: &Catalog) -> bool {
-        let mut came = false;
-        for entry in &catalog.policies {
-            let digest = entry.digest;
-            if self.held().policies.contains_key(&digest) {
-                continue;
-            }
-            let loaded = self.load(entry).await;
-            let mut held = self.held();
-            match loaded {
-                Ok(policy) => {
-                    held.policies.insert(digest, Some(policy));
-                    came = true;
-                }
-                Err(Unloaded::Refused(error)) => {
-                    held.policies.insert(digest, None);
-                    came = true;
-                    self.metrics.refused(metrics::GATE);
-                    say_unloaded(entry, &error, "a policy's artifact is not let in");
-                }
-                Err(Unloaded::Lacking(error)) => {
-                    if held.lacking.insert(digest) {
-                        say_unloaded(entry, &error, "a policy's artifact cannot be had yet; trying again");
-                    }
-                }
-            }
-        }
-        came
-    }
-
-    /// One artifact, from disk or the directory, checked against its digest and compiled.
-    async fn load(&self, entry: &PolicyEntry) -> Result<Arc<Policy>, Unloaded> {
-        let bytes = self.artifact(entry).await.map_err(Unloaded::Lacking)?;
-        let host = self.host.clone();
-        // Some 20 ms of work: not on a thread that serves.
-        match spawn_blocking(move || host.load(&bytes)).await {
-            Ok(Ok(policy)) => Ok(policy),
-            Ok(Err(error)) => Err(Unloaded::Refused(error.into())),
-            Err(panicked) => Err(Unloaded::Refused(panicked.into())),
-        }
-    }
-
-    async fn artifact(&self, entry: &PolicyEntry) -> anyhow::Result<Vec<u8>> {
-        let digest = entry.digest;
-        let path = self.folder.join("artifacts").join(digest.to_string().replace(':', "-"));
-        let read = path.clone();
-        let kept = spawn_blocking(move || std::fs::read(read).ok().filter(|bytes| Digest::of(bytes) == digest));
-        if let Some(bytes) = kept.await? {
-            return Ok(bytes);
-        }
-        let bytes = catalog::artifact(&self.directory, &digest).await?.context("the directory does not have it")?;
-        let (bytes, written) = spawn_blocking(move || {
-            let written = disk::write_atomically(&path, &bytes);
-            (bytes, written)
-        })
-        .await?;
-        if let Err(error) = written {
-            // It decides all the same; a start without the directory will miss it.
-            tracing::warn!(policy = %entry.name, version = entry.version, %error, "an artifact is not on disk");
-        }
-        Ok(bytes)
-    }
-
     /// Looks without waiting for the next poll: who has just changed the catalog by this cell sees it in force.
     pub(crate) async fn follow_now(&self) {
         if let Err(error) = self.poll().await {
             tracing::warn!(error = %format!("{error:#}"), "the catalog cannot be read; the next poll tries again");
-        }
-    }
-
-    /// Whether the host lets a component in, or why not.
-    pub(crate) async fn gate(&self, artifact: &Bytes) -> Result<Arc<Policy>, String> {
-        let (host, artifact) = (self.host.clone(), artifact.clone());
-        match spawn_blocking(move || host.load(&artifact)).await {
-            Ok(loaded) => loaded.map_err(|error| format!("{:#}", anyhow::Error::from(error))),
-            Err(_) => Err("the compiler broke over it".to_owned()),
         }
     }
 
@@ -276,7 +189,8 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
     }
 
     async fn check_by_held(&self, document: &TierDocument) -> Result<(), Vec<SettingProblem>> {
-        let (judged, policies) = self.known();
+        let judged = self.held().judged.clone();
+        let policies = self.policies_for(&judged.usable, document).await;
         let (tier, usable) = (RevisedTier { revision: Revision(0), document: document.clone() }, judged.usable.clone());
         let (host, before) = (self.host.clone(), self.tiers.borrow().get(&document.name).cloned());
         let checked = spawn_blocking(move || {
@@ -306,7 +220,7 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
         let (written, path) = (catalog.clone(), self.folder.join("catalog.json"));
         spawn_blocking(move || anyhow::Ok(disk::write_atomically(&path, &serde_json::to_vec(&*written)?)?)).await??;
         self.held().on_disk = Some(catalog);
-        Ok(())
+        self.tidy().await
     }
 
     async fn read_disk(&self) -> anyhow::Result<()> {
@@ -347,11 +261,6 @@ fn make_ready(catalog: &Catalog, policies: &Policies, cell: &CellName, before: &
 fn compile(tier: &RevisedTier, catalog: &Catalog, policies: &Policies) -> Result<Tier, TierCompileError> {
     let references = References { entries: &catalog.policies, unread: &catalog.unread, policies };
     Tier::compile(tier, |policy| references.resolve(policy))
-}
-
-fn say_unloaded(entry: &PolicyEntry, error: &anyhow::Error, what: &str) {
-    let error = format!("{error:#}");
-    tracing::error!(policy = %entry.name, version = entry.version, digest = %entry.digest, error, "{what}");
 }
 
 /// Logs the first of failures in a row.

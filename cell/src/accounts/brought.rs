@@ -13,6 +13,7 @@ use cellar_directory::{Decided, Email, EmailError, Intent};
 use cellar_model::wire::{Brought, BroughtUser, PlacedUser};
 use cellar_model::{ProblemType, UserId};
 use futures::StreamExt;
+use std::collections::HashMap;
 
 /// Of one call at once. Each waits for the directory most of the time.
 const AT_ONCE: usize = 16;
@@ -22,7 +23,16 @@ pub(super) const BRINGING_MAX: usize = 32;
 impl Accounts {
     /// What became of each, in order.
     pub(crate) async fn bring_all(&self, users: Vec<PlacedUser>) -> Vec<Brought> {
-        let bringing = users.into_iter().map(|user| async {
+        let before = match self.brought_before(&users).await {
+            Ok(before) => before,
+            // Of none of them anything is known.
+            Err(error) => return vec![outcome_of(&error); users.len()],
+        };
+        let before = &before;
+        let bringing = users.into_iter().map(|user| async move {
+            if let Some(user_id) = before.get(&user.intent) {
+                return Brought::Unchanged { user_id: user_id.clone() };
+            }
             let _place = self.0.bringing.acquire().await;
             self.bring(user).await.unwrap_or_else(|error| outcome_of(&error))
         });
@@ -37,9 +47,6 @@ impl Accounts {
 
     async fn bring(&self, placed: PlacedUser) -> Result<Brought, AccountsError> {
         let intent = Intent::new(&placed.intent).map_err(|_| ProblemType::Malformed)?;
-        if let Some(before) = self.brought_before(&intent).await? {
-            return Ok(before);
-        }
         let (email, new) = self.new_user(placed.user)?;
         let made = self.sign_up_new(placed.user_id, intent, email, new).await?;
         Ok(match made {
@@ -48,19 +55,19 @@ impl Accounts {
         })
     }
 
-    /// Found here, nothing else is to be asked: what its sign-up left to do, the reaper does.
-    async fn brought_before(&self, intent: &Intent) -> Result<Option<Brought>, AccountsError> {
-        let row: Option<(String, String)> =
-            sqlx::query_as(statements::WHOSE_INTENT).bind(intent.as_str()).fetch_optional(&self.0.given.pool).await?;
-        let Some((user, state)) = row else { return Ok(None) };
-        match decided(&state)? {
-            Decided::Committed => {
-                let user_id = UserId::new(&user).map_err(|_| AccountsError::Corrupt("user"))?;
-                Ok(Some(Brought::Unchanged { user_id }))
+    /// Whose intents have committed here, by intent. Nothing else is to be asked of them: what such a sign-up left
+    /// to do, the reaper does. One that was refused goes by the rules of a sign-up whose key was refused.
+    async fn brought_before(&self, users: &[PlacedUser]) -> Result<HashMap<String, UserId>, AccountsError> {
+        let intents: Vec<&str> = users.iter().map(|user| user.intent.as_str()).collect();
+        let rows: Vec<(String, String, String)> =
+            sqlx::query_as(statements::WHOSE_INTENTS).bind(intents).fetch_all(&self.0.given.pool).await?;
+        let mut before = HashMap::with_capacity(rows.len());
+        for (intent, user, state) in rows {
+            if decided(&state)? == Decided::Committed {
+                before.insert(intent, UserId::new(&user).map_err(|_| AccountsError::Corrupt("user"))?);
             }
-            // By the same rules as a sign-up whose key was refused.
-            Decided::Refused => Ok(None),
         }
+        Ok(before)
     }
 
     fn new_user(&self, user: BroughtUser) -> Result<(Email, NewUser), AccountsError> {

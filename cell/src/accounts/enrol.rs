@@ -65,7 +65,7 @@ impl Accounts {
             Opened::OfAnother(_) => Decision::Refused,
         };
         let tier = match decision {
-            Decision::Made(tier, _) | Decision::Committed(tier, _) => tier,
+            Decision::Made { tier, .. } | Decision::Committed(tier, _) => tier,
             Decision::OtherBody => return Err(taken()),
             Decision::Refused => return Ok(None),
         };

@@ -67,26 +67,26 @@ struct DueRow {
     epoch: i64,
 }
 
+/// Of a new user, as the rings were known before its transaction.
+pub(super) struct ToBeTold {
+    /// There are other cells at all.
+    pub(super) others: bool,
+    /// Some of them are to know; or no rings are known yet.
+    pub(super) elsewhere: bool,
+    /// Of the rings that said so.
+    pub(super) digest: String,
+}
+
 impl Accounts {
-    /// Writes down, in the transaction that makes the user, that other cells are to know of it.
-    pub(super) async fn note_forward(
-        &self,
-        user: &UserId,
-        transaction: &mut sqlx::PgTransaction<'_>,
-    ) -> Result<(), AccountsError> {
+    /// What a commit needs to know to write down whether other cells are to be told of a new user.
+    pub(super) fn to_be_told(&self, user: &UserId) -> ToBeTold {
         if self.0.given.public {
-            return Ok(());
+            return ToBeTold { others: false, elsewhere: false, digest: String::new() };
         }
         let known = self.0.given.peers.known().ok();
         let elsewhere = known.as_ref().is_none_or(|known| !known.rings.forwards(user, &self.0.given.cell).is_empty());
-        let digest = known.as_ref().map_or("", |known| known.rings.digest());
-        let _: Option<(bool,)> = sqlx::query_as(statements::INSERT_FORWARD_DUE)
-            .bind(user.as_str())
-            .bind(elsewhere)
-            .bind(digest)
-            .fetch_optional(&mut **transaction)
-            .await?;
-        Ok(())
+        let digest = known.as_ref().map_or_else(String::new, |known| known.rings.digest().to_owned());
+        ToBeTold { others: true, elsewhere, digest }
     }
 
     /// Once this has returned, every cell that the rings name for this user sends on to here.

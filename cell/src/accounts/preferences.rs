@@ -9,7 +9,7 @@ use super::{Accounts, AccountsError, statements};
 use cellar_model::{Fence, UserId};
 use cellar_quota::PatchSeq;
 use serde_json::{Map, Value};
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::{Postgres, Transaction};
 use std::sync::Arc;
 
 /// What became of a patch.
@@ -130,28 +130,6 @@ pub(super) fn rows(preferences: Map<String, Value>) -> Result<Vec<(String, Strin
     bound(&all)?;
     let row = |key: String| all.get(&key).map(Value::to_string).map(|value| (key, value));
     Ok(changed.put.into_iter().filter_map(row).collect())
-}
-
-/// Writes them, in the transaction that makes the user.
-pub(super) async fn write_first(
-    transaction: &mut PgConnection,
-    user: &UserId,
-    rows: &[(String, String)],
-) -> Result<(), AccountsError> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let _: (i64, i64, i64) =
-        sqlx::query_as(statements::LOCK_PREFERENCES).bind(user.as_str()).fetch_one(&mut *transaction).await?;
-    let (keys, values): (Vec<&str>, Vec<&str>) = rows.iter().map(|(key, value)| (&**key, &**value)).unzip();
-    let _: (i64,) = sqlx::query_as(statements::WRITE_PREFERENCES)
-        .bind(user.as_str())
-        .bind(&[""; 0][..])
-        .bind(keys)
-        .bind(values)
-        .fetch_one(transaction)
-        .await?;
-    Ok(())
 }
 
 async fn read(

@@ -3,7 +3,6 @@
 use super::asked::{Asked, Compared};
 use super::claims::{Settled, stored};
 use super::password::check_password;
-use super::preferences;
 use super::profile::check_name;
 use super::reaper::Begun;
 use super::{Accounts, AccountsError, statements};
@@ -47,14 +46,24 @@ pub(super) enum Made {
 
 /// What this cell knows of an intent once its transaction is over.
 pub(super) enum Decision {
-    /// The user is here by this attempt.
-    Made(TierName, UserId),
+    /// The user is here by this attempt, and other cells may have to know.
+    Made { tier: TierName, user: UserId, to_be_told: bool },
     /// By an earlier attempt of the intent; the e-mail may have changed since.
     Committed(TierName, UserId),
     /// The intent committed someone, but something else was asked then.
     OtherBody,
     /// Refused, now or earlier, for good.
     Refused,
+}
+
+/// What one statement wrote.
+#[derive(sqlx::FromRow)]
+struct SignUpRow {
+    /// No attempt had decided the intent.
+    first: bool,
+    made: bool,
+    /// Other cells are to be told.
+    due: bool,
 }
 
 #[derive(sqlx::FromRow)]
@@ -149,7 +158,7 @@ impl Accounts {
             return Err(ProblemType::EmailTaken.into());
         };
         match self.decided(&claim.intent, None, new, asked).await? {
-            Decision::Made(tier, user_id) | Decision::Committed(tier, user_id) => {
+            Decision::Made { tier, user: user_id, .. } | Decision::Committed(tier, user_id) => {
                 self.tell_forwards(&user_id, &mut Patience::new()).await?;
                 Ok(Made::Before(SignedUp { user_id, tier, region: self.0.given.region.clone() }))
             }
@@ -179,11 +188,13 @@ impl Accounts {
         };
         let signed_up = |tier, user_id| SignedUp { user_id, tier, region: self.0.given.region.clone() };
         match decision {
-            Decision::Made(tier, user_id) => {
+            Decision::Made { tier, user: user_id, to_be_told } => {
                 claimed.confirm(directory).await?;
                 // Someone may have asked before the user was here.
                 self.changed(&user_id).await;
-                self.tell_forwards(&user_id, &mut patience).await?;
+                if to_be_told {
+                    self.tell_forwards(&user_id, &mut patience).await?;
+                }
                 Ok(Made::Now(signed_up(tier, user_id)))
             }
             Decision::Committed(tier, user_id) => {
@@ -232,53 +243,41 @@ impl Accounts {
         new: &NewUser,
         asked: &Asked,
     ) -> Result<Decision, AccountsError> {
-        let user = opening.user.as_str();
+        let told = self.to_be_told(&opening.user);
+        let (keys, values): (Vec<&str>, Vec<&str>) =
+            new.preferences.iter().map(|(key, value)| (&**key, &**value)).unzip();
         let mut transaction = self.0.given.pool.begin().await?;
-        let first: Option<(bool,)> = sqlx::query_as(statements::INSERT_INTENT)
+        let written: SignUpRow = sqlx::query_as(statements::SIGN_UP)
             .bind(opening.intent.as_str())
-            .bind(user)
-            .bind("committed")
+            .bind(opening.user.as_str())
             .bind(asked.to_bytes())
-            .fetch_optional(&mut *transaction)
-            .await?;
-        if first.is_none() {
-            transaction.rollback().await?;
-            return self.decided(&opening.intent, Some(&opening.user), new, asked).await;
-        }
-        let owned: Option<(bool,)> = sqlx::query_as(statements::INSERT_OWNED)
-            .bind(user)
             .bind(epoch.as_i64())
             .bind(self.0.given.cell.as_str())
-            .fetch_optional(&mut *transaction)
-            .await?;
-        let made: Option<(bool,)> = sqlx::query_as(statements::INSERT_USER)
-            .bind(user)
             .bind(new.email.as_ref().map(Email::reveal))
-            .bind(new.email.as_ref().map(|_| opening.intent.as_str()))
             .bind(&new.name)
             .bind(&new.password_hash)
             .bind(new.tier.as_str())
-            .fetch_optional(&mut *transaction)
+            .bind(told.others)
+            .bind(told.elsewhere)
+            .bind(&told.digest)
+            .bind(keys)
+            .bind(values)
+            .fetch_one(&mut *transaction)
             .await?;
-        if owned.is_none() || made.is_none() {
+        if !written.first {
+            transaction.rollback().await?;
+            return self.decided(&opening.intent, Some(&opening.user), new, asked).await;
+        }
+        if !written.made {
             // Rows of an id that the directory says is new: nothing of them is overwritten.
             transaction.rollback().await?;
             return Ok(Decision::Refused);
         }
-        preferences::write_first(&mut transaction, &opening.user, &new.preferences).await?;
-        if new.email.is_none() {
-            let _: Option<(bool,)> = sqlx::query_as(statements::INSERT_OPENING)
-                .bind(user)
-                .bind(opening.intent.as_str())
-                .fetch_optional(&mut *transaction)
-                .await?;
-        }
-        self.note_forward(&opening.user, &mut transaction).await?;
         let committed = transaction.commit().await;
         // Someone may have asked before the user was here. Without an answer they may be, too.
         self.forget(&opening.user);
         committed?;
-        Ok(Decision::Made(new.tier.clone(), opening.user.clone()))
+        Ok(Decision::Made { tier: new.tier.clone(), user: opening.user.clone(), to_be_told: written.due })
     }
 
     /// What an earlier attempt came to, for `user` if that is said.

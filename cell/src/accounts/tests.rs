@@ -586,7 +586,7 @@ async fn without_the_directory_users_are_served_and_sign_ups_are_not() {
 #[tokio::test]
 async fn every_statement_prepares() {
     let world = World::start().await;
-    for statement in statements::ALL {
+    for statement in statements::ALL.iter().copied().flatten() {
         let prepared = (&world.pool).prepare(sqlx::SqlSafeStr::into_sql_str(*statement)).await;
         assert!(prepared.is_ok(), "{statement}: {:?}", prepared.err());
     }

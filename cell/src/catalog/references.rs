@@ -2,7 +2,7 @@
 
 use super::Policies;
 use cellar_directory::{CatalogKind, PolicyEntry, UnreadRow};
-use cellar_model::{Pin, PolicyRef};
+use cellar_model::{Pin, PolicyRef, TierDocument};
 use cellar_policy_host::Policy;
 use std::sync::Arc;
 
@@ -14,22 +14,26 @@ pub(super) struct References<'c> {
 }
 
 impl References<'_> {
+    /// The policy that a reference means, compiled.
+    pub(super) fn resolve(&self, policy: &PolicyRef) -> Option<Arc<Policy>> {
+        self.policies.get(&self.meant(policy)?.digest)?.clone()
+    }
+
     /// The newest version of its major that the host lets in. So a cell that starts beside a bad version decides by the
     /// same as one that was running when it came.
     ///
     /// None while the artifact of that version, or the row of a newer one, cannot be had: then what decided before goes
     /// on, and a process that has nothing before waits. An older version is no stand-in: users have states of the newer
     /// one, which it may not read, and each of those would meet a fault, or be denied what he has.
-    pub(super) fn resolve(&self, policy: &PolicyRef) -> Option<Arc<Policy>> {
+    pub(super) fn meant(&self, policy: &PolicyRef) -> Option<&PolicyEntry> {
         let mut named = self.entries.iter().filter(|entry| entry.name == policy.name && !self.is_refused(entry));
-        let entry = match &policy.pin {
+        match &policy.pin {
             Pin::Digest(digest) => named.find(|entry| entry.digest.0 == *digest),
             Pin::Major(major) => named
                 .filter(|entry| version(&entry.version)[0] == *major)
                 .max_by_key(|entry| version(&entry.version))
                 .filter(|entry| !self.is_behind(policy, *major, version(&entry.version))),
-        }?;
-        self.policies.get(&entry.digest)?.clone()
+        }
     }
 
     fn is_refused(&self, entry: &PolicyEntry) -> bool {
@@ -45,6 +49,12 @@ impl References<'_> {
         });
         versions.any(|number| number[0] == major && number > held)
     }
+}
+
+/// What a tier's slots and its candidate's refer to.
+pub(super) fn named_by(document: &TierDocument) -> impl Iterator<Item = &PolicyRef> {
+    let candidate = document.rollout.iter().flat_map(|rollout| &rollout.policies);
+    document.policies.iter().chain(candidate).map(|slot| &slot.policy)
 }
 
 /// `a.b.c` as numbers; what is no number counts as 0.

@@ -1,5 +1,6 @@
 //! The follower before a shelf of documents, with a disk of its own.
 
+mod artifacts;
 mod signed;
 mod unread;
 mod way_back;

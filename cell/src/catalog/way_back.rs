@@ -3,6 +3,7 @@
 //! A version that is published under a major which tiers name decides for them with the next poll, without anybody
 //! applying a tier: so it is asked here, what `check` asks of a tier.
 
+use super::references::named_by;
 use super::{CatalogFollower, compile};
 use cellar_directory::{Catalog, Documents, PolicyEntry};
 use cellar_model::{Pin, SettingProblem, TierDocument};
@@ -63,13 +64,8 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
 
 /// Whether a slot of the tier takes the newest version of this one's major.
 fn follows(document: &TierDocument, entry: &PolicyEntry) -> bool {
-    let candidate = document.rollout.iter().flat_map(|rollout| &rollout.policies);
     let major = super::version(&entry.version)[0];
-    document
-        .policies
-        .iter()
-        .chain(candidate)
-        .any(|slot| slot.policy.name == entry.name && slot.policy.pin == Pin::Major(major))
+    named_by(document).any(|policy| policy.name == entry.name && policy.pin == Pin::Major(major))
 }
 
 fn with_version(catalog: &Catalog, entry: &PolicyEntry) -> Catalog {

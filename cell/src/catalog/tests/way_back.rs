@@ -4,6 +4,7 @@
 mod spender;
 
 use super::*;
+use bytes::Bytes;
 use spender::Spender;
 
 const SECOND: Spender = Spender { version: "1.1.0", schema: 2, ..Spender::ONE };
