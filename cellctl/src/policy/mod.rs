@@ -47,10 +47,28 @@ impl Component {
     }
 
     fn read(&self) -> anyhow::Result<Vec<u8>> {
+        if let Some(newer) = self.newer_source() {
+            eprintln!("{} is newer than {self}: `cellctl policy build` makes that anew", newer.display());
+        }
         std::fs::read(&self.component).with_context(|| {
             let makes_it = if self.component == Path::new(BUILT) { "; `cellctl policy build` makes it" } else { "" };
             format!("cannot read {self}{makes_it}")
         })
+    }
+}
+
+impl Component {
+    /// A source of the policy in whose folder this is, changed since the component was built.
+    fn newer_source(&self) -> Option<PathBuf> {
+        if self.component != Path::new(BUILT) {
+            return None;
+        }
+        let changed = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+        let built = changed(&self.component)?;
+        let sources = std::fs::read_dir("src").into_iter().flatten().flatten().map(|entry| entry.path());
+        // Its tests are no part of it.
+        let sources = sources.filter(|path| path.file_name().is_some_and(|name| name != "tests.rs"));
+        std::iter::once("Cargo.toml".into()).chain(sources).find(|path| changed(path).is_some_and(|at| at > built))
     }
 }
 

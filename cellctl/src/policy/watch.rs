@@ -21,6 +21,8 @@ use tokio::process::Command;
 /// How often the folders are looked at. A change counts once two looks saw the same: an editor writes a file
 /// in several steps.
 const LOOK_EVERY: Duration = Duration::from_millis(150);
+/// How often the stack is asked whether its tiers or versions have changed.
+const ASK_EVERY: Duration = Duration::from_secs(2);
 const FOLDERS_MAX: usize = 16;
 /// Of one folder. A policy is a few files; more is a folder that somebody has mistaken for one.
 const FILES_MAX: usize = 10_000;
@@ -37,9 +39,13 @@ pub(crate) struct Watch {
 struct Watched {
     folder: PathBuf,
     package: PolicyCrate,
-    /// What was seen at the last look, and what has been dealt with.
+    /// What was seen of the files at the last look.
     seen: u64,
-    done: Option<u64>,
+    /// What has been dealt with: the files, and what the stack's catalog was afterwards. A tier that is mended, or a
+    /// cell that is emptied, may want what was dealt with before.
+    done: Option<(u64, u64)>,
+    /// Why the files could not be looked at, so that it is said once.
+    unseen: Option<String>,
 }
 
 impl Watch {
@@ -48,35 +54,28 @@ impl Watch {
         ensure!(folders.len() <= FOLDERS_MAX, "at most {FOLDERS_MAX} folders are watched");
         let crates = folders.iter().map(|folder| {
             let package = PolicyCrate::read(folder).with_context(|| format!("{} is no policy", folder.display()))?;
-            Ok(Watched { folder: folder.clone(), package, seen: 0, done: None })
+            Ok(Watched { folder: folder.clone(), package, seen: 0, done: None, unseen: None })
         });
         Ok(Self { toolchain: Toolchain::find()?, crates: crates.collect::<anyhow::Result<_>>()? })
     }
 
     /// Follows the folders until it is dropped. What they are at the beginning is put in force, too.
     pub(crate) async fn run(mut self, stack: &Path) {
+        let (mut catalog, mut asked) = (0, Instant::now());
         loop {
+            if asked.elapsed() >= ASK_EVERY {
+                // While nobody answers it is as it was.
+                catalog = catalog_stamp(stack).await.unwrap_or(catalog);
+                asked = Instant::now();
+            }
             for watched in &mut self.crates {
-                let now = match stamp(&watched.folder) {
-                    Ok(now) => now,
-                    Err(error) => {
-                        eprintln!("{}: {error:#}", watched.folder.display());
-                        continue;
-                    }
-                };
-                let settled = std::mem::replace(&mut watched.seen, now) == now;
-                if !settled || watched.done == Some(now) {
+                let Some(now) = watched.settled() else { continue };
+                if watched.done == Some((now, catalog)) {
                     continue;
                 }
-                watched.done = Some(now);
-                match watched.put_in_force(&self.toolchain, stack).await {
-                    Ok(said) => eprintln!("{said}"),
-                    Err(error) => eprintln!(
-                        "{}: {error:#}\n{} stays as it is in force",
-                        watched.folder.display(),
-                        watched.package.name
-                    ),
-                }
+                watched.follow(&self.toolchain, stack).await;
+                catalog = catalog_stamp(stack).await.unwrap_or(catalog);
+                watched.done = Some((now, catalog));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -84,6 +83,32 @@ impl Watch {
 }
 
 impl Watched {
+    /// What the files are, if two looks saw the same.
+    fn settled(&mut self) -> Option<u64> {
+        let now = match stamp(&self.folder) {
+            Ok(now) => now,
+            Err(error) => {
+                let error = format!("{error:#}");
+                if self.unseen.as_ref() != Some(&error) {
+                    eprintln!("{}: {error}", self.folder.display());
+                    self.unseen = Some(error);
+                }
+                return None;
+            }
+        };
+        self.unseen = None;
+        (std::mem::replace(&mut self.seen, now) == now).then_some(now)
+    }
+
+    async fn follow(&self, toolchain: &Toolchain, stack: &Path) {
+        match self.put_in_force(toolchain, stack).await {
+            Ok(said) => eprintln!("{said}"),
+            Err(error) => {
+                eprintln!("{}: {error:#}\n{} stays as it is in force", self.folder.display(), self.package.name);
+            }
+        }
+    }
+
     async fn put_in_force(&self, toolchain: &Toolchain, stack: &Path) -> anyhow::Result<String> {
         let began = Instant::now();
         let artifact = self.build(toolchain).await?;
@@ -96,11 +121,15 @@ impl Watched {
         let stack_state = local.context("policies are watched for a local stack")?;
         let name = policy.description().name.clone();
         let held = admin.policies().await?;
-        let Some(version) = next_version(&held, &policy) else {
-            return Ok(format!("{name} is in force as it stands here ({:.1} s)", built.as_secs_f64()));
+        let major = policy.description().major();
+        let in_force = match fits_tiers(&admin, &policy).await? {
+            0 => format!("in the catalog, and no tier uses {name}@{major}"),
+            _ => "in force".to_owned(),
         };
-        fits_tiers(&admin, &policy).await?;
         self.test().await?;
+        let Some(version) = next_version(&held, &policy) else {
+            return Ok(format!("{name} is {in_force}, as it stands here ({:.1} s)", began.elapsed().as_secs_f64()));
+        };
         let artifact = tokio::task::spawn_blocking(move || Self::certify(&artifact).map(|()| artifact)).await??;
         let tested = began.elapsed();
         let version = version.parse()?;
@@ -110,7 +139,7 @@ impl Watched {
         // A form of states changes many times until it is right, and these states are nobody's but the author's.
         admin.put_policy_without_way_back(&name, version, &upload).await?;
         Ok(format!(
-            "{name} {version} is in force, {:.1} s after the change: built in {:.1} s, tested in {:.1} s",
+            "{name} {version} is {in_force}, {:.1} s after the change: built in {:.1} s, tested in {:.1} s",
             began.elapsed().as_secs_f64(),
             built.as_secs_f64(),
             (tested - built).as_secs_f64(),
@@ -163,9 +192,9 @@ async fn said(command: &mut Command, failure: &str) -> anyhow::Result<()> {
 }
 
 /// Settings in force have to fit: a tier whose policy refuses them would keep the old one, and nobody would see
-/// why nothing changed.
-async fn fits_tiers(admin: &Admin, policy: &Arc<Policy>) -> anyhow::Result<()> {
-    let description = policy.description();
+/// why nothing changed. How many slots use it.
+async fn fits_tiers(admin: &Admin, policy: &Arc<Policy>) -> anyhow::Result<usize> {
+    let (description, mut slots) = (policy.description(), 0);
     for tier in admin.tiers().await? {
         let document = tier.document;
         for asked in document.policies {
@@ -173,10 +202,24 @@ async fn fits_tiers(admin: &Admin, policy: &Arc<Policy>) -> anyhow::Result<()> {
             if is_this {
                 let place = || format!("the settings of slot {} in tier {} do not fit it", asked.slot, document.name);
                 policy.configure(&asked.settings.to_string()).with_context(place)?;
+                slots += 1;
             }
         }
     }
-    Ok(())
+    Ok(slots)
+}
+
+/// What the versions and tiers of the stack look like from outside.
+async fn catalog_stamp(stack: &Path) -> anyhow::Result<u64> {
+    let admin = Target::find(stack)?.admin;
+    let mut hasher = DefaultHasher::new();
+    for version in admin.policies().await? {
+        (version.name.as_str(), version.version, version.digest).hash(&mut hasher);
+    }
+    for tier in admin.tiers().await? {
+        (tier.document.name.as_str(), tier.revision.0).hash(&mut hasher);
+    }
+    Ok(hasher.finish())
 }
 
 /// The version to put it in force under: above every one there is of its major. None if the newest is this very

@@ -237,7 +237,11 @@ fn reset_after_is_honest<P: Policy>(user: &mut Sim<P>, settings: &str) -> Checke
     }
     holds(user, stands.reset_after_us > 0, || "something is lacking, and nothing is to come back".to_owned())?;
     let before = ask(user, Operation::Peek, back_us - 1, 0)?;
-    holds(user, before.remaining < full(back_us - 1)?, || format!("everything is back before {}", shown(back_us)))
+    // Where nobody has anything, at an hour that is closed, nothing is back.
+    let all_of_it = full(back_us - 1)?;
+    holds(user, all_of_it == 0 || before.remaining < all_of_it, || {
+        format!("everything is back before {}", shown(back_us))
+    })
 }
 
 /// Reserves as much of `amount` as there is, and says how much that was; none if there is nothing.
