@@ -105,7 +105,8 @@ fn prometheus(program: PathBuf, folder: &Path, port: u16) -> Launch {
 }
 
 fn grafana_server() -> Option<PathBuf> {
-    on_path("grafana-server").or_else(|| Some(Path::new(GRAFANA_HOME).join("bin/grafana-server")).filter(|p| p.is_file()))
+    on_path("grafana-server")
+        .or_else(|| Some(Path::new(GRAFANA_HOME).join("bin/grafana-server")).filter(|p| p.is_file()))
 }
 
 fn grafana(program: PathBuf, folder: &Path, _port: u16) -> Launch {
@@ -217,4 +218,39 @@ fn write(path: &Path, text: &str) -> Result<(), StackError> {
     let beside = path.with_extension("new");
     std::fs::write(&beside, text).map_err(StackError::folder(&beside))?;
     std::fs::rename(&beside, path).map_err(StackError::folder(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process(name: &str, role: Role, cell: Option<&str>, admin_url: Option<&str>) -> ProcessEntry {
+        ProcessEntry {
+            name: name.into(),
+            role,
+            region: Some("eu".into()),
+            cell: cell.map(str::to_owned),
+            life: None,
+            url: "http://127.0.0.1:1".into(),
+            admin_url: admin_url.map(str::to_owned),
+            ports: vec![1, 2],
+            launch: prometheus("prometheus".into(), Path::new("."), 1),
+            ready: Ready::HttpOn(2),
+        }
+    }
+
+    #[test]
+    fn routers_and_cells_are_watched_by_the_labels_that_rules_count_on() {
+        let router = target(&process("eu-router", Role::Router, None, Some("http://127.0.0.1:2"))).unwrap();
+        let labels = serde_json::json!({
+            "job": "cellar-router", "region": "eu", "router": "eu-router", "instance": "eu-router",
+        });
+        assert_eq!(router, serde_json::json!({ "targets": ["127.0.0.1:2"], "labels": labels }));
+        let cell = target(&process("eu-1-0", Role::Cell, Some("eu-1"), Some("http://127.0.0.1:2"))).unwrap();
+        let labels = serde_json::json!({ "job": "cellar-cell", "region": "eu", "cell": "eu-1", "instance": "eu-1-0" });
+        assert_eq!(cell, serde_json::json!({ "targets": ["127.0.0.1:2"], "labels": labels }));
+        for store in [Role::Postgres, Role::RedisQuota, Role::Directory, Role::Prometheus] {
+            assert_eq!(target(&process("store", store, Some("eu-1"), None)), None);
+        }
+    }
 }

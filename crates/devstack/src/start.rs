@@ -122,7 +122,7 @@ impl Starting<'_> {
         observe::aim(self.folder, self.state)?;
         for n in self.idle(|process| process.role.is_watcher()) {
             if let Err(error) = self.together(&[n]).await {
-                say(&format!("the stack is not watched: {error}"));
+                say(&format!("the stack goes on without {}: {error}", self.state.processes[n].name));
             }
         }
         Ok(())

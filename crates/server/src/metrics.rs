@@ -52,9 +52,8 @@ const VERDICTS: [&str; 6] = ["allowed", "replayed", "denied", "seen", "refused",
 
 /// Bounds of the times of requests, in seconds: from 0.1 ms, about doubling, to 3.3 s. 20 ms is among them,
 /// exactly, since it is what is promised: the share that took longer can be counted, not estimated.
-const REQUEST_SECONDS: [f64; 16] = [
-    0.000_1, 0.000_2, 0.000_4, 0.000_8, 0.001_6, 0.003_2, 0.006_4, 0.012_8, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2,
-];
+const REQUEST_SECONDS: [f64; 16] =
+    [0.000_1, 0.000_2, 0.000_4, 0.000_8, 0.001_6, 0.003_2, 0.006_4, 0.012_8, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2];
 
 /// At 0 from the start of each route: an answer, and those that spend the error budget. A series that began with
 /// its first failure would hide it, for a rate needs two values.
