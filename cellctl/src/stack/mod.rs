@@ -230,11 +230,16 @@ async fn bring_up(
         stack.down().await?;
         return Err(error);
     }
+    let mut missing = Vec::new();
     if observe {
         progress.say("starting who watches");
-        observed::observe(&mut stack).await?;
+        missing = observed::observe(&mut stack).await;
     }
     stack.announce()?;
+    drop(progress);
+    for sentence in missing {
+        eprintln!("note: {sentence}");
+    }
     Ok(stack)
 }
 

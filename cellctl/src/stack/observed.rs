@@ -1,8 +1,8 @@
-//! What watches a stack is shown: the rules and dashboards that ship, as this build has them.
+//! What is put before who watches a stack: the rules and dashboards that ship, as this build has them.
 
 use cellar_devstack::{Observing, Stack};
 
-const SHIPPED: Observing<'_> = Observing {
+const SHIPPED: Observing<'static> = Observing {
     rules: &[
         ("recording.yml", include_str!("../../../deploy/prometheus/rules/recording.yml")),
         ("alerts.yml", include_str!("../../../deploy/prometheus/rules/alerts.yml")),
@@ -15,9 +15,10 @@ const SHIPPED: Observing<'_> = Observing {
     ],
 };
 
-pub(super) async fn observe(stack: &mut Stack) -> anyhow::Result<()> {
-    for missing in stack.observe(SHIPPED).await? {
-        eprintln!("note: {missing}");
+/// Has the stack watched, and returns what of it cannot be had, in sentences: no stack fails for who watches it.
+pub(super) async fn observe(stack: &mut Stack) -> Vec<String> {
+    match stack.observe(SHIPPED).await {
+        Ok(missing) => missing,
+        Err(error) => vec![format!("nobody watches the stack: {error}")],
     }
-    Ok(())
 }

@@ -41,7 +41,7 @@ impl Stack {
         let place = self.folders.stack.join(OBSERVED);
         let watched = self.watcher(Role::Prometheus).map(|process| process.url.clone());
         match (grafana_server(), &watched) {
-            (Some(program), Some(_)) => self.add(Role::Grafana, |folder, port| grafana(program, folder, port))?,
+            (Some(program), Some(_)) => self.add(Role::Grafana, |folder, _| grafana(program, folder))?,
             (None, Some(_)) => missing.push("grafana-server is not installed: the dashboards are not shown".to_owned()),
             (_, None) => {}
         }
@@ -54,7 +54,7 @@ impl Stack {
         // One that runs has read other files than these.
         self.stop_in_order(|process| process.role.is_watcher()).await;
         let mut starting = Starting { folder: &self.folders.stack, state: &mut self.state, tether: self.tether };
-        starting.watchers(&mut |said| missing.push(said.to_owned())).await?;
+        starting.watchers(&mut |said: &str| missing.push(said.to_owned())).await?;
         self.save()?;
         Ok(missing)
     }
@@ -109,7 +109,7 @@ fn grafana_server() -> Option<PathBuf> {
         .or_else(|| Some(Path::new(GRAFANA_HOME).join("bin/grafana-server")).filter(|p| p.is_file()))
 }
 
-fn grafana(program: PathBuf, folder: &Path, _port: u16) -> Launch {
+fn grafana(program: PathBuf, folder: &Path) -> Launch {
     Launch {
         program,
         arguments: vec![
