@@ -6,7 +6,7 @@ ARGS ?=
 POLICIES = policies/gcra policies/monthly-bucket policies/token-bucket policies/daily-window policies/weighted policies/night-discount policies/open-reservations
 POLICY_TESTS = --test never_over_admits --test hostile --test frozen --test native_equals_component --test gallery --test shipped
 
-.PHONY: help run test test-full test-containers containers images bench build lint setup setup-cassandra setup-terraform setup-c setup-contract policies dist
+.PHONY: help run test test-full test-containers containers images bench build lint setup setup-cassandra setup-terraform setup-c setup-contract setup-observe policies dist
 
 help:
 	@printf '%s\n' \
@@ -22,6 +22,7 @@ help:
 	  'make setup        find or install Redis, Postgres and the WebAssembly target' \
 	  'make setup-cassandra  the same for Java and Maven, which a directory on Cassandra needs' \
 	  'make setup-c     clang and lld, which a policy in C needs' \
+	  'make setup-observe  Prometheus with promtool, which rules are tested by' \
 	  'make setup-contract  schemathesis, which holds the OpenAPI document against what is served' \
   'make setup-terraform  tflint, which reads terraform/aws; Terraform itself is not installed' \
 	  'make dist         a release archive in target/dist-archives; scripts/try-archive tries it'
@@ -43,6 +44,10 @@ setup-c:
 setup-contract:
 	-@scripts/setup contract
 
+# The same.
+setup-observe:
+	-@scripts/setup observe
+
 # Always the whole workspace: a choice of packages is another choice of features, and builds the
 # dependencies again.
 build: setup
@@ -58,7 +63,7 @@ run: build
 	target/debug/cellctl run --trace "$(TRACE)" $(ARGS)
 
 # A part that fails does not keep the others from running; a build that fails does.
-test: setup setup-cassandra setup-c setup-contract
+test: setup setup-cassandra setup-c setup-contract setup-observe
 	@scripts/timed --begin
 	@scripts/timed 'build' $(CARGO) build --workspace --all-targets -q
 	@scripts/timed 'build: policies' $(MAKE) --no-print-directory policies
@@ -68,6 +73,7 @@ test: setup setup-cassandra setup-c setup-contract
 	@-scripts/timed 'models' $(CARGO) test --workspace -q --test models -- --nocapture
 	@-scripts/timed 'contract tests' $(CARGO) test --workspace -q --test contract
 	@-scripts/timed 'terraform' scripts/terraform
+	@-scripts/timed 'rules and dashboards' scripts/prometheus
 	@-scripts/timed 'end-to-end tests' $(CARGO) test --workspace -q --test end_to_end -- --test-threads=2
 	@-scripts/timed 'contract document' scripts/contract-document
 	@$(if $(CELLAR_TEST_FULL),-$(MAKE) --no-print-directory containers)

@@ -30,6 +30,7 @@ mod laptop;
 mod limits;
 mod log_ins;
 mod machine;
+mod observe;
 mod peppers;
 mod policy;
 mod preferences;

@@ -35,7 +35,7 @@ pub(crate) async fn run(folder: &Path, arguments: RunArguments) -> anyhow::Resul
     let requests = trace::requests(&play)?;
     let keys = KeysGiven::default();
     let (stack, ours) = tokio::select! {
-        up = bring_up(folder, &world, tether, None, &keys) => match up {
+        up = bring_up(folder, &world, tether, None, &keys, false) => match up {
             Ok(stack) => (stack, true),
             Err(error) if matches!(error.downcast_ref(), Some(StackError::AlreadyUp { .. })) => (Stack::open(folder)?, false),
             Err(error) => return Err(error),

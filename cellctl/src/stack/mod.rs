@@ -4,6 +4,7 @@ mod bootstrap;
 mod cell;
 mod demo;
 mod given_keys;
+mod observed;
 mod progress;
 mod signing;
 mod target;
@@ -53,6 +54,10 @@ pub(crate) struct HowArguments {
     pub(crate) detach: bool,
     #[command(flatten)]
     pub(crate) shape: ShapeArguments,
+    /// Start Prometheus beside the stack, with the rules that ship; and Grafana with the dashboards, where there
+    /// is one
+    #[arg(long)]
+    pub(crate) observe: bool,
     /// Print the status document when up
     #[arg(long)]
     pub(crate) json: bool,
@@ -152,7 +157,7 @@ async fn run_session(session: Session<'_>) -> anyhow::Result<()> {
     let signals = signals()?;
     let tether = if how.detach { Tether::Free } else { Tether::ToUs };
     let mut stack = tokio::select! {
-        stack = bring_up(folder, &world, tether, seed.as_ref(), &keys) => stack?,
+        stack = bring_up(folder, &world, tether, seed.as_ref(), &keys, how.observe) => stack?,
         () = signals.wait() => {
             end_interrupted(folder).await;
             anyhow::bail!("interrupted while starting; nothing is left running");
@@ -207,6 +212,7 @@ async fn bring_up(
     tether: Tether,
     seed: Option<&Seed>,
     keys: &KeysGiven,
+    observe: bool,
 ) -> anyhow::Result<Stack> {
     let progress = Progress::new();
     if let Ok(held) = Stack::open(folder) {
@@ -224,7 +230,16 @@ async fn bring_up(
         stack.down().await?;
         return Err(error);
     }
+    let mut missing = Vec::new();
+    if observe {
+        progress.say("starting who watches");
+        missing = observed::observe(&mut stack).await;
+    }
     stack.announce()?;
+    drop(progress);
+    for sentence in missing {
+        eprintln!("note: {sentence}");
+    }
     Ok(stack)
 }
 
@@ -266,6 +281,9 @@ fn print_up(stack: &Stack, json: bool) -> anyhow::Result<()> {
     }
     for region in &stack.state().regions {
         println!("{:<8} {}   admin {}", region.name, region.router_url, region.admin_url);
+    }
+    for watcher in stack.state().processes.iter().filter(|one| one.role.is_watcher() && one.is_running()) {
+        println!("{:<8} {}", watcher.name, watcher.url);
     }
     println!("key      {}", stack.state().service_key.as_deref().unwrap_or("-"));
     Ok(())

@@ -3,6 +3,7 @@
 
 use crate::StackError;
 use crate::folders::remove;
+use crate::observe;
 use crate::plan::plan_more;
 use crate::stack::Stack;
 use crate::start::Starting;
@@ -123,6 +124,7 @@ impl Change<'_> {
         stack.state.world = both;
         // Whoever is killed from here on leaves a file that names what was to be started.
         stack.save()?;
+        observe::aim(&stack.folders.stack, &stack.state)?;
         let world = &self.world;
         let mut starting = starting(stack);
         starting.stores(say, |process| stays(process, world)).await?;
@@ -130,10 +132,12 @@ impl Change<'_> {
         starting.routers(say, |process| process.life.is_some() && stays(process, world)).await
     }
 
-    /// Starts the routers of new regions.
+    /// Starts the routers of new regions, and who watches the stack, if it has ended.
     pub async fn open(&mut self, say: &mut impl FnMut(&str)) -> Result<(), StackError> {
         let world = &self.world;
-        starting(self.stack).routers(say, |process| stays(process, world)).await
+        let mut starting = starting(self.stack);
+        starting.routers(say, |process| stays(process, world)).await?;
+        starting.watchers(say).await
     }
 
     /// Stops what has left the topology. Data stays, beside that of the living: a cell that is added under the
@@ -154,6 +158,7 @@ impl Change<'_> {
         stack.state.regions.retain(|region| place(&region.name).is_some());
         stack.state.regions.sort_by_key(|region| place(&region.name));
         stack.state.world = world;
+        observe::aim(&stack.folders.stack, &stack.state)?;
         stack.save()
     }
 }

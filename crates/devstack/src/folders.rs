@@ -1,6 +1,7 @@
 //! Where a stack keeps its state, and where its servers keep their data.
 
 use crate::StackError;
+use crate::observe::OBSERVED;
 use crate::process::Identity;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -21,8 +22,18 @@ const ROOT_DATA: &str = "/var/lib/cellar";
 /// What a stack keeps in the folder it is named by. Deleting takes these and nothing else: somebody
 /// may have named a folder that holds other things. The state goes last: while it is there, there is a stack
 /// to delete.
-const OURS: [&str; 9] =
-    ["state.new", "config", "secrets", SNAPSHOTS, "data", "lost.json", "lost-charges.jsonl", LOCK, "state.json"];
+const OURS: [&str; 10] = [
+    "state.new",
+    "config",
+    "secrets",
+    SNAPSHOTS,
+    OBSERVED,
+    "data",
+    "lost.json",
+    "lost-charges.jsonl",
+    LOCK,
+    "state.json",
+];
 const SNAPSHOTS: &str = "snapshots";
 const LOCK: &str = "lock";
 /// A start or an end of a whole stack takes seconds; who waits longer is told.

@@ -23,6 +23,9 @@ pub enum Ready {
     /// `/readyz` of an admin listener.
     HttpOn(u16),
     CqlOn(Ipv4Addr, u16),
+    /// `/-/ready`: it has read its rules, and what it kept.
+    PrometheusOn(u16),
+    GrafanaOn(u16),
 }
 
 impl Ready {
@@ -46,16 +49,20 @@ impl Ready {
         let asked = async {
             match self {
                 Ready::RedisOn(port) => ask(port, "PING\r\n", "+PONG").await,
-                Ready::HttpOn(port) => {
-                    let request = "GET /readyz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
-                    ask(port, request, "HTTP/1.1 200").await
-                }
+                Ready::HttpOn(port) => page(port, "/readyz").await,
+                Ready::PrometheusOn(port) => page(port, "/-/ready").await,
+                Ready::GrafanaOn(port) => page(port, "/api/health").await,
                 Ready::CqlOn(address, port) => cql_serves(address, port).await.unwrap_or(false),
                 Ready::PostgresOn(port, database) => postgres_opens(port, database).await.unwrap_or(false),
             }
         };
         tokio::time::timeout(ASK_MAX, asked).await.unwrap_or(false)
     }
+}
+
+async fn page(port: u16, path: &str) -> bool {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    ask(port, &request, "HTTP/1.1 200").await
 }
 
 async fn ask(port: u16, question: &str, answer: &str) -> bool {

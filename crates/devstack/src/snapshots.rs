@@ -123,7 +123,7 @@ impl Stack {
     fn shape(&self) -> Vec<String> {
         let state = self.state();
         std::iter::once(state.world.describe())
-            .chain(state.processes.iter().map(|process| process.name.clone()))
+            .chain(state.processes.iter().filter(|one| !one.role.is_watcher()).map(|process| process.name.clone()))
             .collect()
     }
 

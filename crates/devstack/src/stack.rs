@@ -228,7 +228,7 @@ impl Stack {
         Ok(self.names(&numbers))
     }
 
-    /// Ends everything in order: routers, cells, then what they store in. Data stays, but that of an
+    /// Ends everything in order: who watches, routers, cells, then what they store in. Data stays, but that of an
     /// ephemeral stack.
     pub async fn down(mut self) -> Result<(), StackError> {
         let _lock = self.end().await?;
@@ -260,9 +260,9 @@ impl Stack {
         self.stop_in_order(|_| true).await;
     }
 
-    /// Routers, cells, then what they store in.
+    /// Who watches, routers, cells, then what they store in.
     pub(crate) async fn stop_in_order(&self, wanted: impl Fn(&ProcessEntry) -> bool) {
-        let order: [fn(Role) -> bool; 3] = [Role::is_router, Role::is_cell, Role::is_store];
+        let order: [fn(Role) -> bool; 4] = [Role::is_watcher, Role::is_router, Role::is_cell, Role::is_store];
         for these in order {
             let numbers = self.state.numbers(|process| these(process.role) && wanted(process));
             self.stop_together(&numbers).await;

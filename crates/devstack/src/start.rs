@@ -6,7 +6,7 @@ use crate::process::{Launch, Tether};
 use crate::ready::Ready;
 use crate::stack::{Bootstrap, Keys};
 use crate::state::{ProcessEntry, Role, StackState};
-use crate::{StackError, ports, quota};
+use crate::{StackError, observe, ports, quota};
 use std::collections::{BTreeMap, HashSet};
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -54,6 +54,7 @@ impl Starting<'_> {
         }
         self.cells(say, |_| true).await?;
         self.routers(say, |_| true).await?;
+        self.watchers(say).await?;
         self.state.complete = true;
         self.state.write(self.folder)
     }
@@ -114,6 +115,17 @@ impl Starting<'_> {
         }
         say(&format!("starting {}", counted(routers.len(), "router")));
         self.together(&routers).await
+    }
+
+    /// Starts who watches the stack. One that cannot be started is said, and the stack goes on without it.
+    pub(crate) async fn watchers(&mut self, say: &mut impl FnMut(&str)) -> Result<(), StackError> {
+        observe::aim(self.folder, self.state)?;
+        for n in self.idle(|process| process.role.is_watcher()) {
+            if let Err(error) = self.together(&[n]).await {
+                say(&format!("the stack goes on without {}: {error}", self.state.processes[n].name));
+            }
+        }
+        Ok(())
     }
 
     /// Those of the wanted that do not run.

@@ -21,6 +21,8 @@ pub enum Role {
     Postgres,
     Cell,
     Router,
+    Prometheus,
+    Grafana,
 }
 
 impl Role {
@@ -34,6 +36,8 @@ impl Role {
             Role::Postgres => "postgres",
             Role::Cell => "cell",
             Role::Router => "router",
+            Role::Prometheus => "prometheus",
+            Role::Grafana => "grafana",
         }
     }
 
@@ -46,7 +50,12 @@ impl Role {
     }
 
     pub(crate) fn is_store(self) -> bool {
-        !matches!(self, Role::Cell | Role::Router)
+        !matches!(self, Role::Cell | Role::Router) && !self.is_watcher()
+    }
+
+    /// Watches the stack, which does not need it.
+    pub fn is_watcher(self) -> bool {
+        matches!(self, Role::Prometheus | Role::Grafana)
     }
 
     /// The database one works with, of a Postgres.
