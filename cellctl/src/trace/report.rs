@@ -169,7 +169,7 @@ impl Books {
                 mismatches.push(format!("user {label}: no cell has him"));
                 continue;
             };
-            if let Some(what) = books::mismatch(books) {
+            if let Some(what) = books.mismatch() {
                 mismatches.push(format!("user {label}: {what}"));
             }
             // What is negative is no sum of charges: it equals nothing that was admitted.
