@@ -28,8 +28,8 @@ struct Row {
     kind: String,
     unit: String,
     labels: BTreeSet<String>,
-    of: BTreeSet<&'static str>,
-    help: String,
+    /// What each says of it: what a name stands for may differ in a word.
+    helps: BTreeMap<&'static str, String>,
 }
 
 /// A tier whose policies have everything that can be counted of policies: a shadow and a candidate.
@@ -65,11 +65,12 @@ async fn the_page_of_metrics_is_what_routers_and_cells_serve() {
         let until = Instant::now() + Duration::from_secs(30);
         let page = loop {
             let page = process.page().await;
-            let whole = page.families.iter().all(|family| !family.samples.is_empty());
-            if whole {
+            let empty = page.families.iter().filter(|family| family.samples.is_empty());
+            let empty: Vec<_> = empty.map(|family| family.name.as_str()).collect();
+            if empty.is_empty() {
                 break page;
             }
-            assert!(Instant::now() < until, "{} has families without a series", process.name);
+            assert!(Instant::now() < until, "{} has no series of {empty:?}", process.name);
             tokio::time::sleep(Duration::from_millis(100)).await;
         };
         page.families.iter().for_each(|family| add(&mut rows, family, process.role));
@@ -92,16 +93,15 @@ async fn the_page_of_metrics_is_what_routers_and_cells_serve() {
 }
 
 fn add(rows: &mut BTreeMap<String, Row>, family: &Family, role: &'static str) {
-    let labels = family.label_names().into_iter().map(str::to_owned).collect();
     let row = rows.entry(family.queried_as()).or_insert_with(|| Row {
         kind: family.kind.clone(),
         unit: unit(family),
-        labels,
-        of: BTreeSet::new(),
-        help: family.help.clone(),
+        labels: BTreeSet::new(),
+        helps: BTreeMap::new(),
     });
-    assert_eq!((&row.kind, &row.help), (&family.kind, &family.help), "{} is one thing everywhere", family.name);
-    row.of.insert(role);
+    assert_eq!(row.kind, family.kind, "{} is one thing everywhere", family.name);
+    row.labels.extend(family.label_names().into_iter().map(str::to_owned));
+    row.helps.insert(role, family.help.clone());
 }
 
 /// Some are named by their unit without saying it apart.
@@ -112,7 +112,12 @@ fn unit(family: &Family) -> String {
 
 fn line(name: &str, row: &Row) -> String {
     let labels = row.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
-    let of = row.of.iter().copied().collect::<Vec<_>>().join(", ");
-    let help = row.help.replace('|', "\\|");
+    let of = row.helps.keys().copied().collect::<Vec<_>>().join(", ");
+    let said: BTreeSet<&String> = row.helps.values().collect();
+    let help = match said.len() {
+        1 => said.into_iter().cloned().collect(),
+        _ => row.helps.iter().map(|(role, help)| format!("Of a {role}: {help}")).collect::<Vec<_>>().join(" "),
+    };
+    let help = help.replace('|', "\\|");
     format!("| `{name}` | {} | {} | {labels} | {of} | {help} |\n", row.kind, row.unit)
 }

@@ -2,7 +2,6 @@
 
 use super::people::Person;
 use super::play::tier_of;
-use crate::books;
 use crate::table::{grouped, write_table};
 use cellar_model::wire::AuditedUser;
 use cellar_model::{CellName, UserId};

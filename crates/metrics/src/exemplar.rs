@@ -24,23 +24,6 @@ pub fn trace_of(span: &tracing::Span) -> Option<TraceLabel> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use opentelemetry::trace::TracerProvider;
-    use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
-    use tracing_subscriber::layer::SubscriberExt;
-
-    /// What a span has for a trace under this sampler.
-    fn sampled_by(sampler: Sampler) -> Option<TraceLabel> {
-        let provider = SdkTracerProvider::builder().with_sampler(sampler).build();
-        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("test"));
-        let subscriber = tracing_subscriber::registry().with(layer);
-        tracing::subscriber::with_default(subscriber, || tracing::info_span!("one").in_scope(current_trace))
-    }
-
-    #[test]
-    fn only_a_sampled_span_has_a_trace_to_show() {
-        assert!(sampled_by(Sampler::AlwaysOn).is_some_and(|trace| trace.0 != 0));
-        assert_eq!(sampled_by(Sampler::AlwaysOff), None);
-    }
 
     #[test]
     fn a_span_that_nobody_collects_has_no_trace() {
