@@ -5,6 +5,7 @@ mod policies;
 mod users;
 
 use crate::accounts::{Accounts, AccountsError};
+use crate::audits::Audits;
 use crate::catalog::CatalogFollower;
 use axum::Router;
 use axum::extract::{Path, Query, Request, State};
@@ -23,6 +24,7 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub(crate) struct AdminState {
     pub(crate) quota: Quota,
+    pub(crate) audits: Audits,
     pub(crate) accounts: Accounts,
     pub(crate) catalog: Arc<CatalogFollower<OpenDirectory>>,
     pub(crate) directory: OpenDirectory,
@@ -92,7 +94,9 @@ async fn audit(State(state): State<AdminState>, Query(query): Query<After>) -> R
         let undrained = state.quota.undrained().await?;
         state.quota.audit().page(query.after.as_ref(), undrained).await
     };
-    Ok(axum::Json(page.await.map_err(unreadable)?).into_response())
+    let page = page.await.map_err(unreadable)?;
+    state.audits.shown(query.after.as_ref(), &page);
+    Ok(axum::Json(page).into_response())
 }
 
 #[derive(Deserialize)]

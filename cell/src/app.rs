@@ -3,6 +3,7 @@
 use crate::accounts::{self, Accounts, Dependencies};
 use crate::admin::{self, AdminState};
 use crate::admissions::Admissions;
+use crate::audits::Audits;
 use crate::catalog::CatalogFollower;
 use crate::config::{CellConfig, CellSecrets};
 use crate::decide::{self, DecideState, Engine};
@@ -16,13 +17,12 @@ use anyhow::Context;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::post;
 use cellar_directory::{CellBeat, Documents, OpenDirectory};
+use cellar_metrics::Pools;
 use cellar_model::{Scope, Secret};
 use cellar_policy_host::{Host, HostLimits};
 use cellar_quota::{Clock, ClockMode, Quota, QuotaConfig, QuotaMetrics};
 use cellar_server::config::ClockSetting;
 use cellar_server::{Attempts, HttpMetrics, Keys, MacKeyring, Plaintext, QuotaApi};
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -85,17 +85,19 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
     let keys = follow_keys(&catalog, mac_keys.clone());
 
     let mut registry = Registry::default();
+    let overflow = cellar_server::register_process(&mut registry, &config.data_dir);
     let http_metrics = HttpMetrics::register(&mut registry);
     catalog.metrics().register(&mut registry);
-    let pools = PoolGauges::register(&mut registry);
-    let quota_metrics = QuotaMetrics::register(&mut registry, config.shards);
-    cellar_quota::rollout::register(&mut registry, catalog.tiers());
+    register_pools(&mut registry, [("quota", &quota_pool), ("standard", &standard_pool)], &directory);
+    let quota_metrics = QuotaMetrics::register(&mut registry, &overflow, config.shards);
+    cellar_quota::rollout::register(&mut registry, &overflow, catalog.tiers(), &quota_metrics);
+    let audits = Audits::register(&mut registry);
     let quota_config = quota_config(&config, &secrets, lives.as_ref());
     let background = CancellationToken::new();
     if let Some(file) = config.clock_skew_file.clone() {
         tokio::spawn(skew_clock(quota_config.clock.clone(), file, background.clone()));
     }
-    let quota = Quota::start(quota_config, quota_pool.clone(), host, catalog.tiers(), quota_metrics).await?;
+    let quota = Quota::start(quota_config, quota_pool, host, catalog.tiers(), quota_metrics).await?;
     if let Some(lives) = &lives {
         lives.told(&config.data_dir)?;
     }
@@ -104,7 +106,6 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
     accounts.register(&mut registry);
 
     tokio::spawn(beat(config.clone(), directory.clone(), background.clone()));
-    tokio::spawn(pools.watch(quota_pool, standard_pool, directory.clone(), background.clone()));
     let activity = tokio::spawn({
         let (accounts, background) = (accounts.clone(), background.clone());
         async move { accounts.run(background).await }
@@ -112,6 +113,7 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
 
     let admin_state = AdminState {
         quota: quota.clone(),
+        audits,
         accounts: accounts.clone(),
         catalog: catalog.clone(),
         directory,
@@ -157,7 +159,7 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
         if let Some(visits) = visits {
             routes = routes.layer(axum::middleware::from_fn_with_state(visits, visits::visit));
         }
-        cellar_server::serve_plain(listener, routes, stop).await?;
+        cellar_server::serve_counted(listener, routes, http_metrics, stop).await?;
     }
 
     tracing::info!("stopping: draining the ledger");
@@ -322,43 +324,14 @@ async fn beat(config: CellConfig, directory: OpenDirectory, stop: CancellationTo
     }
 }
 
-type PoolLabel = [(&'static str, &'static str); 1];
-
 /// `db_connection_pool_in_use` and `_max`, by pool.
-#[derive(Clone, Default)]
-struct PoolGauges {
-    in_use: Family<PoolLabel, Gauge>,
-    max: Family<PoolLabel, Gauge>,
-}
-
-impl PoolGauges {
-    fn register(registry: &mut Registry) -> Self {
-        let gauges = Self::default();
-        for pool in ["quota", "standard", "directory"] {
-            let _ = gauges.in_use.get_or_create(&[("pool", pool)]);
-            let _ = gauges.max.get_or_create(&[("pool", pool)]);
-        }
-        registry.register("db_connection_pool_in_use", "Connections in use, by pool", gauges.in_use.clone());
-        registry.register("db_connection_pool_max", "The most there can be, by pool", gauges.max.clone());
-        gauges
+fn register_pools(registry: &mut Registry, postgres: [(&'static str, &PgPool); 2], directory: &OpenDirectory) {
+    let of_directory = directory.clone();
+    let mut pools = Pools::new().with("directory", move || of_directory.pool_use());
+    for (name, pool) in postgres {
+        let pool = pool.clone();
+        let used = move || (pool.size().saturating_sub(pool.num_idle() as u32), pool.options().get_max_connections());
+        pools = pools.with(name, used);
     }
-
-    fn set(&self, pool: &'static str, in_use: u32, max: u32) {
-        self.in_use.get_or_create(&[("pool", pool)]).set(i64::from(in_use));
-        self.max.get_or_create(&[("pool", pool)]).set(i64::from(max));
-    }
-
-    async fn watch(self, quota: PgPool, standard: PgPool, directory: OpenDirectory, stop: CancellationToken) {
-        let used = |pool: &PgPool| pool.size().saturating_sub(pool.num_idle() as u32);
-        loop {
-            self.set("quota", used(&quota), quota.options().get_max_connections());
-            self.set("standard", used(&standard), standard.options().get_max_connections());
-            let (in_use, max) = directory.pool_use();
-            self.set("directory", in_use, max);
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
-            }
-        }
-    }
+    pools.register(registry);
 }

@@ -9,7 +9,6 @@ use cellar_model::{Check, Cost, DeadlineMs, Operation, Problem, ProblemType, Ref
 use cellar_quota::Quota;
 use cellar_server::{Decider, HttpMetrics, HttpProblem};
 use http::{HeaderValue, header};
-use std::time::Instant;
 
 /// Checks of one call from a router; it gathers no more than this.
 const CHECKS_MAX: usize = 1_000;
@@ -46,16 +45,15 @@ pub(crate) struct DecideState {
 
 /// `POST /cell/v1/decide`: postcard `Vec<Check>` in, `Vec<Verdict>` out, in order.
 pub(crate) async fn decide(State(state): State<DecideState>, body: Bytes) -> Result<Response, HttpProblem> {
-    let began = Instant::now();
     let odd = |detail: &str| HttpProblem(Problem::new(ProblemType::Malformed).detail(detail));
     let checks: Vec<Check> = postcard::from_bytes(&body).map_err(|_| odd("not a list of checks"))?;
     if checks.len() > CHECKS_MAX {
         return Err(odd("more than 1,000 checks"));
     }
     let verdicts = state.engine.decide(checks).await;
+    verdicts.iter().for_each(|verdict| state.metrics.verdict_of_many(verdict));
     // Verdicts are plain data: writing them into memory cannot fail.
     let bytes = postcard::to_allocvec(&verdicts).unwrap_or_default();
-    state.metrics.request("decide", 200, began.elapsed());
     let kind = HeaderValue::from_static("application/octet-stream");
     Ok(([(header::CONTENT_TYPE, kind)], bytes).into_response())
 }
@@ -63,7 +61,6 @@ pub(crate) async fn decide(State(state): State<DecideState>, body: Bytes) -> Res
 /// What is left of the user's quota, without spending
 #[utoipa::path(get, path = "/v1/user/quota")]
 pub(crate) async fn quota(State(state): State<DecideState>, caller: Caller) -> Result<Response, AccountsError> {
-    let began = Instant::now();
     let user = state.accounts.authorize(&caller).await?;
     let check = Check {
         user: user.clone(),
@@ -78,7 +75,5 @@ pub(crate) async fn quota(State(state): State<DecideState>, caller: Caller) -> R
     let verdict = state.engine.decide(vec![check]).await.pop();
     let verdict = verdict.unwrap_or_else(|| Verdict::try_again(cellar_model::TryAgain::Unknown));
     state.metrics.verdict(&verdict);
-    let response = cellar_server::quota_response(&user, &verdict);
-    state.metrics.request("quota", response.status().as_u16(), began.elapsed());
-    Ok(response.map(axum::body::Body::new))
+    Ok(cellar_server::quota_response(&user, &verdict).map(axum::body::Body::new))
 }

@@ -4,6 +4,7 @@ mod accounts;
 mod admin;
 mod admissions;
 mod app;
+mod audits;
 mod catalog;
 mod config;
 mod decide;

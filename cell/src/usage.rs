@@ -11,7 +11,6 @@ use jiff::civil::Date;
 use jiff::{Timestamp, ToSpan, tz};
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 /// Of one question: a leap year.
 const DAYS_MAX: i64 = 366;
@@ -31,7 +30,6 @@ pub(crate) async fn usage(
     QueryOf(between): QueryOf<Between>,
     caller: Caller,
 ) -> Result<Response, AccountsError> {
-    let began = Instant::now();
     let user = state.accounts.authorize(&caller).await?;
     let today = Timestamp::from_microsecond(state.quota.now().0 as i64).unwrap_or(Timestamp::UNIX_EPOCH);
     let (from, to) = days(&between, tz::Offset::UTC.to_datetime(today).date())?;
@@ -48,7 +46,6 @@ pub(crate) async fn usage(
     }
     let days = by_day.into_iter().map(|(day, charges)| UsageDay { day: date(day).to_string(), charges }).collect();
     let body = UsageBody { user_id: user, from: from.to_string(), to: to.to_string(), totals, days };
-    state.metrics.request("usage", 200, began.elapsed());
     Ok(axum::Json(body).into_response())
 }
 

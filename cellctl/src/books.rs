@@ -97,7 +97,7 @@ pub(crate) async fn read_live(target: &Target) -> anyhow::Result<Live> {
             for user in &page.users {
                 live.users += 1;
                 live.ahead += usize::from(user.behind);
-                live.mismatches.extend(mismatch(user).map(|what| (cell.clone(), user.user_id.clone(), what)));
+                live.mismatches.extend(user.mismatch().map(|what| (cell.clone(), user.user_id.clone(), what)));
             }
             live.stores.extend(page.stores);
             live.unread.extend(page.unread.iter().map(|shard| (cell.clone(), *shard)));
@@ -108,19 +108,4 @@ pub(crate) async fn read_live(target: &Target) -> anyhow::Result<Live> {
         }
     }
     Ok(live)
-}
-
-/// What is wrong with one user's books, if anything is.
-pub(crate) fn mismatch(user: &AuditedUser) -> Option<String> {
-    if user.ledger != user.copy {
-        return Some(format!("the ledger sums to {:?}, the record in Postgres says {:?}", user.ledger, user.copy));
-    }
-    // A record may have expired from Redis, or not have been read back since Redis lost it.
-    if !user.behind && !user.record.is_empty() && user.record != user.ledger {
-        return Some(format!(
-            "the ledger sums to {:?}, the record in Redis or memory says {:?}",
-            user.ledger, user.record
-        ));
-    }
-    None
 }

@@ -7,6 +7,7 @@ use crate::forward::{self, Enrolments, Forwarder, Front, Requests, StalePreferen
 use crate::metrics::RouterMetrics;
 use crate::route::Routing;
 use cellar_directory::OpenDirectory;
+use cellar_metrics::Pools;
 use cellar_server::config::ClockSetting;
 use cellar_server::disk;
 use cellar_server::{Attempts, HttpMetrics, Keys, MacKeyring, Plaintext, QuotaApi};
@@ -27,9 +28,12 @@ pub(crate) async fn run(config: RouterConfig) -> anyhow::Result<()> {
     let admin_listener = cellar_server::bind(config.admin_listen).await?;
 
     let mut registry = Registry::default();
+    let overflow = cellar_server::register_process(&mut registry, &config.data_dir);
     let http_metrics = HttpMetrics::register(&mut registry);
-    let metrics = RouterMetrics::register(&mut registry);
+    let metrics = RouterMetrics::register(&mut registry, &overflow);
     let directory = OpenDirectory::lazy(&secrets.directory_url, DIRECTORY_POOL_MAX)?;
+    let pool = directory.clone();
+    Pools::new().with("directory", move || pool.pool_use()).register(&mut registry);
     let routing = Routing::new(&config.data_dir, Arc::new(directory.clone()), metrics);
     let mac_keys = MacKeyring::from(secrets.mac_keys);
     mac_keys.follow(config.mac_key_file.clone());
@@ -59,11 +63,10 @@ pub(crate) async fn run(config: RouterConfig) -> anyhow::Result<()> {
 
     let enrolments = Enrolments::new(routing.clone());
     let forwarder = Forwarder::new(routing.clone(), enrolments.clone(), config.clock == ClockSetting::Virtual);
-    let api = QuotaApi::new(forwarder, keys.clone(), http_metrics.clone());
+    let api = QuotaApi::new(forwarder, keys.clone(), http_metrics);
     let front = Front {
         requests: Requests::new(routing.clone(), enrolments),
         keys,
-        metrics: http_metrics,
         peppers: secrets.peppers,
         stale: StalePreferences::new(),
         region: config.region.clone(),

@@ -1,6 +1,7 @@
 //! What a router counts besides its requests.
 
 use crate::route::Lost;
+use cellar_metrics::{BoundedFamily, LabelOverflow};
 use cellar_model::CellName;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -10,10 +11,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use std::sync::atomic::AtomicU64;
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CellLabel {
-    cell: String,
-}
+/// Cells that have a series of their own: more than a topology of a hundred million users has.
+const CELLS_SHOWN_MAX: usize = 512;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WhyLabel {
@@ -41,14 +40,14 @@ pub(crate) struct RouterMetrics {
     pub(crate) directory_age_s: Gauge<f64, AtomicU64>,
     /// Rows of the catalog that this build cannot read.
     pub(crate) rows_unread: Gauge,
-    failures: Family<CellLabel, Counter>,
+    failures: BoundedFamily<1, Counter>,
     lost: Family<WhyLabel, Counter>,
 }
 
 impl RouterMetrics {
     /// Registers every series, each at 0 from the start; those by cell from the moment the topology
-    /// names the cell.
-    pub(crate) fn register(registry: &mut Registry) -> Self {
+    /// names the cell, as long as it does.
+    pub(crate) fn register(registry: &mut Registry, overflow: &LabelOverflow) -> Self {
         let metrics = Self {
             // 1 to 1,024 checks.
             gathered: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
@@ -60,7 +59,7 @@ impl RouterMetrics {
             exceptions: Gauge::default(),
             directory_age_s: Gauge::default(),
             rows_unread: Gauge::default(),
-            failures: Family::default(),
+            failures: BoundedFamily::new(["cell"], CELLS_SHOWN_MAX, overflow.of("cellar_cell_failures")),
             lost: Family::default(),
         };
         for why in Lost::ALL {
@@ -90,6 +89,11 @@ impl RouterMetrics {
 
     /// A cell's own counter of requests and checks that it did not answer.
     pub(crate) fn failures_of(&self, cell: &CellName) -> Counter {
-        self.failures.get_or_create_owned(&CellLabel { cell: cell.to_string() })
+        self.failures.get([&cell.to_string()])
+    }
+
+    /// Only these cells are there.
+    pub(crate) fn cells_are(&self, named: impl Fn(&str) -> bool) {
+        self.failures.retain(|[cell]| named(cell));
     }
 }

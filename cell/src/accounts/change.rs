@@ -3,6 +3,7 @@
 use super::{Accounts, AccountsError};
 use cellar_model::{ProblemType, UserId};
 use std::future::Future;
+use std::time::Instant;
 use tracing::Instrument;
 
 /// Runs `work` as a task of its own: a caller who goes away half way stops waiting, and nothing else.
@@ -32,5 +33,16 @@ impl Accounts {
             written
         })
         .await
+    }
+
+    /// Has `revoke` done, and notes how long it took until it was in force.
+    pub(super) async fn revoking<T>(
+        &self,
+        revoke: impl Future<Output = Result<T, AccountsError>>,
+    ) -> Result<T, AccountsError> {
+        let began = Instant::now();
+        let revoked = revoke.await?;
+        self.0.revocations.observe(began.elapsed().as_secs_f64());
+        Ok(revoked)
     }
 }

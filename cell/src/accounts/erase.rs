@@ -35,7 +35,7 @@ impl Accounts {
     /// finishes what is left, and finds nothing to do.
     pub(super) async fn erase(&self, user: &UserId) -> Result<(), AccountsError> {
         let (accounts, id) = (self.clone(), user.clone());
-        let sessions = self.change(user, async move { accounts.erase_rows(&id).await }).await?;
+        let sessions = self.revoking(self.change(user, async move { accounts.erase_rows(&id).await })).await?;
         let (accounts, id) = (self.clone(), user.clone());
         to_the_end(async move {
             for session in sessions {

@@ -3,7 +3,7 @@
 use axum::response::{IntoResponse, Response};
 use cellar_directory::DirectoryError;
 use cellar_model::{CellName, Epoch, Problem, ProblemType, SettingProblem, header, wire};
-use cellar_server::HttpProblem;
+use cellar_server::{HttpProblem, Shed};
 use http::HeaderValue;
 
 #[derive(Debug, thiserror::Error)]
@@ -140,6 +140,9 @@ impl IntoResponse for AccountsError {
             && let Ok(value) = HeaderValue::from_str(&wire::home_header(home, *epoch))
         {
             response.headers_mut().insert(header::HOME, value);
+        }
+        if matches!(self.itself(), AccountsError::Busy) {
+            response.extensions_mut().insert(Shed::Passwords);
         }
         response
     }

@@ -65,6 +65,7 @@ use absences::Absences;
 use activity::Activity;
 use cache::Cache;
 use cellar_directory::{OpenDirectory, Peppers};
+use cellar_metrics::LATENCY_BOUNDS_S;
 use cellar_model::{CellName, RegionName, TierName, UserId};
 use cellar_quota::Quota;
 use cellar_server::{AttemptLimit, Attempts, MacKeyring};
@@ -77,7 +78,8 @@ use person::Flights;
 use postgres_reach::PostgresReach;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
 use sqlx::PgPool;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -138,6 +140,8 @@ struct Inner {
     abandoned: reaper::Abandoned,
     forwards_told: forwards_due::ForwardsTold,
     owed: due::Owed,
+    /// From the start of what ends sessions to the moment it is in force.
+    revocations: Histogram,
     hits: Family<[(&'static str, &'static str); 1], Counter>,
     misses: Family<[(&'static str, &'static str); 1], Counter>,
 }
@@ -167,6 +171,7 @@ impl Accounts {
             abandoned: reaper::Abandoned::default(),
             forwards_told: forwards_due::ForwardsTold::default(),
             owed: due::Owed::default(),
+            revocations: Histogram::new(LATENCY_BOUNDS_S),
             hits: Family::default(),
             misses: Family::default(),
             given,
@@ -186,6 +191,8 @@ impl Accounts {
         registry.register("cellar_cache_misses", "Reads the cache could not answer", self.0.misses.clone());
         let limited = "Log-ins by password refused because too many of their account had failed";
         registry.register("cellar_log_ins_limited_by_account", limited, self.0.limited.clone());
+        let help = "From the start of a log-out, a block, a change of password or an erasure to where it is in force";
+        registry.register_with_unit("cellar_revocation_lag", help, Unit::Seconds, self.0.revocations.clone());
         self.0.postgres.register(registry);
         self.0.journal.register(registry);
         self.0.reaped.register(registry);

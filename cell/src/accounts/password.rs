@@ -31,7 +31,8 @@ impl Accounts {
         };
         let hash = self.0.passwords.hash(password).await?;
         let (accounts, id, kept) = (self.clone(), user.clone(), keep.map(|kept| kept.id.clone()));
-        self.change(user, async move { accounts.write_password(&id, &hash, verified, kept.as_ref()).await }).await
+        let write = async move { accounts.write_password(&id, &hash, verified, kept.as_ref()).await };
+        self.revoking(self.change(user, write)).await
     }
 
     /// The hash that the present password was found to match.

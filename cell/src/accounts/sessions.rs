@@ -67,7 +67,7 @@ impl Accounts {
             accounts.0.cache.remove(&accounts.0.cache.key("session", session.as_str())).await;
             Ok(revoked?)
         });
-        match revoked.await? {
+        match self.revoking(revoked).await? {
             (false, _) => Err(self.left(user)),
             (true, false) => Err(ProblemType::NotFound.into()),
             (true, true) => Ok(()),
@@ -85,7 +85,7 @@ impl Accounts {
                 .await?;
             Ok(raised)
         });
-        raised.await?.ok_or_else(|| self.left(user))?;
+        self.revoking(raised).await?.ok_or_else(|| self.left(user))?;
         Ok(())
     }
 }

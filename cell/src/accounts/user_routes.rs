@@ -124,7 +124,13 @@ async fn unblock(State(accounts): State<Accounts>, named: Named) -> Result<Statu
 
 async fn set_blocked(accounts: &Accounts, named: Named, blocked: bool) -> Result<StatusCode, AccountsError> {
     let user = accounts.named(named).await?;
-    accounts.change_terms(&user, NewTerms::Blocked(blocked), &IfMatch::default()).await?;
+    let unconditionally = IfMatch::default();
+    let change = accounts.change_terms(&user, NewTerms::Blocked(blocked), &unconditionally);
+    if blocked {
+        accounts.revoking(change).await?
+    } else {
+        change.await?
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 

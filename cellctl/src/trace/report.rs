@@ -2,7 +2,6 @@
 
 use super::people::Person;
 use super::play::tier_of;
-use crate::books;
 use crate::table::{grouped, write_table};
 use cellar_model::wire::AuditedUser;
 use cellar_model::{CellName, UserId};
@@ -169,7 +168,7 @@ impl Books {
                 mismatches.push(format!("user {label}: no cell has him"));
                 continue;
             };
-            if let Some(what) = books::mismatch(books) {
+            if let Some(what) = books.mismatch() {
                 mismatches.push(format!("user {label}: {what}"));
             }
             // What is negative is no sum of charges: it equals nothing that was admitted.

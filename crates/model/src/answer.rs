@@ -135,6 +135,9 @@ pub enum Degraded {
 }
 
 impl Degraded {
+    pub const ALL: [Degraded; 4] =
+        [Degraded::PolicyFault, Degraded::Postgres, Degraded::UnsafeAck, Degraded::Unavailable];
+
     pub fn label(self) -> &'static str {
         match self {
             Degraded::PolicyFault => "policy-fault",

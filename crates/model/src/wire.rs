@@ -533,6 +533,23 @@ pub struct AuditedUser {
     pub admitted: u64,
 }
 
+impl AuditedUser {
+    /// What is wrong with the user's books, if anything is.
+    pub fn mismatch(&self) -> Option<String> {
+        if self.ledger != self.copy {
+            return Some(format!("the ledger sums to {:?}, the record in Postgres says {:?}", self.ledger, self.copy));
+        }
+        // A record may have expired from Redis, or not have been read back since Redis lost it.
+        if !self.behind && !self.record.is_empty() && self.record != self.ledger {
+            return Some(format!(
+                "the ledger sums to {:?}, the record in Redis or memory says {:?}",
+                self.ledger, self.record
+            ));
+        }
+        None
+    }
+}
+
 /// A month of a cell's ledger.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LedgerMonth {

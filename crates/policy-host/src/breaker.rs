@@ -75,7 +75,7 @@ impl Breaker {
         {
             return false;
         }
-        if self.faults_in_a_row.load(Ordering::Relaxed) < self.limits.faults {
+        if !self.is_open() {
             return true;
         }
         if self.refused.fetch_add(1, Ordering::Relaxed) < self.limits.refusals {
@@ -83,6 +83,11 @@ impl Breaker {
         }
         self.refused.store(0, Ordering::Relaxed);
         true
+    }
+
+    /// Whether it is left alone for everybody, but for the call that looks again.
+    pub(crate) fn is_open(&self) -> bool {
+        self.faults_in_a_row.load(Ordering::Relaxed) >= self.limits.faults
     }
 
     pub(crate) fn succeeded(&self, user: Option<u64>) {
@@ -192,8 +197,9 @@ mod tests {
     fn a_look_that_succeeds_closes_it_and_one_that_fails_does_not() {
         let breaker = opened();
         breaker.failed(None);
-        assert!(!breaker.admits(None));
+        assert!(breaker.is_open() && !breaker.admits(None));
         breaker.succeeded(None);
+        assert!(!breaker.is_open());
         assert!((0..20).all(|_| breaker.admits(None)));
     }
 

@@ -83,6 +83,7 @@ impl Quota {
         witnesses.look().await;
         let mut stops = Stops::new(pool.clone(), tiers.clone());
         stops.look().await;
+        metrics.undrained_max.set(i64::try_from(config.undrained_max).unwrap_or(i64::MAX));
         let owner: Arc<str> = config.life.as_str().into();
         let membership = Membership::join(pool.clone(), &config, owner.clone()).await?;
         let (config, stop) = (Arc::new(config), CancellationToken::new());

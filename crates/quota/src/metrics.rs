@@ -2,6 +2,7 @@
 //! policies is in `rollout/metrics.rs`.
 
 use crate::shard::ShardId;
+use cellar_metrics::{Age, BoundedFamily, LATENCY_BOUNDS_S, LabelOverflow, Latency, latency};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -19,10 +20,11 @@ pub(crate) struct CauseLabel {
     pub(crate) cause: &'static str,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct TierLabel {
-    pub(crate) tier: String,
-}
+/// Tiers that have series of their own. A catalog has a handful; each has as many series as there are words for
+/// what is counted of it.
+pub(crate) const TIERS_SHOWN_MAX: usize = 64;
+/// The tier of a user who is not in memory.
+pub(crate) const UNKNOWN_TIER: &str = "unknown";
 
 /// Why a shard took a turn.
 pub(crate) const TURN_CAUSES: [&str; 8] = ["start", "unanswered", "fenced", "redis", "back", "late", "moved", "taken"];
@@ -31,6 +33,8 @@ pub(crate) const TURN_CAUSES: [&str; 8] = ["start", "unanswered", "fenced", "red
 #[derive(Clone)]
 pub struct QuotaMetrics {
     undrained: Family<ShardLabel, Gauge>,
+    undrained_age: Family<ShardLabel, Age>,
+    pub(crate) undrained_max: Gauge,
     fence: Family<ShardLabel, Gauge>,
     open: Family<ShardLabel, Gauge>,
     on_postgres: Family<ShardLabel, Gauge>,
@@ -39,7 +43,7 @@ pub struct QuotaMetrics {
     pub(crate) replays: Counter,
     pub(crate) late: Counter,
     pub(crate) batch_checks: Histogram,
-    pub(crate) commit_seconds: Histogram,
+    pub(crate) commit_seconds: Latency,
     pub(crate) drain_seconds: Histogram,
     pub(crate) drain_failures: Counter,
     pub(crate) replica_seconds: Histogram,
@@ -47,19 +51,21 @@ pub struct QuotaMetrics {
     pub(crate) clock_disputed: Gauge,
     pub(crate) allowed: Counter,
     pub(crate) journaled: Gauge,
-    pub(crate) shed: Family<TierLabel, Counter>,
+    pub(crate) shed: BoundedFamily<1, Counter>,
 }
 
-/// From 0.1 ms, doubling, to 3.3 s.
 fn seconds() -> Histogram {
-    Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(0.000_1, 2.0, 16))
+    Histogram::new(LATENCY_BOUNDS_S)
 }
 
 impl QuotaMetrics {
-    /// Registers every series, each at 0 from the start.
-    pub fn register(registry: &mut Registry, shards: u16) -> Self {
+    /// Registers every series, each at 0 from the start; those by tier, with [`crate::rollout::register`], from the
+    /// moment the tier is in force.
+    pub fn register(registry: &mut Registry, overflow: &LabelOverflow, shards: u16) -> Self {
         let metrics = Self {
             undrained: Family::default(),
+            undrained_age: Family::default(),
+            undrained_max: Gauge::default(),
             fence: Family::default(),
             open: Family::default(),
             on_postgres: Family::default(),
@@ -68,7 +74,7 @@ impl QuotaMetrics {
             replays: Counter::default(),
             late: Counter::default(),
             batch_checks: Histogram::new(prometheus_client::metrics::histogram::exponential_buckets(1.0, 2.0, 10)),
-            commit_seconds: seconds(),
+            commit_seconds: latency(),
             drain_seconds: seconds(),
             drain_failures: Counter::default(),
             replica_seconds: seconds(),
@@ -76,12 +82,13 @@ impl QuotaMetrics {
             clock_disputed: Gauge::default(),
             allowed: Counter::default(),
             journaled: Gauge::default(),
-            shed: Family::default(),
+            shed: BoundedFamily::new(["tier"], TIERS_SHOWN_MAX, overflow.of("cellar_quota_shed")),
         };
         for shard in 0..shards {
             for family in [&metrics.undrained, &metrics.fence, &metrics.open, &metrics.on_postgres, &metrics.users] {
                 let _ = family.get_or_create(&ShardLabel { shard: u32::from(shard) });
             }
+            let _ = metrics.undrained_age.get_or_create(&ShardLabel { shard: u32::from(shard) });
         }
         for cause in TURN_CAUSES {
             let _ = metrics.turns.get_or_create(&CauseLabel { cause });
@@ -91,6 +98,17 @@ impl QuotaMetrics {
             "cellar_quota_undrained_entries",
             "Ledger entries that Postgres does not hold yet",
             m.undrained,
+        );
+        registry.register_with_unit(
+            "cellar_quota_undrained_age",
+            "For how long the oldest ledger entry has waited that Postgres does not hold yet; 0 without one",
+            Unit::Seconds,
+            m.undrained_age,
+        );
+        registry.register(
+            "cellar_quota_undrained_entries_max",
+            "Undrained entries of a shard above which admissions wait for Postgres: what can be lost at most with the process and Redis",
+            m.undrained_max,
         );
         registry.register("cellar_quota_fence", "Turns of the shard", m.fence);
         registry.register("cellar_quota_shard_open", "1 while the shard serves", m.open);
@@ -133,7 +151,6 @@ impl QuotaMetrics {
             "Of these, the charges that only this process's disk has",
             m.journaled,
         );
-        registry.register("cellar_quota_shed", "Checks refused early because the shard has a backlog", m.shed);
         registry.register(
             "cellar_clock_disputed",
             "1 while this machine's wall clock is not believed: no other of the cell's clocks agrees with it",
@@ -142,13 +159,14 @@ impl QuotaMetrics {
         metrics
     }
 
-    fn of(family: &Family<ShardLabel, Gauge>, shard: ShardId) -> Gauge {
+    fn of<M: Clone + Default>(family: &Family<ShardLabel, M>, shard: ShardId) -> M {
         family.get_or_create_owned(&ShardLabel { shard: u32::from(shard.0) })
     }
 
     pub(crate) fn shard(&self, shard: ShardId) -> ShardMetrics {
         ShardMetrics {
             undrained: Self::of(&self.undrained, shard),
+            undrained_age: Self::of(&self.undrained_age, shard),
             fence: Self::of(&self.fence, shard),
             open: Self::of(&self.open, shard),
             on_postgres: Self::of(&self.on_postgres, shard),
@@ -161,6 +179,7 @@ impl QuotaMetrics {
 #[derive(Clone)]
 pub(crate) struct ShardMetrics {
     pub(crate) undrained: Gauge,
+    pub(crate) undrained_age: Age,
     pub(crate) fence: Gauge,
     pub(crate) open: Gauge,
     pub(crate) on_postgres: Gauge,

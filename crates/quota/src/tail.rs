@@ -57,7 +57,12 @@ impl Tail {
     }
 
     pub(crate) fn age(&self) -> Duration {
-        self.batches.first_key_value().map_or(Duration::ZERO, |(_, (_, since))| since.elapsed())
+        self.oldest().map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Since when the first batch that is held has been.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        self.batches.first_key_value().map(|(_, (_, since))| *since)
     }
 
     fn next(&self) -> Seq {

@@ -5,6 +5,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use cellar_metrics::{CONTENT_TYPE, Exposition};
 use http::{StatusCode, header};
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ pub fn admin_routes(
     let remarks = plaintext.remarks();
     Router::new()
         .route("/metrics", get(metrics))
-        .with_state(Arc::new(registry))
+        .with_state(Arc::new(Exposition::new(registry)))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(move || async move { readiness(ready(), &remarks) }))
 }
@@ -37,13 +38,9 @@ fn readiness(reasons: Vec<String>, remarks: &[String]) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, axum::Json(body)).into_response()
 }
 
-async fn metrics(State(registry): State<Arc<Registry>>) -> Response {
-    let mut text = String::with_capacity(16 * 1024);
-    match prometheus_client::encoding::text::encode(&mut text, &registry) {
-        Ok(()) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], text).into_response()
-        }
+async fn metrics(State(exposition): State<Arc<Exposition>>) -> Response {
+    match exposition.page().await {
+        Ok(page) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], page).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

@@ -3,10 +3,14 @@
 use crate::body::read_body;
 use crate::client_address::Peer;
 use crate::limits;
+use crate::metrics::HttpMetrics;
 use crate::problem::HttpProblem;
 use crate::quota::{Decider, Hot, QuotaApi};
+use crate::route_names::{self, RouteName};
+use crate::telemetry;
 use axum::body::Body;
 use axum::response::IntoResponse;
+use cellar_metrics::trace_of;
 use cellar_model::{Problem, ProblemType};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -16,11 +20,13 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
+use tracing::Instrument;
 
 /// A listening socket, or one line that says why not.
 pub async fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
@@ -66,7 +72,42 @@ pub async fn serve<D: Decider>(
     rest: axum::Router,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    let app = Arc::new(App { hot, rest: rest.fallback(not_found).method_not_allowed_fallback(not_allowed) });
+    // What goes straight through is counted with the rest of it.
+    let metrics = hot.as_ref().map(|hot| hot.metrics().clone());
+    listen(listener, hot, rest, metrics, stop).await
+}
+
+/// Serves routes of axum only, and counts them.
+pub async fn serve_counted(
+    listener: TcpListener,
+    rest: axum::Router,
+    metrics: HttpMetrics,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    listen::<Nobody>(listener, None, rest, Some(metrics), stop).await
+}
+
+/// Serves routes of axum only, for operators: nothing is counted.
+pub async fn serve_plain(listener: TcpListener, rest: axum::Router, stop: CancellationToken) -> io::Result<()> {
+    listen::<Nobody>(listener, None, rest, None, stop).await
+}
+
+async fn listen<D: Decider>(
+    listener: TcpListener,
+    hot: Option<QuotaApi<D>>,
+    rest: axum::Router,
+    metrics: Option<HttpMetrics>,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let rest = rest.fallback(not_found).method_not_allowed_fallback(not_allowed);
+    let rest = match &metrics {
+        Some(metrics) => {
+            metrics.takes_at_most(limits::CONNECTIONS_MAX);
+            rest.layer(axum::middleware::from_fn(route_names::note))
+        }
+        None => rest,
+    };
+    let app = Arc::new(App { hot, rest, metrics });
     let places = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
     let connections = TaskTracker::new();
     while let Ok(place) = places.clone().acquire_owned().await {
@@ -95,14 +136,10 @@ pub async fn serve<D: Decider>(
     Ok(())
 }
 
-/// Serves routes of axum only.
-pub async fn serve_plain(listener: TcpListener, rest: axum::Router, stop: CancellationToken) -> io::Result<()> {
-    serve::<Nobody>(listener, None, rest, stop).await
-}
-
 struct App<D> {
     hot: Option<QuotaApi<D>>,
     rest: axum::Router,
+    metrics: Option<HttpMetrics>,
 }
 
 async fn connection<D: Decider>(
@@ -137,10 +174,24 @@ async fn connection<D: Decider>(
 }
 
 impl<D: Decider> App<D> {
-    async fn answer(&self, mut request: Request<Incoming>, peer: Peer) -> Response<Body> {
-        if let Some(api) = &self.hot
-            && let Some(hot) = Hot::at(request.method(), request.uri().path())
-        {
+    /// Every answer of the listener, whichever way it came, and counted once.
+    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+        let hot = self.hot.as_ref().and_then(|_| Hot::at(request.method(), request.uri().path()));
+        let Some(metrics) = &self.metrics else { return self.pass(hot, request, peer).await };
+        let (began, _in_flight) = (Instant::now(), metrics.came());
+        let span = match &self.hot {
+            Some(_) => telemetry::request_span(request.headers()),
+            None => tracing::Span::none(),
+        };
+        let response = self.pass(hot, request, peer).instrument(span.clone()).await;
+        let passed = || response.extensions().get::<RouteName>().map(|route| route.0);
+        let route = hot.map(Hot::name).or_else(passed).unwrap_or(route_names::OTHER);
+        metrics.answered(route, &response, began.elapsed(), trace_of(&span));
+        response
+    }
+
+    async fn pass(&self, hot: Option<Hot>, mut request: Request<Incoming>, peer: Peer) -> Response<Body> {
+        if let (Some(api), Some(hot)) = (&self.hot, hot) {
             let (parts, body) = request.into_parts();
             return match read_body(body).await {
                 Ok(body) => api.hot(hot, &parts.headers, body).await.map(Body::new),

@@ -1,18 +1,20 @@
 //! What every HTTP service of ours counts.
 
-use crate::verdict::label;
-use cellar_model::{Refusal, TryAgain, Verdict};
+use crate::route_names;
+use crate::verdict::{self, VERDICTS};
+use cellar_metrics::{Latency, TraceLabel, latency};
+use cellar_model::{Degraded, Refusal, TryAgain, Verdict, header as ours};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RouteStatus {
     route: &'static str,
-    status: u16,
+    status: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -20,65 +22,65 @@ struct Route {
     route: &'static str,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct VerdictLabel {
-    verdict: &'static str,
+type Word = [(&'static str, &'static str); 1];
+
+/// At 0 from the start of each route: an answer, and those that spend the error budget. A series that began with
+/// its first failure would hide it, for a rate needs two values.
+const STATUSES: [u16; 3] = [200, 500, 503];
+
+/// What `Cellar-Degraded` says of answers that are no verdicts.
+const DEGRADED_READS: [&str; 3] = ["cache", "journal", "stale"];
+
+/// Why a request was turned away although nothing was wrong with it: too many others were there. Beside the
+/// answer that says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shed {
+    /// Too many checks wait for the user's shard, or too much for his cell or the directory.
+    Queue,
+    /// Too many passwords wait to be hashed.
+    Passwords,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabel {
-    reason: &'static str,
-}
+impl Shed {
+    const ALL: [Shed; 2] = [Shed::Queue, Shed::Passwords];
 
-/// Routes are named here, not by path: a path is the caller's, and labels must be bounded.
-const ROUTES: [&str; 15] = [
-    "consume",
-    "admit",
-    "batch",
-    "reserve",
-    "settle",
-    "refund",
-    "grant",
-    "override",
-    "quota",
-    "usage",
-    "users",
-    "sessions",
-    "profile",
-    "preferences",
-    "decide",
-];
-const VERDICTS: [&str; 6] = ["allowed", "replayed", "denied", "seen", "refused", "unknown"];
+    fn label(self) -> &'static str {
+        match self {
+            Shed::Queue => "queue",
+            Shed::Passwords => "passwords",
+        }
+    }
+}
 
 /// Cheap to clone; all clones count together.
 #[derive(Clone)]
 pub struct HttpMetrics {
     requests: Family<RouteStatus, Counter>,
-    seconds: Family<Route, Histogram>,
-    verdicts: Family<VerdictLabel, Counter>,
-    unknowns: Family<ReasonLabel, Counter>,
+    seconds: Family<Route, Latency, fn() -> Latency>,
+    /// Looked up once: a batch has up to a thousand.
+    verdicts: [Counter; VERDICTS.len()],
+    unknowns: Family<Word, Counter>,
+    degraded: Family<Word, Counter>,
+    shed: Family<Word, Counter>,
+    in_flight: Gauge,
+    in_flight_max: Gauge,
 }
 
 impl HttpMetrics {
     /// Registers every series, each at 0 from the start.
     pub fn register(registry: &mut Registry) -> Self {
+        let verdicts = Family::<Word, Counter>::default();
         let metrics = Self {
             requests: Family::default(),
-            // From 0.1 ms, doubling, to 3.3 s.
-            seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_1, 2.0, 16))),
-            verdicts: Family::default(),
+            seconds: Family::new_with_constructor(latency),
+            verdicts: VERDICTS.map(|verdict| verdicts.get_or_create_owned(&[("verdict", verdict)])),
             unknowns: Family::default(),
+            degraded: Family::default(),
+            shed: Family::default(),
+            in_flight: Gauge::default(),
+            in_flight_max: Gauge::default(),
         };
-        for route in ROUTES {
-            let _ = metrics.requests.get_or_create(&RouteStatus { route, status: 200 });
-            let _ = metrics.seconds.get_or_create(&Route { route });
-        }
-        for verdict in VERDICTS {
-            let _ = metrics.verdicts.get_or_create(&VerdictLabel { verdict });
-        }
-        for reason in TryAgain::ALL {
-            let _ = metrics.unknowns.get_or_create(&ReasonLabel { reason: reason.label() });
-        }
+        metrics.stand_at_zero();
         let m = metrics.clone();
         registry.register("cellar_requests", "Requests answered, by route and status", m.requests);
         registry.register_with_unit(
@@ -87,20 +89,158 @@ impl HttpMetrics {
             Unit::Seconds,
             m.seconds,
         );
-        registry.register("cellar_verdicts", "Checks decided, by verdict", m.verdicts);
+        registry.register("cellar_verdicts", "Checks decided, by verdict", verdicts);
         registry.register("cellar_unknowns", "Checks answered 503, by reason", m.unknowns);
+        registry.register("cellar_degraded_answers", "Answers that say Cellar-Degraded, by what it says", m.degraded);
+        let help = "Requests and checks turned away because too many others were there, by where";
+        registry.register("cellar_shed_requests", help, m.shed);
+        registry.register("cellar_in_flight_requests", "Requests that have come and are not answered", m.in_flight);
+        let help = "The most requests that can be in flight, 0 where no listener is counted: one a connection";
+        registry.register("cellar_in_flight_requests_max", help, m.in_flight_max);
         metrics
     }
 
-    pub fn request(&self, route: &'static str, status: u16, elapsed: Duration) {
-        self.requests.get_or_create(&RouteStatus { route, status }).inc();
-        self.seconds.get_or_create(&Route { route }).observe(elapsed.as_secs_f64());
+    fn stand_at_zero(&self) {
+        for route in route_names::all() {
+            for status in STATUSES.map(status_label) {
+                let _ = self.requests.get_or_create(&RouteStatus { route, status });
+            }
+            let _ = self.seconds.get_or_create(&Route { route });
+        }
+        for reason in TryAgain::ALL {
+            let _ = self.unknowns.get_or_create(&[("reason", reason.label())]);
+        }
+        for how in Degraded::ALL.map(Degraded::label).into_iter().chain(DEGRADED_READS) {
+            let _ = self.degraded.get_or_create(&[("how", how)]);
+        }
+        for reason in Shed::ALL {
+            let _ = self.shed.get_or_create(&[("reason", reason.label())]);
+        }
     }
 
-    pub fn verdict(&self, verdict: &Verdict) {
-        self.verdicts.get_or_create(&VerdictLabel { verdict: label(verdict) }).inc();
-        if let Verdict::Refused(Refusal::TryAgain { reason }) = verdict {
-            self.unknowns.get_or_create(&ReasonLabel { reason: reason.label() }).inc();
+    /// How many requests the listener that is counted can have at once.
+    pub(crate) fn takes_at_most(&self, requests: usize) {
+        self.in_flight_max.set(i64::try_from(requests).unwrap_or(i64::MAX));
+    }
+
+    /// A request has come; it is in flight as long as this is held.
+    pub(crate) fn came(&self) -> InFlight<'_> {
+        self.in_flight.inc();
+        InFlight(&self.in_flight)
+    }
+
+    /// An answer leaves.
+    pub(crate) fn answered<B>(
+        &self,
+        route: &'static str,
+        response: &http::Response<B>,
+        elapsed: Duration,
+        trace: Option<TraceLabel>,
+    ) {
+        let status = status_label(response.status().as_u16());
+        self.requests.get_or_create(&RouteStatus { route, status }).inc();
+        self.seconds.get_or_create(&Route { route }).observe(elapsed.as_secs_f64(), trace, None);
+        if let Some(how) = response.headers().get(ours::DEGRADED).and_then(|how| degraded_word(how.as_bytes())) {
+            self.degraded.get_or_create(&[("how", how)]).inc();
         }
+        if let Some(shed) = response.extensions().get::<Shed>() {
+            self.shed.get_or_create(&[("reason", shed.label())]).inc();
+        }
+    }
+
+    /// A check is decided.
+    pub fn verdict(&self, verdict: &Verdict) {
+        self.verdicts[verdict::place(verdict)].inc();
+        if let Verdict::Refused(Refusal::TryAgain { reason }) = verdict {
+            self.unknowns.get_or_create(&[("reason", reason.label())]).inc();
+        }
+    }
+
+    /// The same of one of many whose answer is a list: what a single one's own answer would say in its head is
+    /// counted here.
+    pub fn verdict_of_many(&self, verdict: &Verdict) {
+        self.verdict(verdict);
+        if let Some(degraded) = verdict::degraded(verdict) {
+            self.degraded.get_or_create(&[("how", degraded.label())]).inc();
+        }
+        if matches!(verdict, Verdict::Refused(Refusal::TryAgain { reason: TryAgain::Overloaded })) {
+            self.shed.get_or_create(&[("reason", Shed::Queue.label())]).inc();
+        }
+    }
+}
+
+/// A request that is not answered yet; one whose caller goes away is in flight no longer.
+pub(crate) struct InFlight<'m>(&'m Gauge);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// The word among those that there are: a cell of another build may have one that is new.
+fn degraded_word(said: &[u8]) -> Option<&'static str> {
+    let words = Degraded::ALL.map(Degraded::label).into_iter().chain(DEGRADED_READS);
+    words.into_iter().find(|word| word.as_bytes() == said)
+}
+
+/// A status that somebody of ours answers with; others are counted together, for a cell of another build, or
+/// whoever stands at its address, may answer with any.
+fn status_label(status: u16) -> &'static str {
+    macro_rules! labels {
+        ($($status:literal)*) => { match status { $($status => stringify!($status),)* _ => "other" } };
+    }
+    labels!(200 201 202 204 304 400 401 403 404 405 408 409 411 412 413 415 421 422 423 428 429 431 500 502 503 504)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus_client::encoding::text::encode;
+
+    fn text(registry: &Registry) -> String {
+        let mut text = String::new();
+        encode(&mut text, registry).unwrap();
+        text
+    }
+
+    #[test]
+    fn whatever_is_answered_there_are_only_so_many_series() {
+        let mut registry = Registry::default();
+        let metrics = HttpMetrics::register(&mut registry);
+        for status in 100..1_000 {
+            let mut response = http::Response::new(());
+            *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+            response.headers_mut().insert(ours::DEGRADED, http::HeaderValue::from(status));
+            metrics.answered("profile", &response, Duration::from_millis(1), None);
+        }
+        let text = text(&registry);
+        let statuses = text.lines().filter(|line| line.contains("cellar_requests_total{route=\"profile\"")).count();
+        assert_eq!(statuses, 27, "26 known ones, and all others together");
+        assert!(text.contains("{route=\"profile\",status=\"other\"} 874\n"), "{text}");
+        assert!(!text.contains("how=\"100\""));
+    }
+
+    #[test]
+    fn an_answer_is_counted_by_what_it_says() {
+        let mut registry = Registry::default();
+        let metrics = HttpMetrics::register(&mut registry);
+        let mut response = http::Response::new(());
+        response.headers_mut().insert(ours::DEGRADED, http::HeaderValue::from_static("stale"));
+        response.extensions_mut().insert(Shed::Passwords);
+        let in_flight = metrics.came();
+        metrics.answered("preferences", &response, Duration::from_millis(30), Some(TraceLabel(7)));
+        let during = text(&registry);
+        drop(in_flight);
+        for line in [
+            "cellar_degraded_answers_total{how=\"stale\"} 1",
+            "cellar_degraded_answers_total{how=\"postgres\"} 0",
+            "cellar_shed_requests_total{reason=\"passwords\"} 1",
+            "cellar_in_flight_requests 1",
+            "cellar_request_seconds_bucket{le=\"0.05\",route=\"preferences\"} 1 # {trace_id=\"00000000000000000000000000000007\"} 0.03",
+        ] {
+            assert!(during.lines().any(|one| one == line), "{line} is not in\n{during}");
+        }
+        assert!(text(&registry).contains("cellar_in_flight_requests 0\n"));
     }
 }

@@ -15,29 +15,29 @@ pub(crate) async fn admit(State(api): State<Routed>, request: Request) -> Respon
 /// Charge now what a request may use, and settle later what it did use
 #[utoipa::path(post, path = "/v1/internal/quota/reserve")]
 pub(crate) async fn reserve(State(api): State<Routed>, request: Request) -> Response {
-    api.operate("reserve", request, Box::new(operations::reserve)).await
+    api.operate(request, Box::new(operations::reserve)).await
 }
 
 /// Say what a reservation really used: the difference is charged or given back, once
 #[utoipa::path(post, path = "/v1/internal/quota/settle")]
 pub(crate) async fn settle(State(api): State<Routed>, request: Request) -> Response {
-    api.operate("settle", request, Box::new(operations::settle)).await
+    api.operate(request, Box::new(operations::settle)).await
 }
 
 /// Give a charge back, once
 #[utoipa::path(post, path = "/v1/internal/quota/refund")]
 pub(crate) async fn refund(State(api): State<Routed>, request: Request) -> Response {
-    api.operate("refund", request, Box::new(operations::refund)).await
+    api.operate(request, Box::new(operations::refund)).await
 }
 
 /// Give a user extra in one slot until a date
 #[utoipa::path(post, path = "/v1/internal/quota/grant")]
 pub(crate) async fn grant(State(api): State<Routed>, request: Request) -> Response {
-    api.operate("grant", request, Box::new(operations::grant)).await
+    api.operate(request, Box::new(operations::grant)).await
 }
 
 /// Give a user other settings of one slot until a date
 #[utoipa::path(put, path = "/v1/internal/users/{id}/override")]
 pub(crate) async fn override_slot(State(api): State<Routed>, PathPart(id): PathPart, request: Request) -> Response {
-    api.operate("override", request, Box::new(move |body, asked| operations::override_slot(&id, body, asked))).await
+    api.operate(request, Box::new(move |body, asked| operations::override_slot(&id, body, asked))).await
 }

@@ -2,13 +2,13 @@
 
 use crate::body::{parse_json, read_body};
 use crate::caller::Enrolment;
+use crate::front;
 use crate::keys::Keys;
 use crate::metrics::HttpMetrics;
 use crate::operate;
 use crate::operations::{self, Asked};
 use crate::problem::HttpProblem;
 use crate::verdict::{SessionOf, batch_item, response_of};
-use crate::{front, telemetry};
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -23,7 +23,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -67,6 +66,14 @@ impl Hot {
             _ => None,
         }
     }
+
+    /// As it is counted.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Hot::Consume => "consume",
+            Hot::Admit => "admit",
+        }
+    }
 }
 
 /// The routes under `/v1/internal/quota/`, admit, and a user's override.
@@ -80,6 +87,10 @@ pub struct QuotaApi<D> {
 impl<D: Decider> QuotaApi<D> {
     pub fn new(decider: D, keys: Keys, metrics: HttpMetrics) -> Self {
         Self { decider, keys, metrics }
+    }
+
+    pub(crate) fn metrics(&self) -> &HttpMetrics {
+        &self.metrics
     }
 
     pub fn routes(&self) -> OpenApiRouter {
@@ -101,34 +112,27 @@ impl<D: Decider> QuotaApi<D> {
         match hot {
             Hot::Consume => {
                 let read = |body: &[u8], asked: &Asked<'_>| consumed(headers, body, asked);
-                self.decide_one("consume", headers, self.operation(headers, &body, read)).await
+                self.decide_one(self.operation(headers, &body, read)).await
             }
             Hot::Admit => {
                 let read = |body: &[u8], asked: &Asked<'_>| operations::admit(&self.keys.mac(), body, asked);
-                self.decide_one("admit", headers, self.operation(headers, &body, read)).await
+                self.decide_one(self.operation(headers, &body, read)).await
             }
         }
     }
 
-    async fn decide_one(
-        &self,
-        route: &'static str,
-        headers: &HeaderMap,
-        question: Result<Question, Problem>,
-    ) -> http::Response<Full<Bytes>> {
+    async fn decide_one(&self, question: Result<Question, Problem>) -> http::Response<Full<Bytes>> {
         let began = Instant::now();
         let mut response = match question {
             Ok(question) => {
                 let of = SessionOf::check(&question.check);
-                let verdict = self.decide_known(question).instrument(telemetry::request_span(headers)).await;
+                let verdict = self.decide_known(question).await;
                 self.metrics.verdict(&verdict);
                 response_of(&verdict, of.as_ref())
             }
             Err(problem) => HttpProblem(problem).into_http(),
         };
-        let elapsed = began.elapsed();
-        self.metrics.request(route, response.status().as_u16(), elapsed);
-        server_timing(response.headers_mut(), elapsed);
+        server_timing(response.headers_mut(), began.elapsed());
         response
     }
 
@@ -201,8 +205,8 @@ impl<D: Decider> QuotaApi<D> {
         if !errors.is_empty() {
             return Err(Problem::new(ProblemType::Invalid).errors(errors));
         }
-        let verdicts = self.ask(checks, caller.enrolment()).instrument(telemetry::request_span(headers)).await;
-        let results = verdicts.iter().inspect(|verdict| self.metrics.verdict(verdict)).map(batch_item);
+        let verdicts = self.ask(checks, caller.enrolment()).await;
+        let results = verdicts.iter().inspect(|verdict| self.metrics.verdict_of_many(verdict)).map(batch_item);
         Ok(serde_json::json!({ "results": results.collect::<Vec<_>>() }))
     }
 }
@@ -213,7 +217,7 @@ pub(crate) trait QuotaRoutes: Send + Sync {
     fn hot(&self, hot: Hot, request: Request) -> Answering<'_>;
     fn batch(&self, request: Request) -> Answering<'_>;
     /// Any of the others: a body that `read` makes a check of.
-    fn operate<'a>(&'a self, route: &'static str, request: Request, read: operations::Read) -> Answering<'a>;
+    fn operate<'a>(&'a self, request: Request, read: operations::Read) -> Answering<'a>;
 }
 
 pub(crate) type Routed = Arc<dyn QuotaRoutes>;
@@ -230,11 +234,11 @@ impl<D: Decider> QuotaRoutes for QuotaApi<D> {
         })
     }
 
-    fn operate<'a>(&'a self, route: &'static str, request: Request, read: operations::Read) -> Answering<'a> {
+    fn operate<'a>(&'a self, request: Request, read: operations::Read) -> Answering<'a> {
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             let question = read_body(body).await.and_then(|body| self.operation(&parts.headers, &body, read));
-            self.decide_one(route, &parts.headers, question).await.map(axum::body::Body::new)
+            self.decide_one(question).await.map(axum::body::Body::new)
         })
     }
 
@@ -246,14 +250,11 @@ impl<D: Decider> QuotaRoutes for QuotaApi<D> {
                 Ok(body) => self.decide_batch(&parts.headers, &body).await,
                 Err(problem) => Err(problem),
             };
-            let elapsed = began.elapsed();
-            let status = answer.as_ref().map_or_else(|problem| problem.kind.status(), |_| 200);
-            self.metrics.request("batch", status, elapsed);
             let mut response = match answer {
                 Ok(results) => axum::Json(results).into_response(),
                 Err(problem) => HttpProblem(problem).into_response(),
             };
-            server_timing(response.headers_mut(), elapsed);
+            server_timing(response.headers_mut(), began.elapsed());
             response
         })
     }

@@ -1,11 +1,12 @@
 //! Verdict to HTTP, once.
 
+use crate::metrics::Shed;
 use crate::problem::{HttpProblem, problem_response};
 use bytes::Bytes;
 use cellar_model::wire::{ConsumeAnswer, DeniedBody, QuotaBody, home_header};
 use cellar_model::{
-    Answer, Check, Degraded, Denial, Problem, ProblemType, Refusal, SessionId, SettingProblem, UserId, Verdict,
-    header as ours,
+    Answer, Check, Degraded, Denial, Problem, ProblemType, Refusal, SessionId, SettingProblem, TryAgain, UserId,
+    Verdict, header as ours,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use http_body_util::Full;
@@ -99,15 +100,28 @@ pub(crate) fn batch_item(verdict: &Verdict) -> serde_json::Value {
     }
 }
 
-/// The metric's label.
-pub(crate) fn label(verdict: &Verdict) -> &'static str {
+/// The metric's labels.
+pub(crate) const VERDICTS: [&str; 6] = ["allowed", "replayed", "denied", "seen", "refused", "unknown"];
+
+/// Which of [`VERDICTS`] it is.
+pub(crate) fn place(verdict: &Verdict) -> usize {
     match verdict {
-        Verdict::Admitted { replayed: true, .. } => "replayed",
-        Verdict::Admitted { .. } => "allowed",
-        Verdict::Denied { .. } => "denied",
-        Verdict::Seen { .. } => "seen",
-        Verdict::Refused(Refusal::TryAgain { .. }) => "unknown",
-        Verdict::Refused(_) => "refused",
+        Verdict::Admitted { replayed: false, .. } => 0,
+        Verdict::Admitted { replayed: true, .. } => 1,
+        Verdict::Denied { .. } => 2,
+        Verdict::Seen { .. } => 3,
+        Verdict::Refused(Refusal::TryAgain { .. }) => 5,
+        Verdict::Refused(_) => 4,
+    }
+}
+
+/// Which degraded path it took, if any.
+pub(crate) fn degraded(verdict: &Verdict) -> Option<Degraded> {
+    match verdict {
+        Verdict::Admitted { degraded, .. } | Verdict::Denied { degraded, .. } | Verdict::Seen { degraded, .. } => {
+            *degraded
+        }
+        Verdict::Refused(_) => None,
     }
 }
 
@@ -142,6 +156,9 @@ fn refused(refusal: &Refusal) -> http::Response<Full<Bytes>> {
     }
     if let Refusal::OtherInstance { endpoint } = refusal {
         put(response.headers_mut(), ours::INSTANCE, endpoint);
+    }
+    if let Refusal::TryAgain { reason: TryAgain::Overloaded } = refusal {
+        response.extensions_mut().insert(Shed::Queue);
     }
     response
 }
@@ -180,9 +197,7 @@ fn refusal_problem(refusal: &Refusal) -> Problem {
             let error = SettingProblem::new("/slot", &format!("the user's tier has no slot {slot} that enforces"));
             Problem::new(ProblemType::UnknownSlot).errors(vec![error])
         }
-        Refusal::Undrained { .. } => {
-            Problem::new(ProblemType::TryAgain).detail(cellar_model::TryAgain::Undrained.label())
-        }
+        Refusal::Undrained { .. } => Problem::new(ProblemType::TryAgain).detail(TryAgain::Undrained.label()),
         Refusal::Invalid(errors) => Problem::new(ProblemType::Invalid).errors(errors.clone()),
         Refusal::TryAgain { reason } => Problem::new(ProblemType::TryAgain).detail(reason.label()),
         Refusal::InvalidSession => Problem::new(ProblemType::InvalidSession),

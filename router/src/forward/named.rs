@@ -4,19 +4,15 @@ use super::cargo::{Cargo, Outgoing, read_whole};
 use super::enrol::FirstSight;
 use super::log_in::name_user;
 use super::requests::{refusal, refused};
-use super::routes::Front;
+use super::routes::{Front, answered};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use cellar_directory::Email;
 use cellar_model::{DeadlineMs, Problem, ProblemType, Refusal, Scope, UserId};
-use cellar_server::{PathPart, front, telemetry};
+use cellar_server::{PathPart, front};
 use http::StatusCode;
-use std::time::Instant;
-use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-
-const ROUTE: &str = "users";
 
 pub(super) fn routes() -> OpenApiRouter<Front> {
     OpenApiRouter::new()
@@ -71,9 +67,7 @@ async fn export(State(front): State<Front>, PathPart(id): PathPart, request: Req
 
 impl Front {
     async fn forward_named(&self, id: &str, request: Request) -> Response {
-        let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
-        let answer = self.send_named(id, request).instrument(span).await;
-        self.answered(ROUTE, began, answer)
+        answered(self.send_named(id, request).await)
     }
 
     async fn send_named(&self, id: &str, request: Request) -> Result<Response, Problem> {

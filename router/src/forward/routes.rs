@@ -10,11 +10,10 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use cellar_directory::Peppers;
 use cellar_model::{DeadlineMs, Problem, ProblemType, RegionName, Scope, UserId};
-use cellar_server::{Attempts, Caller, HttpMetrics, HttpProblem, Keys, TrustedProxies, front, telemetry};
+use cellar_server::{Attempts, Caller, HttpProblem, Keys, TrustedProxies, front};
 use http::{HeaderName, HeaderValue, Method};
 use std::sync::Arc;
 use std::time::Instant;
-use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -28,7 +27,6 @@ const USER_ROUTES: &str = "/v1/user/";
 pub(crate) struct Front {
     pub(crate) requests: Requests,
     pub(crate) keys: Keys,
-    pub(crate) metrics: HttpMetrics,
     pub(crate) peppers: Peppers,
     pub(crate) stale: StalePreferences,
     /// Where users sign up who name no region.
@@ -67,97 +65,85 @@ pub(crate) fn routes(front: Front) -> OpenApiRouter {
 /// Sign up a user
 #[utoipa::path(post, path = "/v1/users")]
 async fn sign_up(State(front): State<Front>, request: Request) -> Response {
-    let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
-    let answer = front.sign_up(request).instrument(span).await;
-    front.answered("users", began, answer)
+    answered(front.sign_up(request).await)
 }
 
 /// Log in: with a service key by user id, or by e-mail and password
 #[utoipa::path(post, path = "/v1/sessions")]
 async fn log_in(State(front): State<Front>, request: Request) -> Response {
-    let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
-    let answer = front.log_in(request).instrument(span).await;
-    front.answered("sessions", began, answer)
+    answered(front.log_in(request).await)
 }
 
 /// The active sessions, and the last log-in
 #[utoipa::path(get, path = "/v1/sessions")]
 async fn list_sessions(State(front): State<Front>, request: Request) -> Response {
-    front.forward("sessions", &[Scope::Users], request).await
+    front.forward(&[Scope::Users], request).await
 }
 
 /// Log out everywhere; with `keep=current`, everywhere else
 #[utoipa::path(delete, path = "/v1/sessions")]
 async fn revoke_all(State(front): State<Front>, request: Request) -> Response {
-    front.forward("sessions", &[Scope::Users], request).await
+    front.forward(&[Scope::Users], request).await
 }
 
 /// End one session
 #[utoipa::path(delete, path = "/v1/sessions/{id}")]
 async fn revoke_session(State(front): State<Front>, request: Request) -> Response {
-    front.forward("sessions", &[Scope::Users], request).await
+    front.forward(&[Scope::Users], request).await
 }
 
 /// Basic info, tier and preferences
 #[utoipa::path(get, path = "/v1/user/profile")]
 async fn read_profile(State(front): State<Front>, request: Request) -> Response {
-    front.forward("profile", &[Scope::Users], request).await
+    front.forward(&[Scope::Users], request).await
 }
 
 /// Change name or e-mail: absent members stay, null removes the name
 #[utoipa::path(patch, path = "/v1/user/profile")]
 async fn patch_profile(State(front): State<Front>, request: Request) -> Response {
-    front.forward("profile", &[Scope::Users], request).await
+    front.forward(&[Scope::Users], request).await
 }
 
 /// The preferences
 #[utoipa::path(get, path = "/v1/user/preferences")]
 async fn read_preferences(State(front): State<Front>, request: Request) -> Response {
-    let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
-    let answer = front.read_preferences(request).instrument(span).await;
-    front.answered("preferences", began, answer)
+    answered(front.read_preferences(request).await)
 }
 
 /// Apply a JSON merge patch: members are set, null deletes
 #[utoipa::path(post, path = "/v1/user/preferences")]
 async fn patch_preferences(State(front): State<Front>, request: Request) -> Response {
-    let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
-    let answer = front.patch_preferences(request).instrument(span).await;
-    front.answered("preferences", began, answer)
+    answered(front.patch_preferences(request).await)
 }
 
 /// What is left of the user's quota, without spending
 #[utoipa::path(get, path = "/v1/user/quota")]
 async fn read_quota(State(front): State<Front>, request: Request) -> Response {
-    front.forward("quota", &[Scope::Quota, Scope::Users], request).await
+    front.forward(&[Scope::Quota, Scope::Users], request).await
 }
 
 /// What the user was charged, by day
 #[utoipa::path(get, path = "/v1/user/usage")]
 async fn read_usage(State(front): State<Front>, request: Request) -> Response {
-    front.forward("usage", &[Scope::Quota, Scope::Users], request).await
+    front.forward(&[Scope::Quota, Scope::Users], request).await
 }
 
 /// Erase the account
 #[utoipa::path(delete, path = "/v1/user")]
 async fn erase(State(front): State<Front>, request: Request) -> Response {
-    let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
-    let answer = front.erase(request).instrument(span).await;
-    front.answered("users", began, answer)
+    answered(front.erase(request).await)
 }
 
 /// Change the password, and log out everywhere; with `keep=current`, everywhere else
 #[utoipa::path(put, path = "/v1/user/password")]
 async fn change_password(State(front): State<Front>, request: Request) -> Response {
-    front.forward("password", &[Scope::Users], request).await
+    front.forward(&[Scope::Users], request).await
 }
 
 /// Everything about the person
 #[utoipa::path(get, path = "/v1/user/export")]
 async fn export(State(front): State<Front>, request: Request) -> Response {
-    let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
-    let answer = front.send_known(request).instrument(span).await;
-    front.answered("export", began, answer)
+    answered(front.send_known(request).await)
 }
 
 impl Front {
@@ -176,10 +162,8 @@ impl Front {
     }
 
     /// Takes a request to its user's cell. A key needs one of `scopes`; a session speaks for itself.
-    async fn forward(&self, route: &'static str, scopes: &[Scope], request: Request) -> Response {
-        let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
-        let answer = self.admit_and_send(scopes, request).instrument(span).await;
-        self.answered(route, began, answer)
+    async fn forward(&self, scopes: &[Scope], request: Request) -> Response {
+        answered(self.admit_and_send(scopes, request).await)
     }
 
     async fn admit_and_send(&self, scopes: &[Scope], request: Request) -> Result<Response, Problem> {
@@ -204,12 +188,10 @@ impl Front {
         let outgoing = Outgoing::new(parts, Cargo::load(body).await?);
         Ok(Going { caller: admitted.caller, user, sight, outgoing, until })
     }
+}
 
-    pub(super) fn answered(&self, route: &'static str, began: Instant, answer: Result<Response, Problem>) -> Response {
-        let response = answer.unwrap_or_else(|problem| HttpProblem(problem).into_response());
-        self.metrics.request(route, response.status().as_u16(), began.elapsed());
-        response
-    }
+pub(super) fn answered(answer: Result<Response, Problem>) -> Response {
+    answer.unwrap_or_else(|problem| HttpProblem(problem).into_response())
 }
 
 /// Says on every answer how long it took here. Answers to checks say so themselves.

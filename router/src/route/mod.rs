@@ -93,6 +93,7 @@ impl Routing {
         }
         let map = Map::new(topology, held.as_deref(), &self.metrics)?;
         tracing::info!(revision = %map.topology.revision, "topology in force");
+        self.metrics.cells_are(|name| map.cells().any(|cell| cell.name().to_string() == name));
         *self.map.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(Arc::new(map));
         Ok(())
     }

@@ -66,7 +66,7 @@ impl Lookup for Rows {
 }
 
 pub(crate) fn routing(folder: &Path, rows: Arc<Rows>) -> Arc<Routing> {
-    Routing::new(folder, rows, RouterMetrics::register(&mut Registry::default()))
+    Routing::new(folder, rows, metrics())
 }
 
 /// One region, `eu`, with these cells.
@@ -237,6 +237,12 @@ fn document(key: &ApiKey, auto_enrol: Option<TierName>) -> KeyDocument {
     }
 }
 
+fn metrics() -> RouterMetrics {
+    let mut registry = Registry::default();
+    let overflow = cellar_metrics::LabelOverflow::register(&mut registry);
+    RouterMetrics::register(&mut registry, &overflow)
+}
+
 /// A router, all but its polls and its admin listener.
 pub(crate) struct StubRouter {
     pub(crate) at: SocketAddr,
@@ -264,14 +270,12 @@ impl StubRouter {
         routing.adopt(topology).unwrap();
         let metrics = HttpMetrics::register(&mut Registry::default());
         let enrolments = Enrolments::new(routing.clone());
-        let api =
-            QuotaApi::new(Forwarder::new(routing.clone(), enrolments.clone(), true), keys.clone(), metrics.clone());
+        let api = QuotaApi::new(Forwarder::new(routing.clone(), enrolments.clone(), true), keys.clone(), metrics);
         let peppers = format!("{}\n{}", "cd".repeat(32), "ef".repeat(32));
         let peppers = Peppers::from_text(&Secret::new(peppers)).unwrap();
         let front = Front {
             requests: Requests::new(routing.clone(), enrolments),
             keys: keys.clone(),
-            metrics,
             peppers: peppers.clone(),
             stale: StalePreferences::new(),
             proxies: cellar_server::TrustedProxies::default(),

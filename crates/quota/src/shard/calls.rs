@@ -9,7 +9,7 @@ use super::{Ask, Shard};
 use crate::clock::boot_clock;
 use crate::entry::LedgerEntry;
 use crate::error::StoreError;
-use crate::metrics::TierLabel;
+use crate::metrics::UNKNOWN_TIER;
 use crate::outcome::Outcome;
 use crate::record::{Head, Record};
 use crate::store::redis::{Committed, Group};
@@ -55,7 +55,7 @@ impl Shedding {
     /// nobody knows it: he costs a load besides, and counts as `normal`.
     fn sheds(&self, tier: Option<&TierName>) -> Option<String> {
         let shed = tier.and_then(|tier| self.tiers.get(tier)).map_or(Shed::Normal, |tier| tier.document.shed);
-        let name = || tier.map_or("unknown", TierName::as_str).to_owned();
+        let name = || tier.map_or(UNKNOWN_TIER, TierName::as_str).to_owned();
         (self.backlog > shed.backlog_max(self.queue_max)).then(name)
     }
 }
@@ -144,7 +144,7 @@ impl Shard {
         async move {
             if entries.is_empty() {
                 let result = match postgres.confirm_fence(fence).await {
-                    Ok(standing) if standing.mine => Ok(Committed { seq: None, replayed: Vec::new() }),
+                    Ok(standing) if standing.mine => Ok(Committed { seq: None, replayed: Vec::new(), trace: None }),
                     Ok(_) => Err(StoreError::Fenced),
                     Err(error) => Err(error),
                 };
@@ -156,7 +156,7 @@ impl Shard {
                 heads.filter_map(|(user, bytes)| Some((user.clone(), Head::from_bytes(bytes)?, bytes.clone())));
             let batch = Arc::new(TailBatch { seq, entries, records: records.collect() });
             let result = postgres.drain(fence, fence, (after, Some(seq)), &[batch], &mut months).await;
-            let result = result.map(|()| Committed { seq: Some(seq), replayed: Vec::new() });
+            let result = result.map(|()| Committed { seq: Some(seq), replayed: Vec::new(), trace: None });
             CallDone { number, groups, result, months: Some(months) }
         }
         .boxed()
@@ -200,7 +200,7 @@ impl Shard {
             if let Some(shedding) = &shedding
                 && let Some(tier) = shedding.sheds(record.as_ref().map(|record| &record.body.tier))
             {
-                self.parts.metrics.shed.get_or_create(&TierLabel { tier }).inc();
+                self.parts.metrics.shed.get([&tier]).inc();
                 self.ready.extend(serving.users.release(user, record));
                 ask.answer(Verdict::try_again(TryAgain::Overloaded));
                 continue;
@@ -260,7 +260,8 @@ impl Shard {
         if let Some(months) = done.months {
             self.months = months;
         }
-        self.parts.metrics.commit_seconds.observe(call.sent.elapsed().as_secs_f64());
+        let trace = done.result.as_ref().ok().and_then(|committed| committed.trace);
+        self.parts.metrics.commit_seconds.observe(call.sent.elapsed().as_secs_f64(), trace, None);
         let on_postgres = serving.open.on_postgres();
         let error = match done.result {
             Ok(committed) => {

@@ -58,6 +58,10 @@ impl Shard {
     pub(super) fn count_undrained(&self) {
         let entries = (self.tail.as_ref().map_or(0, |(_, tail)| tail.entries()) + self.orphans.len()) as u64;
         self.gauges.undrained.set(entries as i64);
+        // What is of an older fence is older than the tail: its age goes on.
+        if self.orphans.is_empty() {
+            self.gauges.undrained_age.since(self.tail.as_ref().and_then(|(_, tail)| tail.oldest()));
+        }
         self.parts.undrained.store(entries, Ordering::Relaxed);
     }
 

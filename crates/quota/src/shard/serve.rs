@@ -244,6 +244,7 @@ impl Shard {
         }
         // Beyond autonomy it takes nothing more, until Postgres answers.
         self.gauges.open.set(i64::from(self.is_autonomous(serving)));
+        self.count_undrained();
         self.gauges.users.set(serving.users.in_memory() as i64);
         self.drop_late_acks();
         self.start_expiry(serving);
