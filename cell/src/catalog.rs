@@ -26,13 +26,15 @@ use references::{References, version};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use verifier::{Judged, Verifier};
 
 /// The catalog is read whole this often, changed or not.
 pub(crate) const POLL: Duration = Duration::from_secs(2);
+/// A directory that has said nothing for so long is away, whether a question is under way or not.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// Artifacts by digest. None: the host does not let it in, which will not change.
 type Policies = HashMap<Digest, Option<Arc<Policy>>>;
@@ -47,6 +49,7 @@ pub(crate) struct CatalogFollower<D> {
     /// Who reads the directory and puts what he read in force: one at a time, or an older read could come last.
     following: tokio::sync::Mutex<()>,
     held: Mutex<Held>,
+    since: Instant,
     tiers: watch::Sender<Arc<TierSet>>,
     keys: watch::Sender<Arc<Vec<KeyDocument>>>,
 }
@@ -62,6 +65,9 @@ struct Held {
     policies: Policies,
     /// Artifacts that could not be had yet, each poll tries them again; so that it is said once.
     lacking: HashSet<Digest>,
+    /// When the directory was last read, and whether it has been asked in vain since.
+    read_at: Option<Instant>,
+    read_failed: bool,
 }
 
 /// Why an artifact is not there to decide by.
@@ -83,6 +89,7 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
             metrics,
             following: tokio::sync::Mutex::default(),
             held: Mutex::default(),
+            since: Instant::now(),
             tiers: watch::Sender::new(Arc::default()),
             keys: watch::Sender::new(Arc::default()),
         })
@@ -98,6 +105,18 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
 
     pub(crate) fn metrics(&self) -> &CatalogMetrics {
         &self.metrics
+    }
+
+    /// For how long the directory has not been read, if it does not answer now.
+    pub(crate) fn directory_silence(&self) -> Option<Duration> {
+        let held = self.held();
+        let silence = held.read_at.unwrap_or(self.since).elapsed();
+        (held.read_failed || silence > SILENCE_MAX).then_some(silence)
+    }
+
+    /// Tiers that are not in force as the catalog has them, and rows of it that this build cannot read.
+    pub(crate) fn unfit(&self) -> (i64, i64) {
+        (self.metrics.tiers_unfit.get(), self.metrics.rows_unread.get())
     }
 
     /// Why there is no tier, if there is none.
@@ -130,7 +149,13 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
 
     async fn poll(&self) -> anyhow::Result<()> {
         let _alone = self.following.lock().await;
-        let catalog = catalog::read(&self.directory).await?;
+        let read = catalog::read(&self.directory).await;
+        {
+            let mut held = self.held();
+            held.read_failed = read.is_err();
+            held.read_at = if read.is_ok() { Some(Instant::now()) } else { held.read_at };
+        }
+        let catalog = read?;
         self.adopt(Arc::new(catalog)).await
     }
 

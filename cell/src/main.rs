@@ -5,6 +5,7 @@ mod admin;
 mod admissions;
 mod app;
 mod catalog;
+mod conditions;
 mod config;
 mod decide;
 mod lives;

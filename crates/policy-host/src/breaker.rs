@@ -85,6 +85,10 @@ impl Breaker {
         true
     }
 
+    pub(crate) fn is_open(&self) -> bool {
+        self.faults_in_a_row.load(Ordering::Relaxed) >= self.limits.faults
+    }
+
     pub(crate) fn succeeded(&self, user: Option<u64>) {
         // Read first: all workers share this line, and it hardly ever changes.
         if self.faults_in_a_row.load(Ordering::Relaxed) != 0 {

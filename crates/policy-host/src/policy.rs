@@ -85,6 +85,11 @@ impl Policy {
         Arc::new(Self::of(self.version.clone()))
     }
 
+    /// It has failed so often in a row that it is hardly asked any more.
+    pub fn is_left_alone(&self) -> bool {
+        self.breaker.is_open()
+    }
+
     pub fn digest(&self) -> Digest {
         self.version.digest
     }

@@ -1,6 +1,7 @@
 //! What the engine counts. Labels are bounded: shards, tiers of the catalog, fixed words. What is counted of
 //! policies is in `rollout/metrics.rs`.
 
+use crate::noticed::Noticed;
 use crate::shard::ShardId;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -48,6 +49,8 @@ pub struct QuotaMetrics {
     pub(crate) allowed: Counter,
     pub(crate) journaled: Gauge,
     pub(crate) shed: Family<TierLabel, Counter>,
+    /// No series: what conditions are made of.
+    pub(crate) noticed: Noticed,
 }
 
 /// From 0.1 ms, doubling, to 3.3 s.
@@ -77,6 +80,7 @@ impl QuotaMetrics {
             allowed: Counter::default(),
             journaled: Gauge::default(),
             shed: Family::default(),
+            noticed: Noticed::default(),
         };
         for shard in 0..shards {
             for family in [&metrics.undrained, &metrics.fence, &metrics.open, &metrics.on_postgres, &metrics.users] {

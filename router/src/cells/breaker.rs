@@ -14,11 +14,18 @@ pub(crate) struct Breaker {
     failures: AtomicU32,
     /// Milliseconds after `since`.
     open_until_ms: AtomicU64,
+    /// How often it has been answered: who looks twice sees whether it was meanwhile.
+    answers: AtomicU64,
 }
 
 impl Breaker {
     pub(crate) fn new() -> Self {
-        Self { since: Instant::now(), failures: AtomicU32::new(0), open_until_ms: AtomicU64::new(0) }
+        Self {
+            since: Instant::now(),
+            failures: AtomicU32::new(0),
+            open_until_ms: AtomicU64::new(0),
+            answers: AtomicU64::new(0),
+        }
     }
 
     /// Whether to ask now. Of those who meet the end of an open time, one may.
@@ -35,10 +42,25 @@ impl Breaker {
     }
 
     pub(crate) fn answered(&self) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
         // Read before written: the line is shared by all who ask, and nearly always 0.
         if self.failures.load(Ordering::Relaxed) != 0 {
             self.failures.store(0, Ordering::Relaxed);
         }
+    }
+
+    pub(crate) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) >= FAILURES_MAX
+    }
+
+    /// As after that many failures: somebody has found out by other means.
+    pub(crate) fn open(&self) {
+        self.failures.fetch_max(FAILURES_MAX, Ordering::Relaxed);
+        self.open_until_ms.store(self.now_ms() + millis(OPEN), Ordering::Relaxed);
     }
 
     pub(crate) fn failed(&self) {
