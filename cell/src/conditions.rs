@@ -11,10 +11,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-/// Looks in a row that a store is silent at before it counts as away: a machine under load answers one of them late.
-const SILENT_LOOKS: u32 = 3;
-/// Looks in a row at which a shard is closed, or the cache silent: a turn among healthy stores takes milliseconds.
-const LOOKS: u32 = 2;
+/// Looks in a row that the quota Redis is silent at before it counts as away, if no shard has found out before: a
+/// machine under load answers some of them late.
+const SILENT_LOOKS: u32 = 5;
+/// Looks in a row at which a shard is closed: a turn among healthy stores takes milliseconds.
+const CLOSED_LOOKS: u32 = 2;
+/// And at which the cache is silent, which is given a tenth of a second.
+const CACHE_LOOKS: u32 = 3;
 /// Slots that one sentence names.
 const NAMED_MAX: usize = 3;
 
@@ -66,10 +69,10 @@ impl CellWatch {
         before.cache_silent_looks = if cache_answers { 0 } else { before.cache_silent_looks + 1 };
         let tell = |condition, seen| self.conditions.tell(condition, seen);
         tell(Condition::RedisAway, redis_away(&facts));
-        tell(Condition::ShardClosed, (before.closed_looks >= LOOKS).then(|| shard_closed(&facts)).flatten());
+        tell(Condition::ShardClosed, (before.closed_looks >= CLOSED_LOOKS).then(|| shard_closed(&facts)).flatten());
         tell(Condition::PostgresAway, self.accounts.postgres_is_away().then(|| postgres_away(&facts)).flatten());
         tell(Condition::DirectoryAway, directory_away(self.catalog.directory_silence()));
-        tell(Condition::CacheAway, (before.cache_silent_looks >= LOOKS).then(cache_away).flatten());
+        tell(Condition::CacheAway, (before.cache_silent_looks >= CACHE_LOOKS).then(cache_away).flatten());
         tell(Condition::ClockDisputed, facts.clock_disputed.then(clock_disputed).flatten());
         let slots = rollout::faults(&self.catalog.tiers().borrow());
         tell(Condition::PolicyFaulting, policy_faulting(&mut before.faults, &slots));

@@ -272,4 +272,32 @@ mod tests {
         let counts = counts(&check, 1_000);
         assert_eq!((counts.len(), counts.iter().sum::<usize>()), (2, 1_000));
     }
+
+    /// Goal: a cell of an earlier build reads a call as ever, and one of this build which request each check is of.
+    #[test]
+    fn the_keys_of_requests_stand_where_an_earlier_build_does_not_look() {
+        let check = |user: &str, request: &str| Check {
+            user: UserId::new(user).unwrap(),
+            operation: Operation::Consume,
+            cost: Cost::one_request(),
+            attributes: Vec::new(),
+            key: None,
+            at: None,
+            deadline: DeadlineMs::QUOTA,
+            session: None,
+            request: RequestKey::of(request.as_bytes()),
+        };
+        let calls = [vec![check("a", "r-1"), check("b", "r-1")], vec![check("c", "")]];
+        let jobs = calls.iter().map(|checks| {
+            let Piece { bytes, keys_at, checks } = write_down(&checks.iter().collect::<Vec<_>>()).pop().unwrap();
+            let (until, span) = (Instant::now(), tracing::Span::none());
+            Job { bytes, keys_at, checks, until, span, reply: oneshot::channel().0 }
+        });
+        let body = body(&jobs.collect::<Vec<_>>());
+        let earlier: Vec<Check> = postcard::from_bytes(&body).unwrap();
+        let (read, rest): (Vec<Check>, &[u8]) = postcard::take_from_bytes(&body).unwrap();
+        assert_eq!((earlier.len(), &earlier), (3, &read));
+        let keys: Vec<_> = RequestKey::read_all(rest, 3).unwrap().collect();
+        assert_eq!(keys, calls.concat().iter().map(|check| check.request).collect::<Vec<_>>());
+    }
 }
