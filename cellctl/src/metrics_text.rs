@@ -35,10 +35,6 @@ impl Scrape {
         self.named(name).map(|series| series.value).reduce(f64::max)
     }
 
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.named(name).next().is_some()
-    }
-
     /// Sums of that name by the value of `label`.
     pub(crate) fn by(&self, name: &str, label: &str) -> BTreeMap<String, f64> {
         let mut sums = BTreeMap::new();
@@ -212,7 +208,7 @@ broken{
         assert_eq!(scrape.by("cellar_requests_total", "route")["admit"], 5.0);
         assert_eq!(scrape.by("cellar_odd", "tier")[r#"a "quoted", {braced} \ one"#], 1.5);
         assert_eq!(scrape.max("process_open_fds"), Some(12.0));
-        assert!(!scrape.has("broken"));
+        assert_eq!(scrape.max("broken"), None);
     }
 
     #[test]

@@ -189,7 +189,7 @@ async fn from_processes(folder: &Path, arguments: &FleetArguments) -> anyhow::Re
     let up: Vec<f64> = up.filter_map(|(_, said)| said.as_ref().ok().map(|said| said.up_s)).collect();
     let longest = up.iter().copied().fold(0.0, f64::max);
     counted.over = format!(
-        "since {asked} doors started, the first {longest:.0} s ago: no Prometheus was named, so it is not the period that was asked for"
+        "since the {asked} doors there are started, the first {longest:.0} s ago: without a Prometheus it is not the period that was asked for"
     );
     if !silent.is_empty() {
         let _ = write!(counted.over, "; {} did not answer and are not counted", silent.join(", "));
@@ -290,5 +290,34 @@ mod tests {
         for odd in ["", "h", "1", "1x", "0s", "9999999d", "-1h", "1é"] {
             assert!(period(odd).is_err(), "{odd}");
         }
+    }
+
+    /// Goal: where a Prometheus has counted, it is asked for the period, of routers if it knows any.
+    /// Method: a stand-in that answers the two questions as Prometheus does.
+    #[tokio::test]
+    async fn a_prometheus_is_asked_for_the_period() {
+        use axum::extract::Query;
+        use std::collections::HashMap;
+        let answer = |Query(asked): Query<HashMap<String, String>>| async move {
+            let query = &asked["query"];
+            let series = |name: &str, values: &[(&str, &str)]| {
+                let one = |(label, value): &(&str, &str)| json!({ "metric": { name: label }, "value": [1.5, value] });
+                values.iter().map(one).collect::<Vec<_>>()
+            };
+            let result = match () {
+                () if !query.contains("cellar-router") || !query.contains("[900s]") => Vec::new(),
+                () if query.contains("_bucket") => series("le", &[("0.01", "40"), ("0.02", "90"), ("+Inf", "100")]),
+                () => series("status", &[("200", "95"), ("429", "3"), ("503", "2")]),
+            };
+            axum::Json(json!({ "status": "success", "data": { "resultType": "vector", "result": result } }))
+        };
+        let routes = axum::Router::new().route("/api/v1/query", axum::routing::get(answer));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        let counted = from_prometheus(&url, Duration::from_secs(900)).await.unwrap();
+        assert_eq!((counted.answered, counted.failed), (98.0, 2.0));
+        assert_eq!(counted.seconds.part_within(IN_TIME_S), Some(0.9));
+        assert!(from_prometheus(&url, Duration::from_secs(60)).await.is_err(), "it has nothing of that period");
     }
 }

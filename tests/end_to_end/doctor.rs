@@ -277,7 +277,7 @@ async fn a_request_is_explained_by_its_id_and_one_that_is_not_remembered_is_said
 
     let output = tokio::task::block_in_place(|| cellctl.ok(&["top", "--once"]).unwrap());
     println!("--- top\n{output}");
-    for named in ["router-", "cell-", "redis", "no condition is in force"] {
+    for named in ["eu-router", "eu-1-0", "shard eu-2/0", "redis", "no condition is in force"] {
         assert!(output.contains(named), "{named} is not in {output}");
     }
     let refused = cellctl.run(&["top"]).unwrap();

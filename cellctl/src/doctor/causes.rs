@@ -27,7 +27,6 @@ pub(super) struct Cause {
 #[derive(Clone, Debug)]
 pub(super) struct Symptom {
     pub(super) process: String,
-    pub(super) role: MemberRole,
     pub(super) region: String,
     pub(super) cell: Option<String>,
     pub(super) condition: String,
@@ -63,7 +62,6 @@ fn symptoms(seen: &Seen) -> Vec<Symptom> {
     for one in &seen.members {
         let symptom = |condition: &str, what: String, failing: bool| Symptom {
             process: one.member.name.clone(),
-            role: one.member.role,
             region: one.member.region.clone(),
             cell: one.member.cell.clone(),
             condition: condition.to_owned(),

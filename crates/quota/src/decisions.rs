@@ -19,8 +19,8 @@ use std::time::Instant;
 const KEPT_MAX: usize = 10_000;
 /// Of one request: a batch has a thousand, and nobody reads more of them.
 const SHOWN_MAX: usize = 100;
-/// A state up to this length is kept with the decision. What ships has 20 bytes at most.
-const STATE_BYTES_MAX: usize = 24;
+/// A state up to this length is kept with the decision: that of every policy that ships, but for open-reservations.
+const STATE_BYTES_MAX: usize = 32;
 
 /// Cheap to clone; all clones are the same.
 #[derive(Clone)]
@@ -491,10 +491,32 @@ mod tests {
     #[test]
     fn a_decision_is_kept_in_place() {
         let (decisions, check) = (Decisions::default(), check("r"));
-        let (began, times) = (Instant::now(), 200_000);
+        let slot = |slot: &str, unit| ToldSlot {
+            slot: slot.parse().unwrap(),
+            unit,
+            policy: "gcra 1.0.0".into(),
+            digest: Digest([7; 32]),
+            shadow: false,
+            schema: 1,
+            parameters: vec![0; 32],
+            asked: Weak::new(),
+        };
+        let slots = vec![slot("per-minute", Unit::requests()), slot("monthly", Unit::tokens())];
+        let tier = "pro".parse().unwrap();
+        let told = Arc::new(Told { tier, revision: Revision(1), candidate: false, slots });
+        let decided = || Decided {
+            told: told.clone(),
+            at: Micros(1),
+            version: Version(1),
+            version_after: Version(1),
+            fence: Fence(1),
+            slots: Default::default(),
+        };
+        let (began, times) = (Instant::now(), 1_000_000);
         for _ in 0..times {
-            let place = decisions.keep(&check, 0, began, None, None);
-            decisions.answered(place, &Verdict::try_again(TryAgain::Deadline));
+            let mut remembered = Remembered::of(&check, 0, &decisions);
+            remembered.decided(&check, decided(), Instant::now());
+            remembered.answered(&check, &Verdict::try_again(TryAgain::Deadline));
         }
         println!("{} ns a decision kept", began.elapsed().as_nanos() / times);
         assert_eq!(decisions.ring().kept.len(), KEPT_MAX);
