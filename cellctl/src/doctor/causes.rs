@@ -230,6 +230,14 @@ impl Open {
                 ..Cause::default()
             };
             let (process, condition) = (first.process.clone(), first.condition.clone());
+            let cause = match condition.as_str() {
+                "cell-away" => Cause {
+                    title: format!("{who} does not reach cells that say nothing of it"),
+                    cells: cells_in(&first.what),
+                    ..cause
+                },
+                _ => cause,
+            };
             self.push(cause, |symptom| symptom.process == process && symptom.condition == condition);
         }
     }
@@ -281,6 +289,12 @@ fn names(what: &str, cell: Option<&str>) -> bool {
         let rest = part.strip_prefix("cell ").and_then(|rest| rest.strip_prefix(cell));
         rest.is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '-'))
     })
+}
+
+/// The cells that a router's sentence is about.
+fn cells_in(what: &str) -> BTreeSet<String> {
+    let parts = what.split("; ").filter_map(|part| part.strip_prefix("cell "));
+    parts.filter_map(|rest| rest.split_whitespace().next()).map(str::to_owned).collect()
 }
 
 #[cfg(test)]

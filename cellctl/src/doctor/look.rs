@@ -1,7 +1,7 @@
 //! One look at everything, at once and with a bound on every wait.
 
 use crate::fleet::{ANSWER_MAX, Fleet, Member, MemberRole, Said};
-use cellar_client::Probe;
+use cellar_client::{ClientError, Probe};
 use cellar_devstack::{ProcessEntry, Role};
 use futures::future::join_all;
 
@@ -51,7 +51,7 @@ pub(super) async fn look(fleet: &Fleet) -> anyhow::Result<Seen> {
     let (said, stores) = tokio::join!(fleet.ask(&probe), join_all(stores.map(|(store, process)| at(store, process))));
     let mut members = Vec::with_capacity(said.len());
     for (member, said) in fleet.members.iter().zip(said) {
-        let (mut member, said) = (member.clone(), said.map_err(|error| format!("{:#}", anyhow::Error::from(error))));
+        let (mut member, said) = (member.clone(), said.map_err(why));
         if let Ok(said) = &said {
             // One that was named by its address says who it is.
             if member.region.is_empty() {
@@ -65,6 +65,12 @@ pub(super) async fn look(fleet: &Fleet) -> anyhow::Result<Seen> {
     }
     let directory_in_cell = fleet.local.as_ref().is_some_and(|state| state.world.single);
     Ok(Seen { members, stores, directory_in_cell })
+}
+
+/// What lies at the bottom of it: the address stands beside it.
+fn why(error: ClientError) -> String {
+    let error = anyhow::Error::from(error);
+    error.root_cause().to_string()
 }
 
 /// What of the stack is looked at here: what else belongs to it serves no user.

@@ -72,7 +72,7 @@ async fn live(fleet: &Fleet, probe: &Probe, mut before: Look) -> anyhow::Result<
                 let drawn = screen::draw(&Frame::of(fleet, &before, &now), width, height);
                 let mut out = std::io::stdout().lock();
                 // Home, each line to its end, then what is below: nothing flickers.
-                write!(out, "\x1b[H{}\x1b[J", drawn.replace('\n', "\x1b[K\r\n"))?;
+                write!(out, "\x1b[H{}\x1b[J", drawn.replace('\n', "\x1b[K\n"))?;
                 out.flush()?;
                 before = now;
             }

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 const FAILURES_MAX: u32 = 8;
 /// For how long nobody asks then; afterwards one does, and the rest by what he finds.
 const OPEN: Duration = Duration::from_millis(500);
+/// For so long after its last failure it is said to be down, if nobody asks it.
+const SAID_FOR: Duration = Duration::from_secs(5);
 
 pub(crate) struct Breaker {
     since: Instant,
@@ -53,8 +55,15 @@ impl Breaker {
         self.answers.load(Ordering::Relaxed)
     }
 
+    /// It has failed lately: one that nobody has asked since may be well again.
     pub(crate) fn is_open(&self) -> bool {
-        self.failures.load(Ordering::Relaxed) >= FAILURES_MAX
+        let until = self.open_until_ms.load(Ordering::Relaxed) + millis(SAID_FOR);
+        self.failures.load(Ordering::Relaxed) >= FAILURES_MAX && self.now_ms() < until
+    }
+
+    /// Who opened it by other means has heard that it is well.
+    pub(crate) fn close(&self) {
+        self.failures.store(0, Ordering::Relaxed);
     }
 
     /// As after that many failures: somebody has found out by other means.

@@ -112,8 +112,12 @@ async fn look(
             }),
         };
         answers = breaker.answers();
-        if health == Health::Silent(SILENT_LOOKS) {
-            breaker.open();
+        let was_silent = matches!(*lock(&held), Health::Silent(looks) if looks >= SILENT_LOOKS);
+        match health {
+            Health::Silent(SILENT_LOOKS) => breaker.open(),
+            Health::Silent(_) => {}
+            _ if was_silent => breaker.close(),
+            _ => {}
         }
         *lock(&held) = health;
     }
@@ -222,12 +226,28 @@ mod tests {
         let nowhere: Authority = "127.0.0.1:1".parse().unwrap();
         let (silent, breaker) = looking(nowhere.clone());
         until(&silent, |health| matches!(health, Health::Silent(looks) if *looks >= SILENT_LOOKS)).await;
-        assert!(breaker.is_open());
+        assert!(breaker.is_open() && !breaker.allows());
         let (answering, breaker) = looking(nowhere);
         for _ in 0..40 {
             breaker.answered();
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         assert_eq!((answering.health(), breaker.is_open()), (Health::Serves, false));
+    }
+
+    /// Goal: a process that is heard again is asked again, without a user who tries first.
+    #[tokio::test]
+    async fn a_process_that_is_heard_again_is_asked_again() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let here = listener.local_addr().unwrap();
+        drop(listener);
+        let (looking_at, breaker) = looking(here.to_string().parse().unwrap());
+        until(&looking_at, |health| matches!(health, Health::Silent(looks) if *looks >= SILENT_LOOKS)).await;
+        let listener = tokio::net::TcpListener::bind(here).await.unwrap();
+        let serves = r#"{"ready":true,"reasons":[],"conditions":[]}"#;
+        let routes = axum::Router::new().route("/conditions", get(move || async move { serves }));
+        tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        until(&looking_at, |health| *health == Health::Serves).await;
+        assert!(!breaker.is_open() && breaker.allows());
     }
 }

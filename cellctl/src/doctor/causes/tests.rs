@@ -104,6 +104,16 @@ fn a_full_disk_explains_a_redis_that_takes_no_writes() {
 }
 
 #[test]
+fn a_router_that_alone_does_not_reach_a_cell_names_it() {
+    let told = ("cell-away", "cell eu-1 does not answer requests; cell eu-2 (1 of 2 processes) is silent", true);
+    let seen =
+        Seen { members: vec![router(&[told]), cell("eu-1", true, &[])], stores: Vec::new(), directory_in_cell: false };
+    let causes = deduce(&seen);
+    assert_eq!((causes.len(), causes[0].kind.as_str(), causes[0].failing), (1, "cell-away", true));
+    assert_eq!(causes[0].cells.iter().collect::<Vec<_>>(), ["eu-1", "eu-2"]);
+}
+
+#[test]
 fn two_faults_at_once_are_two_causes() {
     let members = vec![
         router(&[]),
