@@ -68,6 +68,8 @@ struct Held {
     /// When the directory was last read, and whether it has been asked in vain since.
     read_at: Option<Instant>,
     read_failed: bool,
+    /// Since when it is being read, while it is.
+    reading_since: Option<Instant>,
 }
 
 /// Why an artifact is not there to decide by.
@@ -111,7 +113,9 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
     pub(crate) fn directory_silence(&self) -> Option<Duration> {
         let held = self.held();
         let silence = held.read_at.unwrap_or(self.since).elapsed();
-        (held.read_failed || silence > SILENCE_MAX).then_some(silence)
+        // To make ready what was read takes its time too, and is none of the directory's.
+        let hangs = held.reading_since.is_some_and(|since| since.elapsed() > SILENCE_MAX);
+        (held.read_failed || hangs).then_some(silence)
     }
 
     /// Tiers that are not in force as the catalog has them, and rows of it that this build cannot read.
@@ -149,10 +153,11 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
 
     async fn poll(&self) -> anyhow::Result<()> {
         let _alone = self.following.lock().await;
+        self.held().reading_since = Some(Instant::now());
         let read = catalog::read(&self.directory).await;
         {
             let mut held = self.held();
-            held.read_failed = read.is_err();
+            (held.read_failed, held.reading_since) = (read.is_err(), None);
             held.read_at = if read.is_ok() { Some(Instant::now()) } else { held.read_at };
         }
         let catalog = read?;

@@ -202,13 +202,15 @@ impl Open {
     /// Seen by all who speak to it, it is the directory; by some, what is between.
     fn directory(&mut self) {
         let away = |symptom: &Symptom| symptom.condition == "directory-away";
-        let count = self.symptoms.iter().filter(|symptom| away(symptom)).count();
-        if count == 0 {
-            return;
-        }
+        let told: Vec<&str> = self.symptoms.iter().filter(|one| away(one)).map(|one| one.process.as_str()).collect();
+        let whom = match &told[..] {
+            [] => return,
+            [one] => (*one).to_owned(),
+            all => format!("any of {} processes", all.len()),
+        };
         let cause = Cause {
             kind: "directory-away".into(),
-            title: format!("the directory does not answer {count} processes"),
+            title: format!("the directory does not answer {whom}"),
             runbook: "directory-away".into(),
             ..Cause::default()
         };

@@ -26,7 +26,7 @@ pub(super) fn hit(cause: &Cause, fleet: &Fleet) -> String {
         (_, true) => "they are refused with 503",
         (_, false) => "they are served, less well",
     };
-    if cause.kind == "directory-away" { notice.to_owned() } else { format!("{users}: {notice}") }
+    if notice.starts_with("nobody") { notice.to_owned() } else { format!("{users}: {notice}") }
 }
 
 fn users(cause: &Cause, topology: Option<&Topology>, single: bool) -> String {
