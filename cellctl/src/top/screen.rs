@@ -16,7 +16,7 @@ pub(super) fn draw(frame: &Frame, width: usize, height: usize) -> String {
     let conditions = conditions(frame);
     let shards = frame.cells.iter().flat_map(shards).collect::<Vec<_>>();
     // What is wrong is seen before what is usual.
-    let room = height.saturating_sub(lines.len() + conditions.len().clamp(CONDITIONS_MIN, height) + 3);
+    let room = height.saturating_sub(lines.len() + conditions.len().max(CONDITIONS_MIN) + 3);
     if !shards.is_empty() && room > 1 {
         lines.push(String::new());
         lines.extend(shards.into_iter().take(room));
