@@ -13,8 +13,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use cellar_directory::{OpenDirectory, catalog, pages};
-use cellar_model::wire::{CellDecisions, CellInstances, CellShards, LedgerExport, LedgerRow};
-use cellar_model::{Problem, ProblemType, RegionName, Revision, Scope, TierDocument, TierName, UserId};
+use cellar_model::wire::{CellDecisions, CellInstances, CellShards, Explanations, LedgerExport, LedgerRow};
+use cellar_model::{Problem, ProblemType, RegionName, RequestKey, Revision, Scope, TierDocument, TierName, UserId};
 use cellar_quota::{Quota, QuotaError, rollout};
 use cellar_server::{HttpProblem, JsonBody, Keys};
 use http::StatusCode;
@@ -43,6 +43,7 @@ pub(crate) fn routes(state: AdminState) -> Router {
         .route("/admin/v1/instances/{life}/fence", post(fence))
         .route("/admin/v1/shards", get(shards))
         .route("/admin/v1/decisions", get(decisions))
+        .route("/admin/v1/explain", get(explain))
         .route("/admin/v1/ledger", get(ledger_months))
         .route("/admin/v1/ledger/{month}", post(ledger_page).put(ledger_exported))
         .route("/admin/v1/mac-keys", get(keys::mac))
@@ -220,6 +221,23 @@ async fn ledger_exported(
 async fn decisions(State(state): State<AdminState>) -> axum::Json<CellDecisions> {
     let tiers = state.catalog.tiers().borrow().clone();
     axum::Json(CellDecisions { processes: vec![rollout::report(&tiers)] })
+}
+
+#[derive(Deserialize)]
+struct WhichRequest {
+    request_id: String,
+}
+
+/// What this process remembers of a request, among its last decisions.
+async fn explain(
+    State(state): State<AdminState>,
+    Query(which): Query<WhichRequest>,
+) -> Result<axum::Json<Explanations>, HttpProblem> {
+    let request = RequestKey::of(which.request_id.as_bytes());
+    if !request.is_some() {
+        return Err(HttpProblem(Problem::new(ProblemType::Invalid).detail("request_id names the request")));
+    }
+    Ok(axum::Json(Explanations { processes: vec![state.quota.explain(request)] }))
 }
 
 /// 204 if this document could be put in force, else everything that is wrong with it.

@@ -5,6 +5,7 @@ use crate::admin::{self, AdminState};
 use crate::admissions::Admissions;
 use crate::audits::Audits;
 use crate::catalog::CatalogFollower;
+use crate::conditions::CellWatch;
 use crate::config::{CellConfig, CellSecrets};
 use crate::decide::{self, DecideState, Engine};
 use crate::lives::Lives;
@@ -22,7 +23,7 @@ use cellar_model::{Scope, Secret};
 use cellar_policy_host::{Host, HostLimits};
 use cellar_quota::{Clock, ClockMode, Quota, QuotaConfig, QuotaMetrics};
 use cellar_server::config::ClockSetting;
-use cellar_server::{Attempts, HttpMetrics, Keys, MacKeyring, Plaintext, QuotaApi};
+use cellar_server::{Attempts, Condition, Conditions, HttpMetrics, Keys, MacKeyring, Plaintext, ProcessName, QuotaApi};
 use prometheus_client::registry::Registry;
 use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -104,8 +105,12 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
     let beside = Beside { mac_keys: &mac_keys, pool: &standard_pool, directory: &directory, quota: &quota };
     let accounts = accounts(&config, &secrets, &catalog, peers, &beside)?;
     accounts.register(&mut registry);
+    let conditions = Conditions::register(&mut registry, process_name(&config), &Condition::OF_CELLS);
+    let (watched, folder) = (catalog.clone(), config.data_dir.clone());
+    let watch = CellWatch::new(conditions.clone(), quota.clone(), accounts.clone(), watched, folder);
 
     tokio::spawn(beat(config.clone(), directory.clone(), background.clone()));
+    tokio::spawn(watch.run(background.clone()));
     let activity = tokio::spawn({
         let (accounts, background) = (accounts.clone(), background.clone());
         async move { accounts.run(background).await }
@@ -122,9 +127,10 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
         public: config.public,
         session_lasts_h: config.session_lasts_h,
     };
-    let readiness = readiness(&catalog, quota.clone());
+    let readiness = readiness(&catalog, quota.clone(), signal.clone());
     let plaintext = Plaintext::of(&config.listeners());
-    let admin = cellar_server::admin_routes(registry, &plaintext, readiness).merge(admin::routes(admin_state));
+    let admin =
+        cellar_server::admin_routes(registry, &plaintext, &conditions, readiness).merge(admin::routes(admin_state));
     let admin = tokio::spawn(cellar_server::serve_plain(admin_listener, admin, background.clone()));
 
     let one_of_several = config.instance_endpoint.is_some();
@@ -271,9 +277,15 @@ fn follow_keys(catalog: &Arc<CatalogFollower<OpenDirectory>>, mac_keys: MacKeyri
     keys
 }
 
+fn process_name(config: &CellConfig) -> ProcessName {
+    ProcessName { role: "cell", name: config.name.to_string(), region: config.region.to_string() }
+}
+
+/// Why this process cannot serve.
 fn readiness(
     catalog: &Arc<CatalogFollower<OpenDirectory>>,
     quota: Quota,
+    stopping: CancellationToken,
 ) -> impl Fn() -> Vec<String> + Clone + Send + Sync + use<> {
     let (tiers, catalog) = (catalog.tiers(), catalog.clone());
     move || {
@@ -281,10 +293,17 @@ fn readiness(
         if tiers.borrow().names().next().is_none() {
             reasons.push(catalog.why_no_tier());
         }
-        let closed = quota.closed_shards();
-        if closed > 0 {
+        let facts = quota.facts();
+        let (shards, waking) = (facts.shards, facts.never_opened);
+        // Some of them closed is a condition: the users of the others are served.
+        if shards > 0 && facts.closed == shards {
             reasons
-                .push(format!("{closed} shards are closed: neither store takes their commits, or a turn is under way"));
+                .push(format!("all {shards} shards are closed: no store takes their commits, or turns are under way"));
+        } else if waking > 0 {
+            reasons.push(format!("{waking} of {shards} shards have not opened yet"));
+        }
+        if stopping.is_cancelled() {
+            reasons.push("stopping: requests under way are finished, and no others are taken".to_owned());
         }
         reasons
     }

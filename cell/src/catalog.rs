@@ -26,13 +26,15 @@ use references::{References, version};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use verifier::{Judged, Verifier};
 
 /// The catalog is read whole this often, changed or not.
 pub(crate) const POLL: Duration = Duration::from_secs(2);
+/// A directory that has said nothing for so long is away, whether a question is under way or not.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 /// Artifacts that tiers decide by, by digest. None: the host does not let it in, which will not change.
 type Policies = HashMap<Digest, Option<Arc<Policy>>>;
@@ -47,6 +49,7 @@ pub(crate) struct CatalogFollower<D> {
     /// Who reads the directory and puts what he read in force: one at a time, or an older read could come last.
     following: tokio::sync::Mutex<()>,
     held: Mutex<Held>,
+    since: Instant,
     tiers: watch::Sender<Arc<TierSet>>,
     keys: watch::Sender<Arc<Vec<KeyDocument>>>,
 }
@@ -63,6 +66,11 @@ struct Held {
     fresh: Fresh,
     /// Artifacts that could not be had yet, each poll tries them again; so that it is said once.
     lacking: HashSet<Digest>,
+    /// When the directory was last read, and whether it has been asked in vain since.
+    read_at: Option<Instant>,
+    read_failed: bool,
+    /// Since when it is being read, while it is.
+    reading_since: Option<Instant>,
 }
 
 impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
@@ -78,6 +86,7 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
             metrics,
             following: tokio::sync::Mutex::default(),
             held: Mutex::default(),
+            since: Instant::now(),
             tiers: watch::Sender::new(Arc::default()),
             keys: watch::Sender::new(Arc::default()),
         })
@@ -93,6 +102,20 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
 
     pub(crate) fn metrics(&self) -> &CatalogMetrics {
         &self.metrics
+    }
+
+    /// For how long the directory has not been read, if it does not answer now.
+    pub(crate) fn directory_silence(&self) -> Option<Duration> {
+        let held = self.held();
+        let silence = held.read_at.unwrap_or(self.since).elapsed();
+        // To make ready what was read takes its time too, and is none of the directory's.
+        let hangs = held.reading_since.is_some_and(|since| since.elapsed() > SILENCE_MAX);
+        (held.read_failed || hangs).then_some(silence)
+    }
+
+    /// Tiers that are not in force as the catalog has them, and rows of it that this build cannot read.
+    pub(crate) fn unfit(&self) -> (i64, i64) {
+        (self.metrics.tiers_unfit.get(), self.metrics.rows_unread.get())
     }
 
     /// Why there is no tier, if there is none.
@@ -125,7 +148,14 @@ impl<D: Documents + Clone + Send + Sync + 'static> CatalogFollower<D> {
 
     async fn poll(&self) -> anyhow::Result<()> {
         let _alone = self.following.lock().await;
-        let catalog = catalog::read(&self.directory).await?;
+        self.held().reading_since = Some(Instant::now());
+        let read = catalog::read(&self.directory).await;
+        {
+            let mut held = self.held();
+            (held.read_failed, held.reading_since) = (read.is_err(), None);
+            held.read_at = if read.is_ok() { Some(Instant::now()) } else { held.read_at };
+        }
+        let catalog = read?;
         self.adopt(Arc::new(catalog)).await
     }
 

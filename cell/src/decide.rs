@@ -5,7 +5,7 @@ use crate::admissions::Admissions;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use cellar_model::{Check, Cost, DeadlineMs, Operation, Problem, ProblemType, Refusal, Verdict};
+use cellar_model::{Check, Cost, DeadlineMs, Operation, Problem, ProblemType, Refusal, RequestKey, Verdict};
 use cellar_quota::Quota;
 use cellar_server::{Decider, HttpMetrics, HttpProblem};
 use http::{HeaderValue, header};
@@ -43,12 +43,17 @@ pub(crate) struct DecideState {
     pub(crate) accounts: Accounts,
 }
 
-/// `POST /cell/v1/decide`: postcard `Vec<Check>` in, `Vec<Verdict>` out, in order.
+/// `POST /cell/v1/decide`: postcard `Vec<Check>` in, and behind it of each the key of its request, `Vec<Verdict>` out, in order.
 pub(crate) async fn decide(State(state): State<DecideState>, body: Bytes) -> Result<Response, HttpProblem> {
     let odd = |detail: &str| HttpProblem(Problem::new(ProblemType::Malformed).detail(detail));
-    let checks: Vec<Check> = postcard::from_bytes(&body).map_err(|_| odd("not a list of checks"))?;
+    let read = postcard::take_from_bytes(&body).map_err(|_| odd("not a list of checks"))?;
+    let (mut checks, rest): (Vec<Check>, &[u8]) = read;
     if checks.len() > CHECKS_MAX {
         return Err(odd("more than 1,000 checks"));
+    }
+    let keys = RequestKey::read_all(rest, checks.len()).into_iter().flatten();
+    for (check, key) in checks.iter_mut().zip(keys) {
+        check.request = key;
     }
     let verdicts = state.engine.decide(checks).await;
     verdicts.iter().for_each(|verdict| state.metrics.verdict_of_many(verdict));
@@ -71,6 +76,7 @@ pub(crate) async fn quota(State(state): State<DecideState>, caller: Caller) -> R
         at: None,
         deadline: DeadlineMs::QUOTA,
         session: None,
+        request: RequestKey::NONE,
     };
     let verdict = state.engine.decide(vec![check]).await.pop();
     let verdict = verdict.unwrap_or_else(|| Verdict::try_again(cellar_model::TryAgain::Unknown));

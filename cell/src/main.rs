@@ -6,6 +6,7 @@ mod admissions;
 mod app;
 mod audits;
 mod catalog;
+mod conditions;
 mod config;
 mod decide;
 mod lives;

@@ -5,15 +5,21 @@ mod backup;
 mod books;
 mod difference;
 mod directory;
+mod doctor;
+mod explain;
+mod fleet;
 mod instances;
 mod keys;
 mod ledger;
+mod metrics_text;
 mod policy;
 mod registry;
 mod seed;
+mod slo;
 mod stack;
 mod table;
 mod tier;
+mod top;
 mod topology;
 mod trace;
 mod user;
@@ -105,6 +111,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// What is degraded, since when, who is hit, what to do next; exit status 1 if users are served less well, 2 if
+    /// some are refused
+    Doctor(doctor::DoctorArguments),
+    /// What became of a request, as long as a cell remembers it: exit status 1 if none does
+    Explain(explain::ExplainArguments),
+    /// Regions, cells and shards as they are this second, again and again
+    Top(top::TopArguments),
+    /// What was promised and what was kept: exit status 1 if a promise was broken
+    Slo(slo::SloArguments),
     /// What a shell needs to complete these commands
     Completions { shell: clap_complete::Shell },
 }
@@ -179,6 +194,10 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Shard(command) => instances::shard(&folder, command).await?,
         Command::Directory(command) => return directory::run(&folder, command).await,
         Command::Audit { json } => return audit::run(&folder, json).await,
+        Command::Doctor(arguments) => return doctor::run(&folder, arguments).await,
+        Command::Explain(arguments) => return explain::run(&folder, arguments).await,
+        Command::Top(arguments) => top::run(&folder, arguments).await?,
+        Command::Slo(arguments) => return slo::run(&folder, arguments).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "cellctl", &mut std::io::stdout());
         }

@@ -1,6 +1,7 @@
 //! The router put together: every dependency, every listener.
 
 use crate::admin::{self, AdminState};
+use crate::conditions::RouterWatch;
 use crate::config::RouterConfig;
 use crate::follow::Follower;
 use crate::forward::{self, Enrolments, Forwarder, Front, Requests, StalePreferences};
@@ -10,7 +11,7 @@ use cellar_directory::OpenDirectory;
 use cellar_metrics::Pools;
 use cellar_server::config::ClockSetting;
 use cellar_server::disk;
-use cellar_server::{Attempts, HttpMetrics, Keys, MacKeyring, Plaintext, QuotaApi};
+use cellar_server::{Attempts, Condition, Conditions, HttpMetrics, Keys, MacKeyring, Plaintext, ProcessName, QuotaApi};
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,15 @@ pub(crate) async fn run(config: RouterConfig) -> anyhow::Result<()> {
     let background = CancellationToken::new();
     let follower = Follower::new(directory.clone(), routing.clone(), keys.clone(), &config.data_dir);
     follower.start(background.clone()).await;
+    let of = ProcessName { role: "router", name: config.name.clone(), region: config.region.to_string() };
+    let conditions = Conditions::register(&mut registry, of, &Condition::OF_ROUTERS);
+    let watch = RouterWatch {
+        conditions: conditions.clone(),
+        routing: routing.clone(),
+        follower: follower.clone(),
+        data_dir: config.data_dir.clone(),
+    };
+    tokio::spawn(watch.run(background.clone()));
 
     let admin_state = AdminState {
         directory,
@@ -58,7 +68,8 @@ pub(crate) async fn run(config: RouterConfig) -> anyhow::Result<()> {
         reasons
     };
     let plaintext = Plaintext::of(&config.listeners());
-    let admin = cellar_server::admin_routes(registry, &plaintext, readiness).merge(admin::routes(admin_state));
+    let admin =
+        cellar_server::admin_routes(registry, &plaintext, &conditions, readiness).merge(admin::routes(admin_state));
     let admin = tokio::spawn(cellar_server::serve_plain(admin_listener, admin, background.clone()));
 
     let enrolments = Enrolments::new(routing.clone());

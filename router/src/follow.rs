@@ -20,6 +20,8 @@ pub(crate) const POLL: Duration = Duration::from_secs(2);
 const SAVE: Duration = Duration::from_secs(10);
 /// How often the directory's age is told to the metrics.
 const TELL: Duration = Duration::from_secs(1);
+/// A directory that has said nothing for so long is away, whether a question is under way or not.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 
 pub(crate) struct Follower {
     directory: OpenDirectory,
@@ -93,6 +95,17 @@ impl Follower {
             reasons.push("no catalog: neither the directory nor the disk had one".to_owned());
         }
         reasons
+    }
+
+    /// For how long the directory has not been read, if it does not answer now.
+    pub(crate) fn silence(&self) -> Option<Duration> {
+        let held = self.held();
+        let silence = held.read_at.elapsed();
+        (held.unread || silence > SILENCE_MAX).then_some(silence)
+    }
+
+    pub(crate) fn has_catalog(&self) -> bool {
+        self.held().catalog.is_some()
     }
 
     async fn poll(&self) {

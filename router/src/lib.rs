@@ -5,6 +5,7 @@
 mod admin;
 mod app;
 mod cells;
+mod conditions;
 mod config;
 mod flights;
 mod follow;

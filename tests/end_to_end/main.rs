@@ -18,6 +18,7 @@ mod compose;
 mod containment;
 mod contract;
 mod denials;
+mod doctor;
 mod doors;
 mod enrolments;
 mod erasures;

@@ -93,6 +93,13 @@ impl Cache {
         let _: Option<()> = self.query(&pipeline).await;
     }
 
+    /// Whether it answers now. While it is away it is asked no more often than by anybody.
+    pub(super) async fn answers(&self) -> bool {
+        let mut pipeline = redis::pipe();
+        pipeline.cmd("PING").ignore();
+        self.query::<()>(&pipeline).await.is_some()
+    }
+
     async fn query<T: redis::FromRedisValue>(&self, pipeline: &Pipeline) -> Option<T> {
         let mut connection = self.connection().await?;
         match pipeline.query_async(&mut connection).await {

@@ -211,6 +211,15 @@ impl Accounts {
         tokio::join!(activity, due, reach, waiting, self.reap(cancel.clone()), self.tell_all_forwards(cancel));
     }
 
+    /// Whether the cell's Postgres is known not to answer accounts.
+    pub(crate) fn postgres_is_away(&self) -> bool {
+        self.0.postgres.is_away()
+    }
+
+    pub(crate) async fn cache_answers(&self) -> bool {
+        self.0.cache.answers().await
+    }
+
     /// Nothing read about this user before now is answered with again. Call it after the commit, and
     /// before the answer, of whatever changes the user's rows: owner, tier, block, erase.
     pub(crate) fn forget(&self, user: &UserId) {

@@ -4,7 +4,7 @@ use crate::error::ClientError;
 use crate::transport::{Client, Credential, bytes};
 use cellar_model::wire::{
     AccountsPage, AuditPage, CellAccount, CellDecisions, CellInstance, CellInstances, CellShard, CellShards,
-    ClaimsPage, HomesPage, LedgerExport, LedgerMonth, LedgerPage, LedgerRow,
+    ClaimsPage, Explanations, HomesPage, LedgerExport, LedgerMonth, LedgerPage, LedgerRow,
 };
 use cellar_model::{
     ARTIFACT_BYTES_MAX, CellName, CertificateSummary, PolicyName, PolicySignature, PolicyUpload, RevisedTier, Revision,
@@ -179,6 +179,12 @@ impl Admin {
     /// What a cell has counted of shadows and candidates; `cell` as in [`Admin::audit`].
     pub async fn decisions(&self, cell: Option<&CellName>) -> Result<CellDecisions, ClientError> {
         self.0.ask(Method::GET, &format!("{}/decisions", base(cell)), |request| request).await
+    }
+
+    /// What a cell's processes remember of a request, among their last decisions; `cell` as in [`Admin::audit`].
+    pub async fn explain(&self, cell: Option<&CellName>, request_id: &str) -> Result<Explanations, ClientError> {
+        let id = percent_encoding::utf8_percent_encode(request_id, percent_encoding::NON_ALPHANUMERIC);
+        self.0.ask(Method::GET, &format!("{}/explain?request_id={id}", base(cell)), |request| request).await
     }
 
     /// A page of a cell's books; `cell` is none where the listener is that of a cell itself.

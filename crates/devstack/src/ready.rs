@@ -45,7 +45,7 @@ impl Ready {
         Ok(())
     }
 
-    async fn answers(self) -> bool {
+    pub(crate) async fn answers(self) -> bool {
         let asked = async {
             match self {
                 Ready::RedisOn(port) => ask(port, "PING\r\n", "+PONG").await,

@@ -92,6 +92,11 @@ impl ProcessEntry {
         self.life.is_some_and(Identity::is_alive)
     }
 
+    /// Whether it serves, asked in its own language, within two seconds.
+    pub async fn answers(&self) -> bool {
+        self.is_running() && self.ready.answers().await
+    }
+
     pub(crate) fn is_postgres(&self) -> bool {
         matches!(self.ready, Ready::PostgresOn(..))
     }

@@ -1,6 +1,9 @@
 //! One question to the quota engine, as it travels from router to cell.
 
-use crate::{Amount, ChargeId, Cost, DeadlineMs, IdempotencyKey, Micros, PresentedSession, SlotName, TierName, UserId};
+use crate::{
+    Amount, ChargeId, Cost, DeadlineMs, IdempotencyKey, Micros, PresentedSession, RequestKey, SlotName, TierName,
+    UserId,
+};
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
@@ -27,6 +30,10 @@ pub struct Check {
     /// Of an admit: the cell decides nothing for the user while this session is not in force. Boxed, as
     /// most checks have none.
     pub session: Option<Box<PresentedSession>>,
+    /// Whose check it is, for whoever asks later. Not in the check's own bytes: a call carries those of all its checks
+    /// behind them, where a cell of an earlier build does not look.
+    #[serde(skip)]
+    pub request: RequestKey,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 mod accounts;
 mod brought;
 mod decisions;
+mod explained;
 mod keys;
 mod object;
 
@@ -12,6 +13,7 @@ pub use brought::{BROUGHT_MAX, BringPlacedUsers, BringUsers, Brought, BroughtUse
 pub use decisions::{
     CellDecisions, ProcessDecisions, RolloutDecisions, ShadowDecisions, TierDecisions, VariantDecisions,
 };
+pub use explained::{Explained, ExplainedDecision, ExplainedPolicy, Explanations, ProcessExplanations};
 pub use keys::{KeyEntry, MacKeysShown, NewKey, RevokeKey, RotateKey};
 
 use crate::{

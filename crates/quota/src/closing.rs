@@ -10,6 +10,7 @@
 //! a charge can be closed at all.
 
 use crate::clock::Clock;
+use crate::decisions::Remembered;
 use crate::entry::LedgerCheck;
 use crate::error::StoreError;
 use crate::outcome::Outcome;
@@ -135,14 +136,21 @@ pub(crate) struct Again {
 
 impl Again {
     pub(crate) fn ask(self, found: Box<LedgerCheck>, reply: tokio::sync::oneshot::Sender<Verdict>) -> Ask {
-        Ask { check: self.check, deadline: self.deadline, reply, looked_up: false, found: Some(found) }
+        Ask {
+            check: self.check,
+            deadline: self.deadline,
+            reply,
+            looked_up: false,
+            found: Some(found),
+            remembered: Remembered::default(),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cellar_model::{Amount, Answer, Cost, DeadlineMs, Epoch, Revision, TierName, Unit, UserId};
+    use cellar_model::{Amount, Answer, Cost, DeadlineMs, Epoch, RequestKey, Revision, TierName, Unit, UserId};
 
     fn closing(operation: Operation, tokens: u64) -> IdempotencyKey {
         let mut check = Check {
@@ -154,6 +162,7 @@ mod tests {
             at: None,
             deadline: DeadlineMs::QUOTA,
             session: None,
+            request: RequestKey::NONE,
         };
         put_key(&mut check);
         check.key.unwrap()

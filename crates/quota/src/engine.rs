@@ -3,10 +3,12 @@
 use crate::clock::Clock;
 use crate::closing::{self, Again, LookUps};
 use crate::config::QuotaConfig;
+use crate::decisions::{Decisions, Remembered};
 use crate::error::QuotaError;
 use crate::journal::Journal;
 use crate::membership::{Membership, Place};
 use crate::metrics::QuotaMetrics;
+use crate::noticed::QuotaFacts;
 use crate::patches::ShardWriter;
 use crate::rollout::Stops;
 use crate::shard::{Ask, Shard, ShardId, ShardParts};
@@ -17,8 +19,8 @@ use crate::store::servers::Servers;
 use crate::store::{Audit, Ledger, returned};
 use crate::tiers::TierSet;
 use crate::witnesses::Witnesses;
-use cellar_model::wire::{CellInstance, CellShard};
-use cellar_model::{Check, Fence, Micros, Refusal, TryAgain, UserId, Verdict, Version};
+use cellar_model::wire::{CellInstance, CellShard, ProcessExplanations};
+use cellar_model::{CellName, Check, Fence, Micros, Refusal, RequestKey, TryAgain, UserId, Verdict, Version};
 use cellar_policy_host::Host;
 use sqlx::PgPool;
 use std::sync::Arc;
@@ -57,6 +59,10 @@ struct Inner {
     membership: Membership,
     /// By shard.
     standings: Vec<Arc<Standing>>,
+    decisions: Decisions,
+    /// Asked again by who explains.
+    host: Host,
+    cell: CellName,
 }
 
 impl Quota {
@@ -78,8 +84,13 @@ impl Quota {
             return Err(QuotaError::ShardCount { made, configured: config.shards });
         }
         // Before anything is decided by it.
-        let mut witnesses =
-            Witnesses::new(config.clock.clone(), servers.clone(), pool.clone(), metrics.clock_disputed.clone());
+        let mut witnesses = Witnesses::new(
+            config.clock.clone(),
+            servers.clone(),
+            pool.clone(),
+            metrics.clock_disputed.clone(),
+            metrics.noticed.clone(),
+        );
         witnesses.look().await;
         let mut stops = Stops::new(pool.clone(), tiers.clone());
         stops.look().await;
@@ -147,6 +158,9 @@ impl Quota {
             clock: config.clock.clone(),
             membership,
             standings,
+            decisions: Decisions::default(),
+            host,
+            cell: config.cell.clone(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -166,13 +180,19 @@ impl Quota {
                     closing::put_key(&mut check);
                     closings.push((n, Again { check: check.clone(), deadline }));
                 }
-                let ask = Ask { check, deadline, reply, looked_up: false, found: None };
-                (self.send(ask).then_some(answer), deadline)
+                let ask =
+                    Ask { check, deadline, reply, looked_up: false, found: None, remembered: Remembered::default() };
+                self.send(ask);
+                (answer, deadline)
             })
             .collect();
         let mut verdicts = Vec::with_capacity(asked.len());
         for (answer, deadline) in asked {
-            verdicts.push(heard(answer, deadline).await);
+            let verdict = heard(answer, deadline).await;
+            if let Verdict::Refused(Refusal::TryAgain { reason: TryAgain::Overloaded }) = verdict {
+                self.inner.metrics.noticed.overloaded();
+            }
+            verdicts.push(verdict);
         }
         if !closings.is_empty() {
             self.look_up(&mut verdicts, closings).await;
@@ -180,9 +200,18 @@ impl Quota {
         verdicts
     }
 
-    /// False: its shard's inbox is full.
-    fn send(&self, ask: Ask) -> bool {
-        self.inner.shards[self.shard(&ask.check.user)].try_send(ask).is_ok()
+    /// One whose shard's inbox is full is answered here.
+    fn send(&self, mut ask: Ask) {
+        let shard = self.shard(&ask.check.user);
+        ask.remembered = Remembered::of(&ask.check, shard as u16, &self.inner.decisions);
+        if let Err(full) = self.inner.shards[shard].try_send(ask) {
+            full.into_inner().answer(Verdict::try_again(TryAgain::Overloaded));
+        }
+    }
+
+    /// What this process remembers of a request, among its last decisions.
+    pub fn explain(&self, request: RequestKey) -> ProcessExplanations {
+        self.inner.decisions.explain(request, &self.inner.host, self.inner.cell.as_str())
     }
 
     fn shard(&self, user: &UserId) -> usize {
@@ -208,17 +237,29 @@ impl Quota {
         match self.inner.look_ups.find(postgres, &again.check, charge, as_of, deadline).await {
             Ok(found) => {
                 let (reply, answer) = oneshot::channel();
-                heard(self.send(again.ask(found, reply)).then_some(answer), deadline).await
+                self.send(again.ask(found, reply));
+                heard(answer, deadline).await
             }
             Err(verdict) => verdict,
         }
     }
 
-    /// Shards of this process that take no commits now.
-    pub fn closed_shards(&self) -> usize {
-        let shards = ShardId::all(self.inner.shards.len() as u16);
-        let closed = |shard: &ShardId| self.inner.metrics.shard(*shard).open.get() == 0;
-        shards.filter(|shard| closed(shard) && self.inner.membership.is_mine(*shard)).count()
+    /// How the engine of this process stands now.
+    pub fn facts(&self) -> QuotaFacts {
+        let inner = &self.inner;
+        let mine = ShardId::all(inner.shards.len() as u16).filter(|shard| inner.membership.is_mine(*shard));
+        let mut facts = inner.metrics.noticed.facts();
+        for shard in mine {
+            let gauges = inner.metrics.shard(shard);
+            let open = gauges.open.get() == 1;
+            facts.shards += 1;
+            facts.closed += usize::from(!open);
+            facts.never_opened += usize::from(!self.has_opened(shard));
+            facts.on_postgres += usize::from(open && gauges.on_postgres.get() == 1);
+        }
+        facts.undrained = inner.undrained.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+        facts.clock_disputed = inner.metrics.clock_disputed.get() == 1;
+        facts
     }
 
     /// The shards of the cell.
@@ -385,9 +426,8 @@ async fn expire_keys(pool: PgPool, stop: CancellationToken) {
     }
 }
 
-/// A shard's answer; none: it did not take the question.
-async fn heard(answer: Option<oneshot::Receiver<Verdict>>, deadline: Instant) -> Verdict {
-    let Some(answer) = answer else { return Verdict::try_again(TryAgain::Overloaded) };
+/// A shard's answer.
+async fn heard(answer: oneshot::Receiver<Verdict>, deadline: Instant) -> Verdict {
     match tokio::time::timeout_at(deadline, answer).await {
         Ok(Ok(verdict)) => verdict,
         // Dropped on the way: the call it was in has no answer.

@@ -8,6 +8,7 @@ mod clock;
 mod closing;
 mod compiled;
 mod config;
+mod decisions;
 mod engine;
 mod entry;
 mod error;
@@ -15,6 +16,7 @@ mod evaluate;
 mod journal;
 mod membership;
 mod metrics;
+mod noticed;
 mod outcome;
 mod patches;
 pub mod protocol;
@@ -35,6 +37,7 @@ pub use engine::Quota;
 pub use entry::{Act, EntryKind, KeyedAnswer, LedgerCheck, LedgerEntry};
 pub use error::{QuotaError, StoreError};
 pub use metrics::QuotaMetrics;
+pub use noticed::QuotaFacts;
 pub use patches::{KeptPatch, PatchSeq, ShardWriter};
 pub use record::{
     Flags, Grant, Head, Override, RECORD_BYTES_MAX, RESERVATIONS_MAX, Record, RecordBody, RecordError, Reservation,

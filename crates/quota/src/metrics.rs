@@ -1,6 +1,7 @@
 //! What the engine counts. Labels are bounded: shards, tiers of the catalog, fixed words. What is counted of
 //! policies is in `rollout/metrics.rs`.
 
+use crate::noticed::Noticed;
 use crate::shard::ShardId;
 use cellar_metrics::{Age, BoundedFamily, LATENCY_BOUNDS_S, LabelOverflow, Latency, latency};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -52,6 +53,8 @@ pub struct QuotaMetrics {
     pub(crate) allowed: Counter,
     pub(crate) journaled: Gauge,
     pub(crate) shed: BoundedFamily<1, Counter>,
+    /// No series: what conditions are made of.
+    pub(crate) noticed: Noticed,
 }
 
 fn seconds() -> Histogram {
@@ -83,6 +86,7 @@ impl QuotaMetrics {
             allowed: Counter::default(),
             journaled: Gauge::default(),
             shed: BoundedFamily::new(["tier"], TIERS_SHOWN_MAX, overflow.of("cellar_quota_shed")),
+            noticed: Noticed::default(),
         };
         for shard in 0..shards {
             for family in [&metrics.undrained, &metrics.fence, &metrics.open, &metrics.on_postgres, &metrics.users] {

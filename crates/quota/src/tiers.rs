@@ -1,6 +1,7 @@
 //! Tiers made ready: documents of the catalog, with each policy's artifact loaded and its settings
 //! compiled to the parameters it decides by.
 
+use crate::decisions::Told;
 use crate::record::{SlotState, Taker};
 use crate::rollout::{Candidate, RolloutWatch, SlotCounts, Variant};
 use cellar_model::{
@@ -9,7 +10,7 @@ use cellar_model::{
 };
 use cellar_policy_host::{ConfigureError, Fault, Policy};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Every tier of one catalog revision. A new catalog is a new set.
 #[derive(Default)]
@@ -30,6 +31,8 @@ pub struct Tier {
     pub(crate) candidate: Option<Candidate>,
     /// Counts this variant's decisions, while there are two.
     pub(crate) watch: Option<(Arc<RolloutWatch>, Variant)>,
+    /// For decisions that are kept: made by the first.
+    told: OnceLock<Arc<Told>>,
 }
 
 #[derive(Clone)]
@@ -83,7 +86,13 @@ pub struct TierCompileError {
 
 impl Tier {
     pub(crate) fn new(revision: Revision, document: TierDocument, slots: Vec<TierSlot>) -> Self {
-        Self { revision, document, slots, beside: Vec::new(), candidate: None, watch: None }
+        Self { revision, document, slots, beside: Vec::new(), candidate: None, watch: None, told: OnceLock::new() }
+    }
+
+    /// What it is, for whoever asks later by what a check was decided.
+    pub(crate) fn told(&self) -> Arc<Told> {
+        let candidate = || matches!(self.watch, Some((_, Variant::Candidate)));
+        self.told.get_or_init(|| Arc::new(Told::of(self, candidate()))).clone()
     }
 
     /// Whether a user of this tier, in whichever variant, is decided by `state`.

@@ -1,6 +1,7 @@
 //! The clocks of Redis and Postgres, asked whether this machine's wall clock is to be believed.
 
 use crate::clock::{Clock, boot_clock, micros};
+use crate::noticed::Noticed;
 use crate::shard::ShardId;
 use crate::store::postgres::WALL_CLOCK;
 use crate::store::redis::RedisStore;
@@ -24,12 +25,13 @@ pub(crate) struct Witnesses {
     pool: PgPool,
     /// 1 while this machine's clock is not believed.
     disputed: Gauge,
+    noticed: Noticed,
     believed: bool,
 }
 
 impl Witnesses {
-    pub(crate) fn new(clock: Clock, servers: Arc<Servers>, pool: PgPool, disputed: Gauge) -> Self {
-        Self { clock, servers, redis: None, pool, disputed, believed: true }
+    pub(crate) fn new(clock: Clock, servers: Arc<Servers>, pool: PgPool, disputed: Gauge, noticed: Noticed) -> Self {
+        Self { clock, servers, redis: None, pool, disputed, noticed, believed: true }
     }
 
     /// Judges the wall clock again and again, beside the serving of checks, until told to stop.
@@ -60,6 +62,7 @@ impl Witnesses {
         let (redis, postgres) = tokio::join!(redis, postgres);
         let (connection, redis) = redis.unzip();
         self.redis = connection;
+        self.noticed.looked(redis.is_some(), postgres.is_some());
         let believed = self.clock.judge(redis, postgres.map(|(_, distance)| distance));
         if believed != self.believed {
             match believed {

@@ -1,5 +1,6 @@
 //! What every admin listener answers: metrics and health.
 
+use crate::conditions::Conditions;
 use crate::plaintext::Plaintext;
 use axum::Router;
 use axum::extract::State;
@@ -10,20 +11,27 @@ use http::{StatusCode, header};
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
 
-/// `/metrics`, `/healthz` (the process runs) and `/readyz` (it can serve; else 503 with the reasons).
-/// What is in `plaintext` is said by all of them, and is no reason not to be ready.
+/// `/metrics`, `/healthz` (the process runs), `/readyz` (it can serve; else 503 with the reasons) and `/conditions`.
+/// What is in `plaintext` is said by all of them; neither that nor a condition is a reason not to be ready.
 pub fn admin_routes(
     mut registry: Registry,
     plaintext: &Plaintext,
+    conditions: &Conditions,
     ready: impl Fn() -> Vec<String> + Clone + Send + Sync + 'static,
 ) -> Router {
     plaintext.announce(&mut registry);
     let remarks = plaintext.remarks();
+    let (more, asked) = (conditions.clone(), ready.clone());
+    let ready = move || {
+        let remarks = remarks.iter().cloned().chain(more.remarks()).collect::<Vec<_>>();
+        readiness(ready(), &remarks)
+    };
     Router::new()
         .route("/metrics", get(metrics))
         .with_state(Arc::new(Exposition::new(registry)))
         .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(move || async move { readiness(ready(), &remarks) }))
+        .route("/readyz", get(move || async move { ready() }))
+        .merge(conditions.routes(asked))
 }
 
 fn readiness(reasons: Vec<String>, remarks: &[String]) -> Response {

@@ -6,7 +6,7 @@ use cellar_model::wire::{AdmitBody, GrantBody, OverrideBody, RefundBody, Reserve
 use cellar_model::{
     BodyHash, ChargeId, Check, Cost, DeadlineMs, GrantTerms, IdempotencyKey, KeyId, KeyName, MacKeys, Micros,
     OVERRIDE_BYTES_MAX, Operation, OverrideTerms, Problem, ProblemType, RESERVATION_S_DEFAULT, RESERVATION_S_MAX,
-    SessionToken, UserId,
+    RequestKey, SessionToken, UserId,
 };
 use serde::Serialize;
 
@@ -43,7 +43,8 @@ pub(crate) fn admit(mac: &MacKeys, body: &[u8], asked: &Asked<'_>) -> Result<Che
     let key = asked.key_of("admit", &token.user, &(&token.session, &cost, &attributes, at));
     let session = Some(Box::new(token.presented()));
     let (operation, deadline) = (Operation::Consume, asked.deadline);
-    Ok(Check { user: token.user, operation, cost, attributes, key, at, deadline, session })
+    let request = RequestKey::NONE;
+    Ok(Check { user: token.user, operation, cost, attributes, key, at, deadline, session, request })
 }
 
 pub(crate) fn reserve(body: &[u8], asked: &Asked<'_>) -> Result<Check, Problem> {
@@ -63,6 +64,7 @@ pub(crate) fn reserve(body: &[u8], asked: &Asked<'_>) -> Result<Check, Problem> 
         at: policy_time(body.at_us, "")?,
         deadline: asked.deadline,
         session: None,
+        request: RequestKey::NONE,
     };
     Ok(keyed(check, "reserve", asked))
 }
@@ -82,6 +84,7 @@ pub(crate) fn settle(body: &[u8], asked: &Asked<'_>) -> Result<Check, Problem> {
         at: policy_time(body.at_us, "")?,
         deadline: asked.deadline,
         session: None,
+        request: RequestKey::NONE,
     })
 }
 
@@ -116,7 +119,17 @@ pub(crate) fn override_slot(id: &str, body: &[u8], asked: &Asked<'_>) -> Result<
 /// Of what costs nothing.
 fn plain(user: UserId, operation: Operation, at: Option<Micros>, asked: &Asked<'_>) -> Check {
     let cost = Cost::one_request();
-    Check { user, operation, cost, attributes: Vec::new(), key: None, at, deadline: asked.deadline, session: None }
+    Check {
+        user,
+        operation,
+        cost,
+        attributes: Vec::new(),
+        key: None,
+        at,
+        deadline: asked.deadline,
+        session: None,
+        request: RequestKey::NONE,
+    }
 }
 
 /// Under the caller's key, if he has sent one.

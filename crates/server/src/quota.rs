@@ -15,7 +15,7 @@ use bytes::Bytes;
 use cellar_model::wire::{BATCH_CHECKS_MAX, BatchBody, ConsumeBody};
 use cellar_model::{
     ATTRIBUTES_MAX, Check, Cost, DeadlineMs, IDEMPOTENCY_KEY_MAX, Micros, Operation, Problem, ProblemType, Refusal,
-    Scope, SettingProblem, TryAgain, Verdict, header as ours,
+    RequestKey, Scope, SettingProblem, TryAgain, Verdict, header as ours,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body_util::Full;
@@ -175,7 +175,8 @@ impl<D: Decider> QuotaApi<D> {
         caller.require(Scope::Quota)?;
         let key = idempotency_key(headers)?;
         let deadline = front::deadline(headers, DeadlineMs::QUOTA)?;
-        let check = read(body, &Asked { caller: &caller.name(), key: key.as_deref(), deadline })?;
+        let mut check = read(body, &Asked { caller: &caller.name(), key: key.as_deref(), deadline })?;
+        check.request = request_key(headers);
         Ok(Question { check, enrol: caller.enrolment() })
     }
 
@@ -189,7 +190,7 @@ impl<D: Decider> QuotaApi<D> {
             return Err(invalid("/checks", &format!("at most {BATCH_CHECKS_MAX} checks")));
         }
         let (mut checks, mut errors) = (Vec::with_capacity(body.checks.len()), Vec::new());
-        let name = caller.name();
+        let (name, request) = (caller.name(), request_key(headers));
         for (n, mut item) in body.checks.into_iter().enumerate() {
             let at = format!("/checks/{n}");
             let own = item.idempotency_key.take();
@@ -198,7 +199,7 @@ impl<D: Decider> QuotaApi<D> {
             }
             let key = own.or_else(|| key.as_ref().map(|key| format!("{key}/{n}")));
             match check(item, &at, &Asked { caller: &name, key: key.as_deref(), deadline }) {
-                Ok(check) => checks.push(check),
+                Ok(check) => checks.push(Check { request, ..check }),
                 Err(problem) => errors.extend(problem.errors),
             }
         }
@@ -209,6 +210,11 @@ impl<D: Decider> QuotaApi<D> {
         let results = verdicts.iter().inspect(|verdict| self.metrics.verdict_of_many(verdict)).map(batch_item);
         Ok(serde_json::json!({ "results": results.collect::<Vec<_>>() }))
     }
+}
+
+/// Which request this is, as its id says.
+fn request_key(headers: &HeaderMap) -> RequestKey {
+    headers.get(ours::REQUEST_ID).map_or(RequestKey::NONE, |id| RequestKey::of(id.as_bytes()))
 }
 
 /// The routes as the framework sees them: its route macro takes no type parameters, so the decider is
@@ -308,7 +314,17 @@ fn check(body: ConsumeBody, at: &str, asked: &Asked<'_>) -> Result<Check, Proble
     let cost = body.cost.unwrap_or_else(Cost::one_request);
     let key = asked.key_of("consume", &user, &(&cost, &attributes, policy_time));
     let (operation, deadline) = (Operation::Consume, asked.deadline);
-    Ok(Check { user, operation, cost, attributes, key, at: policy_time, deadline, session: None })
+    Ok(Check {
+        user,
+        operation,
+        cost,
+        attributes,
+        key,
+        at: policy_time,
+        deadline,
+        session: None,
+        request: RequestKey::NONE,
+    })
 }
 
 pub(crate) fn check_attributes(attributes: &[cellar_model::Attribute], at: &str) -> Result<(), Problem> {

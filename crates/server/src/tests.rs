@@ -1,6 +1,9 @@
 //! The quota routes and the listener, asked over a real socket; a stub decides.
 
-use crate::{Decider, HttpMetrics, Keys, Plaintext, QuotaApi, admin_routes, bind, limits, serve, serve_plain};
+use crate::{
+    Condition, Conditions, Decider, HttpMetrics, Keys, Plaintext, ProcessName, QuotaApi, Seen, admin_routes, bind,
+    limits, serve, serve_plain,
+};
 use bytes::Bytes;
 use cellar_model::{
     Answer, ApiKey, Check, Effect, KeyDocument, KeyKind, KeyName, MacKey, MacKeys, Micros, Revision, Scope, SessionId,
@@ -80,6 +83,11 @@ struct Server {
     client: Client<HttpConnector, Full<Bytes>>,
 }
 
+fn conditions(registry: &mut Registry) -> Conditions {
+    let of = ProcessName { role: "cell", name: "eu-1".into(), region: "eu".into() };
+    Conditions::register(registry, of, &Condition::OF_CELLS)
+}
+
 impl Server {
     /// With `hot`, consume passes axum by, as it does in production.
     async fn start(hot: bool) -> Self {
@@ -101,11 +109,12 @@ impl Server {
             came: Arc::default(),
         };
         let api = QuotaApi::new(stub.clone(), keys, HttpMetrics::register(&mut registry));
-        let rest = api
-            .routes()
-            .split_for_parts()
-            .0
-            .merge(admin_routes(registry, &Plaintext::of(&[]), || vec!["still waking".to_owned()]));
+        let conditions = conditions(&mut registry);
+        let rest =
+            api.routes()
+                .split_for_parts()
+                .0
+                .merge(admin_routes(registry, &Plaintext::of(&[]), &conditions, || vec!["still waking".to_owned()]));
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let (at, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
         let served = match hot {
@@ -391,7 +400,11 @@ async fn a_plaintext_listener_is_in_the_metrics_and_at_readyz() {
     use tower::ServiceExt;
     let listeners = ["127.0.0.1:8080", "0.0.0.0:8090"].map(|addr| addr.parse::<SocketAddr>().unwrap());
     for (listeners, count, lines) in [(&listeners[..1], 0, 1), (&listeners[..], 1, 2)] {
-        let routes = admin_routes(Registry::default(), &Plaintext::of(listeners), Vec::new);
+        let routes = {
+            let mut registry = Registry::default();
+            let conditions = conditions(&mut registry);
+            admin_routes(registry, &Plaintext::of(listeners), &conditions, Vec::new)
+        };
         let get = async |path: &str| {
             let request = Request::get(path).body(axum::body::Body::empty()).unwrap();
             let (head, body) = routes.clone().oneshot(request).await.unwrap().into_parts();
@@ -403,4 +416,30 @@ async fn a_plaintext_listener_is_in_the_metrics_and_at_readyz() {
         assert_eq!((status, ready.lines().count()), (StatusCode::OK, lines), "{ready}");
         assert_eq!(ready.contains("0.0.0.0:8090"), count == 1, "{ready}");
     }
+}
+
+/// Goal: who asks whether a process is ready hears what is wrong with it, and that alone does not make it unready.
+#[tokio::test]
+async fn a_condition_is_said_at_readyz_and_in_full_at_conditions() {
+    use tower::ServiceExt;
+    let mut registry = Registry::default();
+    let conditions = conditions(&mut registry);
+    conditions.tell(Condition::RedisAway, Seen::degraded("4 of 4 shards commit to Postgres"));
+    let routes = admin_routes(registry, &Plaintext::of(&[]), &conditions, Vec::new);
+    let get = async |path: &str| {
+        let request = Request::get(path).body(axum::body::Body::empty()).unwrap();
+        let (head, body) = routes.clone().oneshot(request).await.unwrap().into_parts();
+        assert_eq!(head.status, StatusCode::OK);
+        String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap()
+    };
+    let ready = get("/readyz").await;
+    assert!(ready.starts_with("ready\nbut redis-away for ") && ready.contains("4 of 4 shards"), "{ready}");
+    let said: serde_json::Value = serde_json::from_str(&get("/conditions").await).unwrap();
+    assert_eq!(said["process"], serde_json::json!({ "role": "cell", "name": "eu-1", "region": "eu" }));
+    let one = &said["conditions"][0];
+    assert_eq!(
+        (&one["name"], &one["runbook"], &one["failing"]),
+        (&"redis-away".into(), &"redis-away".into(), &false.into())
+    );
+    assert!(one["since_ms"].as_u64().unwrap() > 0 && said["ready"] == true, "{said}");
 }

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use cellar_model::wire::{CellDecisions, ProcessDecisions};
+use cellar_model::wire::{CellDecisions, Explanations};
 use cellar_model::{CellName, Problem, ProblemType};
 use cellar_server::HttpProblem;
 use futures::FutureExt;
@@ -70,18 +70,38 @@ pub(super) async fn decisions(
     let map = state.routing.map().ok_or(ProblemType::TryAgain)?;
     let cell = CellName::new(&cell).ok().and_then(|name| map.cell(&name)).ok_or(ProblemType::NotFound)?;
     let until = Instant::now() + ANSWER_MAX;
-    let asking = (0..cell.processes()).map(|n| of_process(cell, n, request.headers(), until));
-    let processes = futures::future::try_join_all(asking).await?.into_iter().flatten().collect();
+    let path = "/admin/v1/decisions";
+    let asking = (0..cell.processes()).map(|n| of_process::<CellDecisions>(cell, n, path, request.headers(), until));
+    let processes = futures::future::try_join_all(asking).await?;
+    let processes = processes.into_iter().flat_map(|said| said.processes).collect();
     Ok(axum::Json(CellDecisions { processes }).into_response())
 }
 
-async fn of_process(
+/// What each of a cell's processes remembers of a request: any may have decided it.
+pub(super) async fn explain(
+    State(state): State<AdminState>,
+    Path(cell): Path<String>,
+    request: Request<Body>,
+) -> Result<Response, HttpProblem> {
+    let map = state.routing.map().ok_or(ProblemType::TryAgain)?;
+    let cell = CellName::new(&cell).ok().and_then(|name| map.cell(&name)).ok_or(ProblemType::NotFound)?;
+    let until = Instant::now() + ANSWER_MAX;
+    let query = request.uri().query().unwrap_or_default();
+    let path = format!("/admin/v1/explain?{query}");
+    let asking = (0..cell.processes()).map(|n| of_process::<Explanations>(cell, n, &path, request.headers(), until));
+    let processes = futures::future::try_join_all(asking).await?;
+    let processes = processes.into_iter().flat_map(|said| said.processes).collect();
+    Ok(axum::Json(Explanations { processes }).into_response())
+}
+
+async fn of_process<T: serde::de::DeserializeOwned>(
     cell: &Cell,
     n: usize,
+    path: &str,
     from: &HeaderMap,
     until: Instant,
-) -> Result<Vec<ProcessDecisions>, HttpProblem> {
-    let asked = question(Method::GET, "/admin/v1/decisions", from, Bytes::new())?;
+) -> Result<T, HttpProblem> {
+    let asked = question(Method::GET, path, from, Bytes::new())?;
     let silent =
         |why: &str| Problem::new(ProblemType::TryAgain).detail(format!("a process of cell {}: {why}", cell.name()));
     let answer = cell.ask_admin(n, asked, until).await.map_err(|fault| silent(fault.reason().label()))?;
@@ -90,8 +110,7 @@ async fn of_process(
     }
     let body = axum::body::to_bytes(Body::new(answer.into_body()), DECISIONS_BYTES_MAX).await;
     let body = body.map_err(|_| silent("it broke off"))?;
-    let read: CellDecisions = serde_json::from_slice(&body).map_err(|_| silent("it speaks of something else"))?;
-    Ok(read.processes)
+    Ok(serde_json::from_slice(&body).map_err(|_| silent("it speaks of something else"))?)
 }
 
 /// An operator's word that a life of one of a cell's processes is over.

@@ -61,6 +61,7 @@ pub(crate) fn routes(state: AdminState) -> Router {
         .route("/admin/v1/directory/claims", get(claims))
         .route("/admin/v1/cells/{cell}/{what}", get(cells::ask))
         .route("/admin/v1/cells/{cell}/decisions", get(cells::decisions))
+        .route("/admin/v1/cells/{cell}/explain", get(cells::explain))
         .route("/admin/v1/cells/{cell}/ledger/{month}", post(cells::ledger).put(cells::ledger))
         .route("/admin/v1/cells/{cell}/instances/{life}/fence", post(cells::fence))
         .layer(axum::middleware::from_fn_with_state(keys, operators_only))

@@ -8,17 +8,26 @@ use std::time::{Duration, Instant};
 const FAILURES_MAX: u32 = 8;
 /// For how long nobody asks then; afterwards one does, and the rest by what he finds.
 const OPEN: Duration = Duration::from_millis(500);
+/// For so long after its last failure it is said to be down, if nobody asks it.
+const SAID_FOR: Duration = Duration::from_secs(5);
 
 pub(crate) struct Breaker {
     since: Instant,
     failures: AtomicU32,
     /// Milliseconds after `since`.
     open_until_ms: AtomicU64,
+    /// How often it has been answered: who looks twice sees whether it was meanwhile.
+    answers: AtomicU64,
 }
 
 impl Breaker {
     pub(crate) fn new() -> Self {
-        Self { since: Instant::now(), failures: AtomicU32::new(0), open_until_ms: AtomicU64::new(0) }
+        Self {
+            since: Instant::now(),
+            failures: AtomicU32::new(0),
+            open_until_ms: AtomicU64::new(0),
+            answers: AtomicU64::new(0),
+        }
     }
 
     /// Whether to ask now. Of those who meet the end of an open time, one may.
@@ -35,10 +44,32 @@ impl Breaker {
     }
 
     pub(crate) fn answered(&self) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
         // Read before written: the line is shared by all who ask, and nearly always 0.
         if self.failures.load(Ordering::Relaxed) != 0 {
             self.failures.store(0, Ordering::Relaxed);
         }
+    }
+
+    pub(crate) fn answers(&self) -> u64 {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    /// It has failed lately: one that nobody has asked since may be well again.
+    pub(crate) fn is_open(&self) -> bool {
+        let until = self.open_until_ms.load(Ordering::Relaxed) + millis(SAID_FOR);
+        self.failures.load(Ordering::Relaxed) >= FAILURES_MAX && self.now_ms() < until
+    }
+
+    /// Who opened it by other means has heard that it is well.
+    pub(crate) fn close(&self) {
+        self.failures.store(0, Ordering::Relaxed);
+    }
+
+    /// As after that many failures: somebody has found out by other means.
+    pub(crate) fn open(&self) {
+        self.failures.fetch_max(FAILURES_MAX, Ordering::Relaxed);
+        self.open_until_ms.store(self.now_ms() + millis(OPEN), Ordering::Relaxed);
     }
 
     pub(crate) fn failed(&self) {

@@ -6,7 +6,7 @@
 use super::lane::Lane;
 use super::{Fault, breaker::Breaker};
 use bytes::Bytes;
-use cellar_model::{Check, Verdict};
+use cellar_model::{Check, RequestKey, Verdict};
 use cellar_server::limits::BODY_MAX;
 use http::uri::Authority;
 use prometheus_client::metrics::histogram::Histogram;
@@ -26,14 +26,15 @@ const CALL_CHECKS_MAX: usize = 1_000;
 const LIST_HEAD_BYTES_MAX: usize = 10;
 /// Bytes of a call's checks: what the cell accepts. 1,000 checks with a model each have some 100 KB; with
 /// every attribute as long as it may be, 1.2 MB.
-const CALL_BYTES_MAX: usize = BODY_MAX - LIST_HEAD_BYTES_MAX;
+const CALL_BYTES_MAX: usize = BODY_MAX - LIST_HEAD_BYTES_MAX - CALL_CHECKS_MAX * RequestKey::BYTES;
 /// Checks that may wait. At 30,000 a second they have waited half a second, the default deadline.
 const QUEUE_CHECKS_MAX: usize = 16_000;
 
 /// Checks of one caller, already written down, and where their verdicts go.
 pub(crate) struct Job {
-    /// The checks in postcard, one behind the other.
+    /// The checks in postcard, one behind the other, and from `keys_at` on the key of each one's request.
     pub(crate) bytes: Vec<u8>,
+    pub(crate) keys_at: usize,
     pub(crate) checks: usize,
     pub(crate) until: Instant,
     pub(crate) span: tracing::Span,
@@ -91,24 +92,40 @@ impl Gather {
 /// Checks of one caller that fit into one call.
 struct Piece {
     bytes: Vec<u8>,
+    keys_at: usize,
     checks: usize,
+}
+
+impl Piece {
+    fn room_for(checks: usize) -> Self {
+        Self { bytes: Vec::with_capacity((160 + RequestKey::BYTES) * checks), keys_at: 0, checks: 0 }
+    }
+
+    /// Nothing comes after this.
+    fn end(mut self, checks: &[&Check]) -> Self {
+        self.keys_at = self.bytes.len();
+        checks.iter().for_each(|check| self.bytes.extend_from_slice(&check.request.to_bytes()));
+        self
+    }
 }
 
 /// Writes checks down, in as many pieces as calls take them.
 fn write_down(checks: &[&Check]) -> Vec<Piece> {
     let mut pieces = Vec::with_capacity(1);
-    let mut piece = Piece { bytes: Vec::with_capacity(160 * checks.len()), checks: 0 };
-    for check in checks {
+    let (mut piece, mut from) = (Piece::room_for(checks.len()), 0);
+    for (n, check) in checks.iter().enumerate() {
         let before = piece.bytes.len();
         // Plain data into memory: this cannot fail.
         piece.bytes = postcard::to_extend(check, piece.bytes).expect("a check can be written down");
         if piece.checks == CALL_CHECKS_MAX || (piece.bytes.len() > CALL_BYTES_MAX && piece.checks > 0) {
             let bytes = piece.bytes.split_off(before);
-            pieces.push(std::mem::replace(&mut piece, Piece { bytes, checks: 0 }));
+            let whole = std::mem::replace(&mut piece, Piece { bytes, keys_at: 0, checks: 0 });
+            pieces.push(whole.end(&checks[from..n]));
+            from = n;
         }
         piece.checks += 1;
     }
-    pieces.push(piece);
+    pieces.push(piece.end(&checks[from..]));
     pieces
 }
 
@@ -132,8 +149,8 @@ type Verdicts = oneshot::Receiver<Result<Vec<Verdict>, Fault>>;
 impl Queue {
     fn ask(&self, piece: Piece, until: Instant) -> Result<Verdicts, Fault> {
         let (reply, verdicts) = oneshot::channel();
-        let Piece { bytes, checks } = piece;
-        self.push(Job { bytes, checks, until, span: tracing::Span::current(), reply })?;
+        let Piece { bytes, keys_at, checks } = piece;
+        self.push(Job { bytes, keys_at, checks, until, span: tracing::Span::current(), reply })?;
         Ok(verdicts)
     }
 
@@ -199,15 +216,14 @@ impl Queue {
     }
 }
 
-/// The body of a call: a postcard list of all the jobs' checks.
+/// The body of a call: a postcard list of all the jobs' checks, and behind it the keys of their requests.
 pub(crate) fn body(jobs: &[Job]) -> Bytes {
     let checks: usize = jobs.iter().map(|job| job.checks).sum();
     let bytes = jobs.iter().map(|job| job.bytes.len()).sum::<usize>();
     // A list is its length and its items. A length into memory cannot fail.
     let mut body = postcard::to_extend(&checks, Vec::with_capacity(bytes + LIST_HEAD_BYTES_MAX)).unwrap_or_default();
-    for job in jobs {
-        body.extend_from_slice(&job.bytes);
-    }
+    jobs.iter().for_each(|job| body.extend_from_slice(&job.bytes[..job.keys_at]));
+    jobs.iter().for_each(|job| body.extend_from_slice(&job.bytes[job.keys_at..]));
     body.into()
 }
 
@@ -237,12 +253,15 @@ mod tests {
             at: None,
             deadline: DeadlineMs::QUOTA,
             session: None,
+            request: RequestKey::NONE,
         };
         let counts = |check: &Check, n: usize| -> Vec<usize> {
             let pieces = write_down(&vec![check; n]);
             for piece in &pieces {
-                assert!(piece.checks <= CALL_CHECKS_MAX && piece.bytes.len() <= CALL_BYTES_MAX);
-                assert_eq!(piece.bytes.len(), piece.checks * postcard::to_allocvec(check).unwrap().len());
+                assert!(piece.checks <= CALL_CHECKS_MAX && piece.keys_at <= CALL_BYTES_MAX);
+                assert!(LIST_HEAD_BYTES_MAX + piece.bytes.len() <= BODY_MAX);
+                assert_eq!(piece.keys_at, piece.checks * postcard::to_allocvec(check).unwrap().len());
+                assert_eq!(piece.bytes.len() - piece.keys_at, piece.checks * RequestKey::BYTES);
             }
             pieces.iter().map(|piece| piece.checks).collect()
         };
@@ -252,5 +271,33 @@ mod tests {
         check.attributes = vec![Attribute { name: long.as_str().into(), value: long.as_str().into() }; ATTRIBUTES_MAX];
         let counts = counts(&check, 1_000);
         assert_eq!((counts.len(), counts.iter().sum::<usize>()), (2, 1_000));
+    }
+
+    /// Goal: a cell of an earlier build reads a call as ever, and one of this build which request each check is of.
+    #[test]
+    fn the_keys_of_requests_stand_where_an_earlier_build_does_not_look() {
+        let check = |user: &str, request: &str| Check {
+            user: UserId::new(user).unwrap(),
+            operation: Operation::Consume,
+            cost: Cost::one_request(),
+            attributes: Vec::new(),
+            key: None,
+            at: None,
+            deadline: DeadlineMs::QUOTA,
+            session: None,
+            request: RequestKey::of(request.as_bytes()),
+        };
+        let calls = [vec![check("a", "r-1"), check("b", "r-1")], vec![check("c", "")]];
+        let jobs = calls.iter().map(|checks| {
+            let Piece { bytes, keys_at, checks } = write_down(&checks.iter().collect::<Vec<_>>()).pop().unwrap();
+            let (until, span) = (Instant::now(), tracing::Span::none());
+            Job { bytes, keys_at, checks, until, span, reply: oneshot::channel().0 }
+        });
+        let body = body(&jobs.collect::<Vec<_>>());
+        let earlier: Vec<Check> = postcard::from_bytes(&body).unwrap();
+        let (read, rest): (Vec<Check>, &[u8]) = postcard::take_from_bytes(&body).unwrap();
+        assert_eq!((earlier.len(), &earlier), (3, &read));
+        let keys: Vec<_> = RequestKey::read_all(rest, 3).unwrap().collect();
+        assert_eq!(keys, calls.concat().iter().map(|check| check.request).collect::<Vec<_>>());
     }
 }

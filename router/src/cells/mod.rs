@@ -2,6 +2,7 @@
 
 mod breaker;
 mod gather;
+mod health;
 mod lane;
 mod process;
 
@@ -76,6 +77,12 @@ pub(crate) struct Cell {
     sent_on: Counter,
 }
 
+/// Processes of a cell that cannot be asked, or cannot serve, and what the first of them says.
+pub(crate) struct Away {
+    pub(crate) processes: usize,
+    pub(crate) why: String,
+}
+
 /// A request's way among the processes of one cell.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Way {
@@ -101,6 +108,18 @@ impl Cell {
 
     pub(crate) fn name(&self) -> &CellName {
         &self.entry.name
+    }
+
+    /// Whether a new user would be taken, as far as this router knows.
+    pub(crate) fn takes_new_users(&self) -> bool {
+        self.processes.iter().any(|process| process.health().takes_new_users())
+    }
+
+    /// What of it is away; none, nearly always.
+    pub(crate) fn away(&self) -> Option<Away> {
+        let mut why = self.processes.iter().filter_map(Process::why_away);
+        let first = why.next()?;
+        Some(Away { processes: 1 + why.count(), why: first })
     }
 
     /// Where a request about `user` goes first.

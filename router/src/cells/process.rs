@@ -2,6 +2,7 @@
 
 use super::breaker::Breaker;
 use super::gather::Gather;
+use super::health::{Health, Looking};
 use super::{CONNECT_MAX, FORWARDS_MAX, Fault, IDLE_CONNECTIONS_MAX, SLOW, Said};
 use crate::metrics::RouterMetrics;
 use axum::body::Body;
@@ -26,6 +27,7 @@ pub(super) struct Process {
     admits: Option<Gather>,
     client: Client<HttpConnector, Body>,
     breaker: Arc<Breaker>,
+    looking: Looking,
     places: Semaphore,
 }
 
@@ -39,19 +41,33 @@ impl Process {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         connector.set_connect_timeout(Some(CONNECT_MAX));
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
+            .build(connector);
+        let admin = authority(entry, 2 * n + 1);
         Self {
             endpoint: entry.endpoints.get(2 * n).cloned().unwrap_or_default(),
             data,
-            admin: authority(entry, 2 * n + 1),
+            looking: Looking::at(admin.clone(), client.clone(), breaker.clone()),
+            admin,
             gather,
             admits,
-            client: Client::builder(TokioExecutor::new())
-                .pool_timer(TokioTimer::new())
-                .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
-                .build(connector),
+            client,
             breaker,
             places: Semaphore::new(FORWARDS_MAX),
         }
+    }
+
+    /// What it says of itself.
+    pub(super) fn health(&self) -> Health {
+        self.looking.health()
+    }
+
+    /// Why it cannot be asked, or cannot serve, if that is so.
+    pub(super) fn why_away(&self) -> Option<String> {
+        let fails = || self.breaker.is_open().then(|| "does not answer requests".to_owned());
+        self.health().why_not().or_else(fails)
     }
 
     /// Has checks decided: of each its verdict, in order, or why there is none.

@@ -104,14 +104,19 @@ pub(crate) fn place(
         return Ok((user.clone(), asked.clone(), cell.clone()));
     }
     let region = body.region.as_ref().unwrap_or(own);
+    // One whose cell would refuse him now, as it says itself: only if there is no other.
+    let mut refused = None;
     for _ in 0..DRAWS_MAX {
         let user = UserId::mint(region, draw());
-        if let Some(cell) = map.place(region, &user) {
-            let cell = cell.clone();
-            return Ok((user, region.clone(), cell));
+        let Some(cell) = map.place(region, &user) else { continue };
+        let placed = (user, region.clone(), cell.clone());
+        if map.welcomes(&placed.2) {
+            return Ok(placed);
         }
+        refused.get_or_insert(placed);
     }
-    Err(Problem::new(ProblemType::TryAgain).detail("no cell of this region takes new users now"))
+    let full = "no cell of this region takes new users now";
+    refused.ok_or_else(|| Problem::new(ProblemType::TryAgain).detail(full))
 }
 
 fn invalid(pointer: &str, message: &str) -> Problem {

@@ -59,6 +59,11 @@ impl Map {
         self.rings.place(region, user).filter(|cell| self.takes_users(cell))
     }
 
+    /// Whether that cell would take a new user now, as far as this router knows.
+    pub(crate) fn welcomes(&self, name: &CellName) -> bool {
+        self.cells.get(name).is_some_and(|cell| cell.takes_new_users())
+    }
+
     fn takes_users(&self, name: &CellName) -> bool {
         let state = self.topology.cell(name).map(|(_, cell)| cell.state);
         matches!(state, Some(CellState::Open | CellState::Pending))

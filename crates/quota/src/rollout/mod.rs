@@ -3,6 +3,7 @@
 //! Counting costs a check a few relaxed increments, and only in tiers that have a candidate or a shadow.
 
 mod counts;
+mod faults;
 mod metrics;
 mod report;
 mod stops;
@@ -12,6 +13,7 @@ mod watch;
 mod way_back;
 
 pub(crate) use counts::{Difference, SlotCounts};
+pub use faults::{SlotFaults, faults};
 pub use metrics::register;
 pub use report::report;
 pub(crate) use stops::{READ_STOPS, Stops, WRITE_STOP};

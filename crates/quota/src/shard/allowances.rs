@@ -178,9 +178,10 @@ fn ready(written: bool) -> Written {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decisions::Remembered;
     use crate::tiers::Tier;
     use cellar_model::{
-        BodyHash, Check, Cost, DeadlineMs, IdempotencyKey, Micros, RevisedTier, Revision, TierDocument,
+        BodyHash, Check, Cost, DeadlineMs, IdempotencyKey, Micros, RequestKey, RevisedTier, Revision, TierDocument,
     };
     use prometheus_client::metrics::gauge::Gauge;
     use std::sync::Arc;
@@ -227,8 +228,16 @@ mod tests {
                 at: None,
                 deadline: DeadlineMs::QUOTA,
                 session: None,
+                request: RequestKey::NONE,
             };
-            let ask = Ask { check, deadline: Instant::now(), reply, looked_up: false, found: None };
+            let ask = Ask {
+                check,
+                deadline: Instant::now(),
+                reply,
+                looked_up: false,
+                found: None,
+                remembered: Remembered::default(),
+            };
             self.allowances.answer(&mut VecDeque::from([ask]), TryAgain::StoreDown, &self.tiers, &self.clock);
             answer.await.unwrap()
         }

@@ -279,6 +279,7 @@ impl Shard {
             }
             Err(error) => error,
         };
+        self.parts.metrics.noticed.store_failed(&error);
         let (reason, cause) = match &error {
             StoreError::OutOfMemory => (TryAgain::OutOfMemory, None),
             StoreError::Fenced => (TryAgain::ShardClosed, Some("fenced")),

@@ -138,6 +138,7 @@ impl Shard {
             Err(StoreError::Fenced) => Some("fenced"),
             Err(error) => {
                 self.parts.metrics.drain_failures.inc();
+                self.parts.metrics.noticed.store_failed(&error);
                 // Whatever it refused: the next one does not rely on partitions that may have gone.
                 self.months = Months::default();
                 tracing::debug!(shard = %self.parts.id, error = &error as &dyn std::error::Error, "drain failed");

@@ -14,13 +14,14 @@ use super::calls::replay;
 use crate::clock::{Clock, ClockMode};
 use crate::closing;
 use crate::compiled::CompiledSettings;
+use crate::decisions::Remembered;
 use crate::entry::{LedgerCheck, LedgerEntry};
 use crate::outcome::Outcome;
 use crate::record::{Head, Record, RecordBody};
 use crate::tiers::{Tier, TierSet};
 use cellar_model::{
-    ChargeId, Check, DeadlineMs, Epoch, Fence, KeyId, Micros, Operation, Refusal, RevisedTier, Revision, TierDocument,
-    TierName, UserId, Verdict, Version,
+    ChargeId, Check, DeadlineMs, Epoch, Fence, KeyId, Micros, Operation, Refusal, RequestKey, RevisedTier, Revision,
+    TierDocument, TierName, UserId, Verdict, Version,
 };
 use cellar_policy_host::{Host, HostLimits, Stores};
 use proptest::prelude::*;
@@ -115,6 +116,7 @@ impl Stored<'_> {
             reply: oneshot::channel().0,
             looked_up: true,
             found,
+            remembered: Remembered::default(),
         });
         let mut deciding = Deciding {
             stores: &mut self.engine.stores,
@@ -192,6 +194,7 @@ fn play(engine: &mut Engine, steps: &[Step]) -> TestCaseResult {
                     at: Some(now),
                     deadline: DeadlineMs::QUOTA,
                     session: None,
+                    request: RequestKey::NONE,
                 };
                 let checks: Vec<Check> = operations.into_iter().zip(costs).map(check).collect();
                 let expected = reference.decide(&checks, &charges);

@@ -18,6 +18,7 @@ mod users;
 
 use crate::compiled::CompiledSettings;
 use crate::config::QuotaConfig;
+use crate::decisions::Remembered;
 use crate::entry::LedgerCheck;
 use crate::entry::LedgerEntry;
 use crate::journal::Journal;
@@ -64,10 +65,12 @@ pub(crate) struct Ask {
     pub(crate) looked_up: bool,
     /// What the ledger has of the charge that the check closes, if it was asked.
     pub(crate) found: Option<Box<LedgerCheck>>,
+    pub(crate) remembered: Remembered,
 }
 
 impl Ask {
-    pub(crate) fn answer(self, verdict: Verdict) {
+    pub(crate) fn answer(mut self, verdict: Verdict) {
+        self.remembered.answered(&self.check, &verdict);
         // The caller may have stopped waiting; his charge stands all the same.
         let _ = self.reply.send(verdict);
     }

@@ -6,7 +6,8 @@
 
 use super::{Ask, Shard};
 use crate::clock::ClockMode;
-use cellar_model::{Check, Cost, DeadlineMs, Operation, UserId};
+use crate::decisions::Remembered;
+use cellar_model::{Check, Cost, DeadlineMs, Operation, RequestKey, UserId};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::Instant;
@@ -54,7 +55,15 @@ fn touch(user: UserId) -> Ask {
         at: None,
         deadline: DeadlineMs::STANDARD,
         session: None,
+        request: RequestKey::NONE,
     };
     let deadline = Instant::now() + check.deadline.duration();
-    Ask { check, deadline, reply: oneshot::channel().0, looked_up: true, found: None }
+    Ask {
+        check,
+        deadline,
+        reply: oneshot::channel().0,
+        looked_up: true,
+        found: None,
+        remembered: Remembered::default(),
+    }
 }

@@ -158,6 +158,7 @@ impl Shard {
                 }
                 Err(error) => {
                     self.allowances.postgres_answers(!error.is_of_postgres());
+                    self.parts.metrics.noticed.turn_failed(&error);
                     let why = &error as &dyn std::error::Error;
                     if std::mem::replace(&mut logged, true) {
                         tracing::debug!(shard = %id, error = why, "turn failed");
@@ -520,6 +521,7 @@ impl Shard {
             return;
         }
         let (config, servers, id) = (self.parts.config.clone(), self.parts.servers.clone(), self.parts.id);
+        let noticed = self.parts.metrics.noticed.clone();
         serving.probe = Some(
             async move {
                 let probe = async {
@@ -527,8 +529,10 @@ impl Shard {
                     redis.takes_writes().await?;
                     Ok::<_, QuotaError>(())
                 };
-                if matches!(tokio::time::timeout(REDIS_PATIENCE, probe).await, Ok(Ok(()))) {
-                    return true;
+                match tokio::time::timeout(REDIS_PATIENCE, probe).await {
+                    Ok(Ok(())) => return true,
+                    Ok(Err(error)) => noticed.turn_failed(&error),
+                    Err(_) => {}
                 }
                 match servers.sentinels() {
                     Some(sentinels) => sentinels.is_promotable().await,
