@@ -95,6 +95,7 @@ fn codec(c: &mut Criterion) {
         at: None,
         deadline: DeadlineMs::QUOTA,
         session: None,
+        origin: None,
     };
     let checks: Vec<Check> = (0..64).map(check).collect();
     let bytes = postcard::to_allocvec(&checks).expect("plain data");

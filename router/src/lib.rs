@@ -11,7 +11,6 @@ mod follow;
 mod forward;
 mod metrics;
 mod route;
-mod seldom;
 #[cfg(test)]
 mod tests;
 

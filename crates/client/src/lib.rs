@@ -5,6 +5,7 @@ mod admin;
 mod batch;
 mod error;
 mod keys;
+mod log_level;
 mod quota;
 mod sessions;
 mod topology;

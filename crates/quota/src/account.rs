@@ -83,6 +83,7 @@ impl Quota {
             at: None,
             deadline,
             session: None,
+            origin: None,
         };
         // One check, one verdict.
         self.decide(vec![check]).await.pop().unwrap_or(Verdict::try_again(cellar_model::TryAgain::Unknown))

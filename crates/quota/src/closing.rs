@@ -12,6 +12,7 @@
 use crate::clock::Clock;
 use crate::entry::LedgerCheck;
 use crate::error::StoreError;
+use crate::moments::Moments;
 use crate::outcome::Outcome;
 use crate::shard::{Ask, replay};
 use crate::store::postgres::PostgresStore;
@@ -19,7 +20,7 @@ use cellar_model::{
     BodyHash, ChargeId, Check, Effect, Fence, IdempotencyKey, KeyId, Micros, Operation, Refusal, TryAgain, Verdict,
     Version,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
 const DAY_S: u32 = 86_400;
@@ -134,8 +135,9 @@ pub(crate) struct Again {
 }
 
 impl Again {
-    pub(crate) fn ask(self, found: Box<LedgerCheck>, reply: tokio::sync::oneshot::Sender<Verdict>) -> Ask {
-        Ask { check: self.check, deadline: self.deadline, reply, looked_up: false, found: Some(found) }
+    pub(crate) fn ask(self, found: Box<LedgerCheck>, reply: oneshot::Sender<(Verdict, Moments)>) -> Ask {
+        let moments = Moments::new(std::time::Instant::now());
+        Ask { check: self.check, deadline: self.deadline, reply, moments, looked_up: false, found: Some(found) }
     }
 }
 
@@ -154,6 +156,7 @@ mod tests {
             at: None,
             deadline: DeadlineMs::QUOTA,
             session: None,
+            origin: None,
         };
         put_key(&mut check);
         check.key.unwrap()

@@ -7,8 +7,10 @@ use crate::error::QuotaError;
 use crate::journal::Journal;
 use crate::membership::{Membership, Place};
 use crate::metrics::QuotaMetrics;
+use crate::moments::Moments;
 use crate::patches::ShardWriter;
 use crate::rollout::Stops;
+use crate::seen::Seen;
 use crate::shard::{Ask, Shard, ShardId, ShardParts};
 use crate::standing::{NotHere, Standing, Visit};
 use crate::store::person::PersonBooks;
@@ -20,6 +22,7 @@ use crate::witnesses::Witnesses;
 use cellar_model::wire::{CellInstance, CellShard};
 use cellar_model::{Check, Fence, Micros, Refusal, TryAgain, UserId, Verdict, Version};
 use cellar_policy_host::Host;
+use cellar_trace::Tracer;
 use sqlx::PgPool;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,6 +60,7 @@ struct Inner {
     membership: Membership,
     /// By shard.
     standings: Vec<Arc<Standing>>,
+    tracer: Tracer,
 }
 
 impl Quota {
@@ -146,14 +150,15 @@ impl Quota {
             clock: config.clock.clone(),
             membership,
             standings,
+            tracer: config.tracer.clone(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Decides `checks`, in their order.
-    #[tracing::instrument(name = "quota.decide", level = "debug", skip_all, fields(checks = checks.len()))]
     pub async fn decide(&self, checks: Vec<Check>) -> Vec<Verdict> {
         let now = Instant::now();
+        let mut seen = Seen::new(self.inner.tracer.is_on());
         let mut closings: Vec<(usize, Again)> = Vec::new();
         let asked: Vec<_> = checks
             .into_iter()
@@ -161,17 +166,26 @@ impl Quota {
             .map(|(n, mut check)| {
                 let (reply, answer) = oneshot::channel();
                 let deadline = now + check.deadline.duration();
+                let watched = seen.watch(&mut check);
                 if check.operation.closes().is_some() {
                     closing::put_key(&mut check);
                     closings.push((n, Again { check: check.clone(), deadline }));
                 }
-                let ask = Ask { check, deadline, reply, looked_up: false, found: None };
-                (self.send(ask).then_some(answer), deadline)
+                let moments = Moments::new(now.into_std());
+                let sampled = watched.as_ref().is_some_and(|watched| watched.origin.sampled);
+                let moments = if sampled { moments.sampled() } else { moments };
+                let ask = Ask { check, deadline, reply, moments, looked_up: false, found: None };
+                (self.send(ask).then_some(answer), deadline, watched)
             })
             .collect();
         let mut verdicts = Vec::with_capacity(asked.len());
-        for (answer, deadline) in asked {
-            verdicts.push(heard(answer, deadline).await);
+        for (answer, deadline, watched) in asked {
+            let (verdict, moments) = heard(answer, deadline).await;
+            if let Some(watched) = watched {
+                let moments = moments.unwrap_or_else(|| Moments::new(now.into_std()));
+                watched.tell(&self.inner.tracer, &moments, &verdict, now.into_std());
+            }
+            verdicts.push(verdict);
         }
         if !closings.is_empty() {
             self.look_up(&mut verdicts, closings).await;
@@ -207,7 +221,7 @@ impl Quota {
         match self.inner.look_ups.find(postgres, &again.check, charge, as_of, deadline).await {
             Ok(found) => {
                 let (reply, answer) = oneshot::channel();
-                heard(self.send(again.ask(found, reply)).then_some(answer), deadline).await
+                heard(self.send(again.ask(found, reply)).then_some(answer), deadline).await.0
             }
             Err(verdict) => verdict,
         }
@@ -385,12 +399,15 @@ async fn expire_keys(pool: PgPool, stop: CancellationToken) {
 }
 
 /// A shard's answer; none: it did not take the question.
-async fn heard(answer: Option<oneshot::Receiver<Verdict>>, deadline: Instant) -> Verdict {
-    let Some(answer) = answer else { return Verdict::try_again(TryAgain::Overloaded) };
+async fn heard(
+    answer: Option<oneshot::Receiver<(Verdict, Moments)>>,
+    deadline: Instant,
+) -> (Verdict, Option<Moments>) {
+    let Some(answer) = answer else { return (Verdict::try_again(TryAgain::Overloaded), None) };
     match tokio::time::timeout_at(deadline, answer).await {
-        Ok(Ok(verdict)) => verdict,
+        Ok(Ok((verdict, moments))) => (verdict, Some(moments)),
         // Dropped on the way: the call it was in has no answer.
-        Ok(Err(_)) => Verdict::try_again(TryAgain::Unknown),
-        Err(_) => Verdict::try_again(TryAgain::Deadline),
+        Ok(Err(_)) => (Verdict::try_again(TryAgain::Unknown), None),
+        Err(_) => (Verdict::try_again(TryAgain::Deadline), None),
     }
 }

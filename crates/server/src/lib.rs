@@ -39,7 +39,7 @@ pub use client_address::{Peer, TrustedProxies, write_caller_address};
 pub use contract::contract_routes;
 pub use intent::{brought_intent, email_change_intent, enrolment_intent, sign_up_intent};
 pub use keys::Keys;
-pub use listen::{bind, runtime, serve, serve_plain, stop_on_signals};
+pub use listen::{bind, runtime, serve, serve_plain, serve_traced, stop_on_signals};
 pub use mac_keyring::MacKeyring;
 pub use metrics::HttpMetrics;
 pub use plaintext::Plaintext;

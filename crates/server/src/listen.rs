@@ -5,6 +5,7 @@ use crate::client_address::Peer;
 use crate::limits;
 use crate::problem::HttpProblem;
 use crate::quota::{Decider, Hot, QuotaApi};
+use crate::telemetry::RequestTracing;
 use axum::body::Body;
 use axum::response::IntoResponse;
 use cellar_model::{Problem, ProblemType};
@@ -64,9 +65,30 @@ pub async fn serve<D: Decider>(
     listener: TcpListener,
     hot: Option<QuotaApi<D>>,
     rest: axum::Router,
+    tracing: RequestTracing,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    let app = Arc::new(App { hot, rest: rest.fallback(not_found).method_not_allowed_fallback(not_allowed) });
+    serve_app(listener, App { hot, rest, tracing: Some(tracing) }, stop).await
+}
+
+/// Serves routes of axum only, with each request traced.
+pub async fn serve_traced(
+    listener: TcpListener,
+    rest: axum::Router,
+    tracing: RequestTracing,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    serve::<Nobody>(listener, None, rest, tracing, stop).await
+}
+
+/// Serves routes of axum only. Operators and what collects metrics ask there: nobody traces that.
+pub async fn serve_plain(listener: TcpListener, rest: axum::Router, stop: CancellationToken) -> io::Result<()> {
+    serve_app::<Nobody>(listener, App { hot: None, rest, tracing: None }, stop).await
+}
+
+async fn serve_app<D: Decider>(listener: TcpListener, app: App<D>, stop: CancellationToken) -> io::Result<()> {
+    let App { hot, rest, tracing } = app;
+    let app = Arc::new(App { hot, tracing, rest: rest.fallback(not_found).method_not_allowed_fallback(not_allowed) });
     let places = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
     let connections = TaskTracker::new();
     while let Ok(place) = places.clone().acquire_owned().await {
@@ -95,14 +117,10 @@ pub async fn serve<D: Decider>(
     Ok(())
 }
 
-/// Serves routes of axum only.
-pub async fn serve_plain(listener: TcpListener, rest: axum::Router, stop: CancellationToken) -> io::Result<()> {
-    serve::<Nobody>(listener, None, rest, stop).await
-}
-
 struct App<D> {
     hot: Option<QuotaApi<D>>,
     rest: axum::Router,
+    tracing: Option<RequestTracing>,
 }
 
 async fn connection<D: Decider>(
@@ -137,7 +155,15 @@ async fn connection<D: Decider>(
 }
 
 impl<D: Decider> App<D> {
-    async fn answer(&self, mut request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+        let Some(tracing) = &self.tracing else { return self.respond(request, peer).await };
+        let begun = tracing.begin(request.headers());
+        let mut response = begun.run(self.respond(request, peer)).await;
+        tracing.end(begun, &mut response);
+        response
+    }
+
+    async fn respond(&self, mut request: Request<Incoming>, peer: Peer) -> Response<Body> {
         if let Some(api) = &self.hot
             && let Some(hot) = Hot::at(request.method(), request.uri().path())
         {

@@ -63,6 +63,7 @@ pub(crate) fn reserve(body: &[u8], asked: &Asked<'_>) -> Result<Check, Problem> 
         at: policy_time(body.at_us, "")?,
         deadline: asked.deadline,
         session: None,
+        origin: None,
     };
     Ok(keyed(check, "reserve", asked))
 }
@@ -82,6 +83,7 @@ pub(crate) fn settle(body: &[u8], asked: &Asked<'_>) -> Result<Check, Problem> {
         at: policy_time(body.at_us, "")?,
         deadline: asked.deadline,
         session: None,
+        origin: None,
     })
 }
 
@@ -116,7 +118,7 @@ pub(crate) fn override_slot(id: &str, body: &[u8], asked: &Asked<'_>) -> Result<
 /// Of what costs nothing.
 fn plain(user: UserId, operation: Operation, at: Option<Micros>, asked: &Asked<'_>) -> Check {
     let cost = Cost::one_request();
-    Check { user, operation, cost, attributes: Vec::new(), key: None, at, deadline: asked.deadline, session: None }
+    Check { user, operation, cost, attributes: Vec::new(), key: None, at, deadline: asked.deadline, session: None, origin: None }
 }
 
 /// Under the caller's key, if he has sent one.

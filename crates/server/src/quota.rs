@@ -8,7 +8,7 @@ use crate::operate;
 use crate::operations::{self, Asked};
 use crate::problem::HttpProblem;
 use crate::verdict::{SessionOf, batch_item, response_of};
-use crate::{front, telemetry};
+use crate::front;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -23,7 +23,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -120,13 +119,14 @@ impl<D: Decider> QuotaApi<D> {
         let mut response = match question {
             Ok(question) => {
                 let of = SessionOf::check(&question.check);
-                let verdict = self.decide_known(question).instrument(telemetry::request_span(headers)).await;
+                let verdict = self.decide_known(question).await;
                 self.metrics.verdict(&verdict);
                 response_of(&verdict, of.as_ref())
             }
             Err(problem) => HttpProblem(problem).into_http(),
         };
         let elapsed = began.elapsed();
+        cellar_trace::note("cellar.route", route);
         self.metrics.request(route, response.status().as_u16(), elapsed);
         server_timing(response.headers_mut(), elapsed);
         response
@@ -201,7 +201,11 @@ impl<D: Decider> QuotaApi<D> {
         if !errors.is_empty() {
             return Err(Problem::new(ProblemType::Invalid).errors(errors));
         }
-        let verdicts = self.ask(checks, caller.enrolment()).instrument(telemetry::request_span(headers)).await;
+        let verdicts = self.ask(checks, caller.enrolment()).await;
+        // The whole is a 200 whatever became of its items.
+        if let Some(why) = verdicts.iter().find_map(Verdict::trouble) {
+            cellar_trace::worth(why);
+        }
         let results = verdicts.iter().inspect(|verdict| self.metrics.verdict(verdict)).map(batch_item);
         Ok(serde_json::json!({ "results": results.collect::<Vec<_>>() }))
     }
@@ -248,6 +252,7 @@ impl<D: Decider> QuotaRoutes for QuotaApi<D> {
             };
             let elapsed = began.elapsed();
             let status = answer.as_ref().map_or_else(|problem| problem.kind.status(), |_| 200);
+            cellar_trace::note("cellar.route", "batch");
             self.metrics.request("batch", status, elapsed);
             let mut response = match answer {
                 Ok(results) => axum::Json(results).into_response(),
@@ -307,7 +312,7 @@ fn check(body: ConsumeBody, at: &str, asked: &Asked<'_>) -> Result<Check, Proble
     let cost = body.cost.unwrap_or_else(Cost::one_request);
     let key = asked.key_of("consume", &user, &(&cost, &attributes, policy_time));
     let (operation, deadline) = (Operation::Consume, asked.deadline);
-    Ok(Check { user, operation, cost, attributes, key, at: policy_time, deadline, session: None })
+    Ok(Check { user, operation, cost, attributes, key, at: policy_time, deadline, session: None, origin: None })
 }
 
 pub(crate) fn check_attributes(attributes: &[cellar_model::Attribute], at: &str) -> Result<(), Problem> {

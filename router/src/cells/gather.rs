@@ -6,7 +6,7 @@
 use super::lane::Lane;
 use super::{Fault, breaker::Breaker};
 use bytes::Bytes;
-use cellar_model::{Check, Verdict};
+use cellar_model::{Check, Origin, OriginOf, Verdict};
 use cellar_server::limits::BODY_MAX;
 use http::uri::Authority;
 use prometheus_client::metrics::histogram::Histogram;
@@ -26,7 +26,9 @@ const CALL_CHECKS_MAX: usize = 1_000;
 const LIST_HEAD_BYTES_MAX: usize = 10;
 /// Bytes of a call's checks: what the cell accepts. 1,000 checks with a model each have some 100 KB; with
 /// every attribute as long as it may be, 1.2 MB.
-const CALL_BYTES_MAX: usize = BODY_MAX - LIST_HEAD_BYTES_MAX;
+const CALL_BYTES_MAX: usize = BODY_MAX - 2 * LIST_HEAD_BYTES_MAX;
+/// Bytes of what a call says of a caller: a trace, a span, an id of at most 64 characters.
+const ORIGIN_BYTES_MAX: usize = 112;
 /// Checks that may wait. At 30,000 a second they have waited half a second, the default deadline.
 const QUEUE_CHECKS_MAX: usize = 16_000;
 
@@ -36,8 +38,18 @@ pub(crate) struct Job {
     pub(crate) bytes: Vec<u8>,
     pub(crate) checks: usize,
     pub(crate) until: Instant,
-    pub(crate) span: tracing::Span,
-    pub(crate) reply: oneshot::Sender<Result<Vec<Verdict>, Fault>>,
+    /// The request that they are part of.
+    pub(crate) origin: Option<Origin>,
+    pub(crate) reply: oneshot::Sender<Result<Answered, Fault>>,
+}
+
+/// The verdicts of a job, and when its call left.
+pub(crate) type Answered = (Vec<Verdict>, Instant);
+
+impl Job {
+    fn bytes_max(&self) -> usize {
+        self.bytes.len() + ORIGIN_BYTES_MAX
+    }
 }
 
 pub(crate) struct Gather {
@@ -61,7 +73,9 @@ impl Gather {
     /// Has `checks` decided: of each its verdict, in order, or why there is none.
     pub(crate) async fn ask(&self, checks: &[&Check], until: Instant) -> Vec<Result<Verdict, Fault>> {
         // All of them wait before the first is waited for.
-        let pieces = write_down(checks).into_iter().map(|piece| (piece.checks, self.queue.ask(piece, until)));
+        let (asked_at, origin) = (Instant::now(), cellar_trace::origin());
+        let ask = |piece: Piece| (piece.checks, self.queue.ask(piece, until, origin.clone()));
+        let pieces = write_down(checks).into_iter().map(ask);
         let pieces: Vec<_> = pieces.collect();
         let mut said = Vec::with_capacity(checks.len());
         for (checks, asked) in pieces {
@@ -74,7 +88,13 @@ impl Gather {
                 Err(fault) => Err(fault),
             };
             match answer {
-                Ok(verdicts) => said.extend(verdicts.into_iter().map(Ok)),
+                Ok((verdicts, sent)) => {
+                    cellar_trace::notes(&[
+                        ("cellar.gather_us", micros(sent.saturating_duration_since(asked_at))),
+                        ("cellar.call_us", micros(sent.elapsed())),
+                    ]);
+                    said.extend(verdicts.into_iter().map(Ok));
+                }
                 Err(fault) => said.extend(std::iter::repeat_n(Err(fault), checks)),
             }
         }
@@ -102,7 +122,8 @@ fn write_down(checks: &[&Check]) -> Vec<Piece> {
         let before = piece.bytes.len();
         // Plain data into memory: this cannot fail.
         piece.bytes = postcard::to_extend(check, piece.bytes).expect("a check can be written down");
-        if piece.checks == CALL_CHECKS_MAX || (piece.bytes.len() > CALL_BYTES_MAX && piece.checks > 0) {
+        let full = piece.bytes.len() + ORIGIN_BYTES_MAX > CALL_BYTES_MAX;
+        if piece.checks == CALL_CHECKS_MAX || (full && piece.checks > 0) {
             let bytes = piece.bytes.split_off(before);
             pieces.push(std::mem::replace(&mut piece, Piece { bytes, checks: 0 }));
         }
@@ -127,13 +148,13 @@ struct Waiting {
     woken: bool,
 }
 
-type Verdicts = oneshot::Receiver<Result<Vec<Verdict>, Fault>>;
+type Verdicts = oneshot::Receiver<Result<Answered, Fault>>;
 
 impl Queue {
-    fn ask(&self, piece: Piece, until: Instant) -> Result<Verdicts, Fault> {
+    fn ask(&self, piece: Piece, until: Instant, origin: Option<Origin>) -> Result<Verdicts, Fault> {
         let (reply, verdicts) = oneshot::channel();
         let Piece { bytes, checks } = piece;
-        self.push(Job { bytes, checks, until, span: tracing::Span::current(), reply })?;
+        self.push(Job { bytes, checks, until, origin, reply })?;
         Ok(verdicts)
     }
 
@@ -174,7 +195,7 @@ impl Queue {
         let mut jobs = Vec::with_capacity(waiting.jobs.len().min(CALL_CHECKS_MAX));
         let (mut checks, mut bytes) = (0, 0);
         while let Some(job) = waiting.jobs.front() {
-            let fits = checks + job.checks <= CALL_CHECKS_MAX && bytes + job.bytes.len() <= CALL_BYTES_MAX;
+            let fits = checks + job.checks <= CALL_CHECKS_MAX && bytes + job.bytes_max() <= CALL_BYTES_MAX;
             if !fits && checks > 0 {
                 // The rest is for the other lane.
                 waiting.woken = true;
@@ -186,7 +207,7 @@ impl Queue {
             // Whose caller has gone is not asked for.
             if !job.reply.is_closed() {
                 checks += job.checks;
-                bytes += job.bytes.len();
+                bytes += job.bytes_max();
                 jobs.push(job);
             }
         }
@@ -199,14 +220,23 @@ impl Queue {
     }
 }
 
-/// The body of a call: a postcard list of all the jobs' checks.
+fn micros(took: Duration) -> cellar_trace::Value {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX).into()
+}
+
+/// The body of a call: a postcard list of all the jobs' checks, and behind it whose they are.
 pub(crate) fn body(jobs: &[Job]) -> Bytes {
     let checks: usize = jobs.iter().map(|job| job.checks).sum();
-    let bytes = jobs.iter().map(|job| job.bytes.len()).sum::<usize>();
+    let bytes = jobs.iter().map(Job::bytes_max).sum::<usize>();
     // A list is its length and its items. A length into memory cannot fail.
-    let mut body = postcard::to_extend(&checks, Vec::with_capacity(bytes + LIST_HEAD_BYTES_MAX)).unwrap_or_default();
+    let mut body = postcard::to_extend(&checks, Vec::with_capacity(bytes + 2 * LIST_HEAD_BYTES_MAX)).unwrap_or_default();
     for job in jobs {
         body.extend_from_slice(&job.bytes);
+    }
+    let of = |job: &Job| Some(OriginOf { checks: job.checks as u32, origin: job.origin.clone()? });
+    // One that is nobody's would put the others' in the wrong places.
+    if let Some(origins) = jobs.iter().map(of).collect::<Option<Vec<_>>>() {
+        body = OriginOf::write(&origins, body);
     }
     body.into()
 }
@@ -237,11 +267,12 @@ mod tests {
             at: None,
             deadline: DeadlineMs::QUOTA,
             session: None,
+            origin: None,
         };
         let counts = |check: &Check, n: usize| -> Vec<usize> {
             let pieces = write_down(&vec![check; n]);
             for piece in &pieces {
-                assert!(piece.checks <= CALL_CHECKS_MAX && piece.bytes.len() <= CALL_BYTES_MAX);
+                assert!(piece.checks <= CALL_CHECKS_MAX && piece.bytes.len() + ORIGIN_BYTES_MAX <= CALL_BYTES_MAX);
                 assert_eq!(piece.bytes.len(), piece.checks * postcard::to_allocvec(check).unwrap().len());
             }
             pieces.iter().map(|piece| piece.checks).collect()

@@ -9,10 +9,9 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use cellar_directory::Email;
 use cellar_model::{DeadlineMs, Problem, ProblemType, Refusal, Scope, UserId};
-use cellar_server::{PathPart, front, telemetry};
+use cellar_server::{PathPart, front};
 use http::StatusCode;
 use std::time::Instant;
-use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -71,8 +70,8 @@ async fn export(State(front): State<Front>, PathPart(id): PathPart, request: Req
 
 impl Front {
     async fn forward_named(&self, id: &str, request: Request) -> Response {
-        let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
-        let answer = self.send_named(id, request).instrument(span).await;
+        let began = Instant::now();
+        let answer = self.send_named(id, request).await;
         self.answered(ROUTE, began, answer)
     }
 

@@ -10,11 +10,10 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use cellar_directory::Peppers;
 use cellar_model::{DeadlineMs, Problem, ProblemType, RegionName, Scope, UserId};
-use cellar_server::{Attempts, Caller, HttpMetrics, HttpProblem, Keys, TrustedProxies, front, telemetry};
+use cellar_server::{Attempts, Caller, HttpMetrics, HttpProblem, Keys, TrustedProxies, front};
 use http::{HeaderName, HeaderValue, Method};
 use std::sync::Arc;
 use std::time::Instant;
-use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -67,16 +66,16 @@ pub(crate) fn routes(front: Front) -> OpenApiRouter {
 /// Sign up a user
 #[utoipa::path(post, path = "/v1/users")]
 async fn sign_up(State(front): State<Front>, request: Request) -> Response {
-    let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
-    let answer = front.sign_up(request).instrument(span).await;
+    let began = Instant::now();
+    let answer = front.sign_up(request).await;
     front.answered("users", began, answer)
 }
 
 /// Log in: with a service key by user id, or by e-mail and password
 #[utoipa::path(post, path = "/v1/sessions")]
 async fn log_in(State(front): State<Front>, request: Request) -> Response {
-    let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
-    let answer = front.log_in(request).instrument(span).await;
+    let began = Instant::now();
+    let answer = front.log_in(request).await;
     front.answered("sessions", began, answer)
 }
 
@@ -113,16 +112,16 @@ async fn patch_profile(State(front): State<Front>, request: Request) -> Response
 /// The preferences
 #[utoipa::path(get, path = "/v1/user/preferences")]
 async fn read_preferences(State(front): State<Front>, request: Request) -> Response {
-    let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
-    let answer = front.read_preferences(request).instrument(span).await;
+    let began = Instant::now();
+    let answer = front.read_preferences(request).await;
     front.answered("preferences", began, answer)
 }
 
 /// Apply a JSON merge patch: members are set, null deletes
 #[utoipa::path(post, path = "/v1/user/preferences")]
 async fn patch_preferences(State(front): State<Front>, request: Request) -> Response {
-    let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
-    let answer = front.patch_preferences(request).instrument(span).await;
+    let began = Instant::now();
+    let answer = front.patch_preferences(request).await;
     front.answered("preferences", began, answer)
 }
 
@@ -141,8 +140,8 @@ async fn read_usage(State(front): State<Front>, request: Request) -> Response {
 /// Erase the account
 #[utoipa::path(delete, path = "/v1/user")]
 async fn erase(State(front): State<Front>, request: Request) -> Response {
-    let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
-    let answer = front.erase(request).instrument(span).await;
+    let began = Instant::now();
+    let answer = front.erase(request).await;
     front.answered("users", began, answer)
 }
 
@@ -155,8 +154,8 @@ async fn change_password(State(front): State<Front>, request: Request) -> Respon
 /// Everything about the person
 #[utoipa::path(get, path = "/v1/user/export")]
 async fn export(State(front): State<Front>, request: Request) -> Response {
-    let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
-    let answer = front.send_known(request).instrument(span).await;
+    let began = Instant::now();
+    let answer = front.send_known(request).await;
     front.answered("export", began, answer)
 }
 
@@ -177,8 +176,8 @@ impl Front {
 
     /// Takes a request to its user's cell. A key needs one of `scopes`; a session speaks for itself.
     async fn forward(&self, route: &'static str, scopes: &[Scope], request: Request) -> Response {
-        let (began, span) = (Instant::now(), telemetry::request_span(request.headers()));
-        let answer = self.admit_and_send(scopes, request).instrument(span).await;
+        let began = Instant::now();
+        let answer = self.admit_and_send(scopes, request).await;
         self.answered(route, began, answer)
     }
 
@@ -207,6 +206,7 @@ impl Front {
 
     pub(super) fn answered(&self, route: &'static str, began: Instant, answer: Result<Response, Problem>) -> Response {
         let response = answer.unwrap_or_else(|problem| HttpProblem(problem).into_response());
+        cellar_trace::note("cellar.route", route);
         self.metrics.request(route, response.status().as_u16(), began.elapsed());
         response
     }

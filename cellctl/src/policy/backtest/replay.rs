@@ -239,5 +239,6 @@ fn blank() -> Check {
         at: None,
         deadline: DeadlineMs::QUOTA,
         session: None,
+        origin: None,
     }
 }

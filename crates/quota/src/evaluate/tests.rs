@@ -76,6 +76,7 @@ impl Bench {
             at: None,
             deadline: DeadlineMs::QUOTA,
             session: None,
+            origin: None,
         };
         self.at(now, |evaluation, body| evaluation.decide(body, &check, name, None))
     }

@@ -88,6 +88,7 @@ impl Bench {
             at: None,
             deadline: DeadlineMs::QUOTA,
             session: None,
+            origin: None,
         };
         evaluation.decide(&mut self.body, &check, CHARGE, None)
     }

@@ -178,6 +178,7 @@ fn ready(written: bool) -> Written {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::moments::Moments;
     use crate::tiers::Tier;
     use cellar_model::{
         BodyHash, Check, Cost, DeadlineMs, IdempotencyKey, Micros, RevisedTier, Revision, TierDocument,
@@ -227,10 +228,13 @@ mod tests {
                 at: None,
                 deadline: DeadlineMs::QUOTA,
                 session: None,
+                origin: None,
             };
-            let ask = Ask { check, deadline: Instant::now(), reply, looked_up: false, found: None };
+            let deadline = Instant::now();
+            let moments = Moments::new(deadline.into_std());
+            let ask = Ask { check, deadline, reply, moments, looked_up: false, found: None };
             self.allowances.answer(&mut VecDeque::from([ask]), TryAgain::StoreDown, &self.tiers, &self.clock);
-            answer.await.unwrap()
+            answer.await.unwrap().0
         }
     }
 

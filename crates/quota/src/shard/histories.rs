@@ -15,6 +15,7 @@ use crate::clock::{Clock, ClockMode};
 use crate::closing;
 use crate::compiled::CompiledSettings;
 use crate::entry::{LedgerCheck, LedgerEntry};
+use crate::moments::Moments;
 use crate::outcome::Outcome;
 use crate::record::{Head, Record, RecordBody};
 use crate::tiers::{Tier, TierSet};
@@ -113,6 +114,7 @@ impl Stored<'_> {
             check,
             deadline: Instant::now(),
             reply: oneshot::channel().0,
+            moments: Moments::new(std::time::Instant::now()),
             looked_up: true,
             found,
         });
@@ -192,6 +194,7 @@ fn play(engine: &mut Engine, steps: &[Step]) -> TestCaseResult {
                     at: Some(now),
                     deadline: DeadlineMs::QUOTA,
                     session: None,
+                    origin: None,
                 };
                 let checks: Vec<Check> = operations.into_iter().zip(costs).map(check).collect();
                 let expected = reference.decide(&checks, &charges);

@@ -22,6 +22,7 @@ use crate::entry::LedgerCheck;
 use crate::entry::LedgerEntry;
 use crate::journal::Journal;
 use crate::membership::Membership;
+use crate::moments::Moments;
 use crate::metrics::{QuotaMetrics, ShardMetrics};
 use crate::standing::Standing;
 use crate::store::audit::Recall;
@@ -59,7 +60,8 @@ impl fmt::Display for ShardId {
 pub(crate) struct Ask {
     pub(crate) check: Check,
     pub(crate) deadline: Instant,
-    pub(crate) reply: oneshot::Sender<Verdict>,
+    pub(crate) reply: oneshot::Sender<(Verdict, Moments)>,
+    pub(crate) moments: Moments,
     /// The ledger has been asked for this check's key, or need not be.
     pub(crate) looked_up: bool,
     /// What the ledger has of the charge that the check closes, if it was asked.
@@ -69,7 +71,7 @@ pub(crate) struct Ask {
 impl Ask {
     pub(crate) fn answer(self, verdict: Verdict) {
         // The caller may have stopped waiting; his charge stands all the same.
-        let _ = self.reply.send(verdict);
+        let _ = self.reply.send((verdict, self.moments));
     }
 }
 

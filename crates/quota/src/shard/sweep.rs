@@ -6,6 +6,7 @@
 
 use super::{Ask, Shard};
 use crate::clock::ClockMode;
+use crate::moments::Moments;
 use cellar_model::{Check, Cost, DeadlineMs, Operation, UserId};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
@@ -54,7 +55,9 @@ fn touch(user: UserId) -> Ask {
         at: None,
         deadline: DeadlineMs::STANDARD,
         session: None,
+        origin: None,
     };
-    let deadline = Instant::now() + check.deadline.duration();
-    Ask { check, deadline, reply: oneshot::channel().0, looked_up: true, found: None }
+    let now = Instant::now();
+    let (deadline, moments) = (now + check.deadline.duration(), Moments::new(now.into_std()));
+    Ask { check, deadline, reply: oneshot::channel().0, moments, looked_up: true, found: None }
 }

@@ -179,7 +179,6 @@ impl RedisStore {
     }
 
     /// One call for a batch. See `lua/commit.lua` for the layout.
-    #[tracing::instrument(name = "store.commit", level = "debug", skip_all, fields(shard = %self.shard, users = groups.len()))]
     pub(crate) async fn commit(
         &mut self,
         key: &FenceKey,
