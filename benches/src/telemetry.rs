@@ -64,9 +64,8 @@ fn print(name: &str, [plain, traced]: &[Vec<Measured>; 2]) {
     let verdict = if of_all >= MUST { "" } else { "  MISSED" };
     println!("  of all {of_all:.4}; of a pair: median {median:.4}, {least:.4} to {most:.4}   must {MUST}{verdict}");
     for role in ["router", "cell"] {
-        let cpu = |side: &[Measured]| {
-            side.iter().filter_map(|one| one.cpu_us.get(role)).sum::<f64>() / side.len() as f64
-        };
+        let cpu =
+            |side: &[Measured]| side.iter().filter_map(|one| one.cpu_us.get(role)).sum::<f64>() / side.len() as f64;
         println!("  {role:<7} {:.2} µs a request without, {:.2} traced", cpu(plain), cpu(traced));
     }
 }

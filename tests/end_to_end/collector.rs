@@ -129,7 +129,11 @@ impl Collector {
             if found.len() >= count {
                 return found;
             }
-            assert!(Instant::now() < until, "{count} spans are waited for, and there are {found:#?}\nof {}", told.len());
+            assert!(
+                Instant::now() < until,
+                "{count} spans are waited for, and there are {found:#?}\nof {}",
+                told.len()
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

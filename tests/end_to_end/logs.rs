@@ -84,7 +84,8 @@ async fn a_requests_id_is_in_its_answer_and_in_its_lines_at_router_and_cell() {
         let user = world.user("lines@example.org", "free").await;
         let (http, url) = (reqwest::Client::new(), world.urls[0].clone());
         // The directory says whose an e-mail is, which no router remembers yet: a statement of the router's.
-        let by_email = http.put(format!("{url}/v1/internal/users/lines@example.org/tier")).bearer_auth(&world.service_key);
+        let by_email =
+            http.put(format!("{url}/v1/internal/users/lines@example.org/tier")).bearer_auth(&world.service_key);
         let by_email = by_email.header("x-request-id", "job-of-lines").json(&serde_json::json!({"tier": "free"}));
         let came = Came::of(by_email).await;
         assert_eq!((came.status / 100, came.header("cellar-request-id")), (2, "job-of-lines"), "{}", came.text);

@@ -108,7 +108,10 @@ async fn a_profile_read_is_one_trace_from_the_caller_to_the_stores() {
     assert!(stores.iter().all(|store| store.span.name == "profile.read" && store.parent() == read.id()), "{told:#?}");
     let named: HashSet<String> = stores.iter().map(|store| store.said("db.system.name")).collect();
     assert_eq!(named, ["redis", "postgresql"].map(str::to_owned).into());
-    assert_eq!((forward.said("cellar.route"), forward.said("http.response.status_code")), ("profile".into(), "200".into()));
+    assert_eq!(
+        (forward.said("cellar.route"), forward.said("http.response.status_code")),
+        ("profile".into(), "200".into())
+    );
     // The second is answered from the cache, and says so by what it did not ask.
     let (trace, _, header) = caller(2);
     Came::of(traced.get("/v1/user/profile", &user).header("traceparent", header)).await;
@@ -172,11 +175,8 @@ async fn requests_that_share_a_commit_are_whole_traces_that_name_each_other() {
     }
     assert_eq!(commits.iter().map(Told::trace).collect::<HashSet<_>>(), traces);
     assert!(links > 0, "none of {REQUESTS} at once shared a commit");
-    let forwards: HashMap<String, String> = told
-        .iter()
-        .filter(|told| told.span.name == "route.forward")
-        .map(|told| (told.trace(), told.id()))
-        .collect();
+    let forwards: HashMap<String, String> =
+        told.iter().filter(|told| told.span.name == "route.forward").map(|told| (told.trace(), told.id())).collect();
     for ((trace, _), decide) in decides.iter().filter(|((trace, _), _)| traces.contains(trace)) {
         assert_eq!(forwards.get(trace), Some(&decide.parent()));
     }

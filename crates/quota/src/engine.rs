@@ -399,10 +399,7 @@ async fn expire_keys(pool: PgPool, stop: CancellationToken) {
 }
 
 /// A shard's answer; none: it did not take the question.
-async fn heard(
-    answer: Option<oneshot::Receiver<(Verdict, Moments)>>,
-    deadline: Instant,
-) -> (Verdict, Option<Moments>) {
+async fn heard(answer: Option<oneshot::Receiver<(Verdict, Moments)>>, deadline: Instant) -> (Verdict, Option<Moments>) {
     let Some(answer) = answer else { return (Verdict::try_again(TryAgain::Overloaded), None) };
     match tokio::time::timeout_at(deadline, answer).await {
         Ok(Ok((verdict, moments))) => (verdict, Some(moments)),

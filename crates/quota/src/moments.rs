@@ -121,23 +121,24 @@ impl Moments {
             decide.attributes.extend(told.why.map(|why| ("cellar.kept", Value::Word(why))));
         }
         let mut spans = vec![decide];
-        let mut child = |hop: Hop, stretch: Stretch| {
+        let child = |hop: Hop, stretch: Stretch| {
             let at = self.between(stretch)?;
-            spans.push(Span::of(hop, trace, fresh_span_id(), Some(id), at));
-            spans.last_mut()
+            Some(Span::of(hop, trace, fresh_span_id(), Some(id), at))
         };
-        child(Hop::store("quota.decide", "redis"), self.from_redis);
-        child(Hop::store("quota.decide", "postgresql"), self.from_postgres);
-        if let Some(call) = child(Hop::internal("policy.call"), self.policies) {
+        spans.extend(child(Hop::store("quota.decide", "redis"), self.from_redis));
+        spans.extend(child(Hop::store("quota.decide", "postgresql"), self.from_postgres));
+        if let Some(mut call) = child(Hop::internal("policy.call"), self.policies) {
             call.attributes.push(("cellar.checks", u64::from(self.of_user).into()));
+            spans.push(call);
         }
         let store = if self.batch.on_postgres { "postgresql" } else { "redis" };
-        if let Some(commit) = child(Hop::store("store.commit", store), self.commit) {
+        if let Some(mut commit) = child(Hop::store("store.commit", store), self.commit) {
             let Batch { shard, users, checks, .. } = self.batch;
             let said = [("cellar.shard", shard), ("cellar.batch_users", users), ("cellar.batch_checks", checks)];
             commit.attributes.extend(said.map(|(name, number)| (name, u64::from(number).into())));
             let others = self.links.iter().flat_map(|links| links.iter().copied());
             commit.links = others.filter(|(_, other)| *other != id).collect();
+            spans.push(commit);
         }
         spans
     }

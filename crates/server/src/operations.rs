@@ -118,7 +118,17 @@ pub(crate) fn override_slot(id: &str, body: &[u8], asked: &Asked<'_>) -> Result<
 /// Of what costs nothing.
 fn plain(user: UserId, operation: Operation, at: Option<Micros>, asked: &Asked<'_>) -> Check {
     let cost = Cost::one_request();
-    Check { user, operation, cost, attributes: Vec::new(), key: None, at, deadline: asked.deadline, session: None, origin: None }
+    Check {
+        user,
+        operation,
+        cost,
+        attributes: Vec::new(),
+        key: None,
+        at,
+        deadline: asked.deadline,
+        session: None,
+        origin: None,
+    }
 }
 
 /// Under the caller's key, if he has sent one.

@@ -2,13 +2,13 @@
 
 use crate::body::{parse_json, read_body};
 use crate::caller::Enrolment;
+use crate::front;
 use crate::keys::Keys;
 use crate::metrics::HttpMetrics;
 use crate::operate;
 use crate::operations::{self, Asked};
 use crate::problem::HttpProblem;
 use crate::verdict::{SessionOf, batch_item, response_of};
-use crate::front;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -100,11 +100,11 @@ impl<D: Decider> QuotaApi<D> {
         match hot {
             Hot::Consume => {
                 let read = |body: &[u8], asked: &Asked<'_>| consumed(headers, body, asked);
-                self.decide_one("consume", headers, self.operation(headers, &body, read)).await
+                self.decide_one("consume", self.operation(headers, &body, read)).await
             }
             Hot::Admit => {
                 let read = |body: &[u8], asked: &Asked<'_>| operations::admit(&self.keys.mac(), body, asked);
-                self.decide_one("admit", headers, self.operation(headers, &body, read)).await
+                self.decide_one("admit", self.operation(headers, &body, read)).await
             }
         }
     }
@@ -112,7 +112,6 @@ impl<D: Decider> QuotaApi<D> {
     async fn decide_one(
         &self,
         route: &'static str,
-        headers: &HeaderMap,
         question: Result<Question, Problem>,
     ) -> http::Response<Full<Bytes>> {
         let began = Instant::now();
@@ -238,7 +237,7 @@ impl<D: Decider> QuotaRoutes for QuotaApi<D> {
         Box::pin(async move {
             let (parts, body) = request.into_parts();
             let question = read_body(body).await.and_then(|body| self.operation(&parts.headers, &body, read));
-            self.decide_one(route, &parts.headers, question).await.map(axum::body::Body::new)
+            self.decide_one(route, question).await.map(axum::body::Body::new)
         })
     }
 

@@ -4,7 +4,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
 /// Cheap to clone; all clones count together.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct SpanCounts {
     /// Taken by the collector.
     pub exported: Counter,

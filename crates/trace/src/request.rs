@@ -250,7 +250,7 @@ mod tests {
     }
 
     async fn read() -> Result<(), ()> {
-        note("users", 1);
+        note("users", 1_u64);
         Ok(())
     }
 

@@ -78,7 +78,13 @@ pub struct Span {
 
 impl Span {
     /// A hop between two moments, with nothing else said of it.
-    pub fn of(hop: Hop, trace: TraceId, id: SpanId, parent: Option<SpanId>, (began, ended): (Instant, Instant)) -> Self {
+    pub fn of(
+        hop: Hop,
+        trace: TraceId,
+        id: SpanId,
+        parent: Option<SpanId>,
+        (began, ended): (Instant, Instant),
+    ) -> Self {
         Self {
             name: hop.name,
             kind: hop.kind,

@@ -5,6 +5,7 @@ use crate::limit::Limit;
 use crate::sampling::Sampling;
 use crate::span::Span;
 use cellar_model::{Origin, SpanId, TraceId};
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -25,16 +26,21 @@ pub type Part = Vec<Span>;
 pub type PartQueue = mpsc::Receiver<Part>;
 
 /// Cheap to clone. Off, it costs a look.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Tracer(Option<Arc<Inner>>);
 
-#[derive(Debug)]
 struct Inner {
     sampling: Sampling,
     parts: mpsc::Sender<Part>,
     counts: SpanCounts,
     tail: Limit,
     callers: Limit,
+}
+
+impl fmt::Debug for Tracer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_on() { "Tracer(on)" } else { "Tracer(off)" })
+    }
 }
 
 impl Tracer {
@@ -65,7 +71,8 @@ impl Tracer {
             Some(caller) => {
                 let inner = self.0.as_ref();
                 let heard = caller.sampled && inner.is_none_or(|inner| inner.callers.take());
-                let sampled = heard || (caller.sampled && inner.is_some_and(|inner| inner.sampling.takes(caller.trace)));
+                let sampled =
+                    heard || (caller.sampled && inner.is_some_and(|inner| inner.sampling.takes(caller.trace)));
                 let parent = caller.span;
                 (Origin { sampled, ..caller }, Some(parent))
             }

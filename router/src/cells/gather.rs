@@ -229,7 +229,8 @@ pub(crate) fn body(jobs: &[Job]) -> Bytes {
     let checks: usize = jobs.iter().map(|job| job.checks).sum();
     let bytes = jobs.iter().map(Job::bytes_max).sum::<usize>();
     // A list is its length and its items. A length into memory cannot fail.
-    let mut body = postcard::to_extend(&checks, Vec::with_capacity(bytes + 2 * LIST_HEAD_BYTES_MAX)).unwrap_or_default();
+    let mut body =
+        postcard::to_extend(&checks, Vec::with_capacity(bytes + 2 * LIST_HEAD_BYTES_MAX)).unwrap_or_default();
     for job in jobs {
         body.extend_from_slice(&job.bytes);
     }

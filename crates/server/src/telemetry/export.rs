@@ -1,11 +1,9 @@
 //! Spans on their way to a collector.
 
-use super::settings::OtlpProtocol;
 use super::TelemetryError;
+use super::settings::OtlpProtocol;
 use cellar_trace::{Kind, Part, PartQueue, Span, SpanCounts, Value};
-use opentelemetry::trace::{
-    Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
-};
+use opentelemetry::trace::{Link, SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_otlp::WithExportConfig;
 use opentelemetry_sdk::Resource;

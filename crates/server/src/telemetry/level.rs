@@ -33,7 +33,7 @@ fn read(text: &str) -> Result<EnvFilter, LevelError> {
     }
     let parts = text.split(',').map(str::trim);
     let mut words = parts.filter(|part| !part.contains(['=', '[']));
-    if let Some(odd) = words.find(|word| LevelFilter::from_str(word).is_err()) {
+    if let Some(odd) = words.find(|word| word.is_empty() || LevelFilter::from_str(word).is_err()) {
         return Err(LevelError::NoLevel(odd.to_owned()));
     }
     Ok(EnvFilter::builder().parse(text)?)

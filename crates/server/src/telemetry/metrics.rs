@@ -17,6 +17,10 @@ pub(super) fn register(registry: &mut Registry, spans: &SpanCounts, logs: &LogCo
     registry.register("cellar_spans_exported", "Spans that the collector has taken", exported);
     registry.register("cellar_spans_dropped", "Spans that no collector has, by why", dropped);
     let (suppressed, lost) = (logs.suppressed.clone(), logs.lost.clone());
-    registry.register("cellar_log_lines_suppressed", "Log lines left out because there were many of a kind", suppressed);
+    registry.register(
+        "cellar_log_lines_suppressed",
+        "Log lines left out because there were many of a kind",
+        suppressed,
+    );
     registry.register("cellar_log_lines_lost", "Log lines that could not be written", lost);
 }

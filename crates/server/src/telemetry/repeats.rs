@@ -99,9 +99,7 @@ mod tests {
     #[test]
     fn a_few_are_said_and_then_none_until_the_window_is_over() {
         let (repeats, now) = (Repeats::default(), Instant::now());
-        let at = |about: u64, s: u64| {
-            repeats.at((callsite::Identifier(&HERE), about), 2, now + Duration::from_secs(s))
-        };
+        let at = |about: u64, s: u64| repeats.at((callsite::Identifier(&HERE), about), 2, now + Duration::from_secs(s));
         assert_eq!([at(1, 0), at(1, 1), at(1, 2), at(1, 9)], [Some(0), Some(0), None, None]);
         assert_eq!(at(2, 9), Some(0), "another cell is another kind");
         assert_eq!([at(1, 10), at(1, 11), at(1, 12)], [Some(2), Some(0), None]);
@@ -109,6 +107,9 @@ mod tests {
 
     #[test]
     fn a_line_is_counted_by_who_wrote_it() {
-        assert_eq!(["cellar_quota::shard::calls", "cellar_cell", "sqlx::pool"].map(kind_of), ["quota", "cell", "library"]);
+        assert_eq!(
+            ["cellar_quota::shard::calls", "cellar_cell", "sqlx::pool"].map(kind_of),
+            ["quota", "cell", "library"]
+        );
     }
 }
