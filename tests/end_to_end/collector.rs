@@ -178,3 +178,26 @@ async fn answer(request: Request<Incoming>, manner: Manner, kept: Kept) -> Resul
     }
     Ok(response)
 }
+
+/// A trace as text: each span below its parent, when it began and how long it took.
+pub fn tree(told: &[Told]) -> String {
+    let known: Vec<String> = told.iter().map(Told::id).collect();
+    let mut roots: Vec<&Told> = told.iter().filter(|told| !known.contains(&told.parent())).collect();
+    roots.sort_by_key(|told| told.span.start_time_unix_nano);
+    let began = roots.iter().map(|told| told.span.start_time_unix_nano).min().unwrap_or(0);
+    let mut text = String::new();
+    roots.iter().for_each(|root| branch(told, root, 0, began, &mut text));
+    text
+}
+
+fn branch(told: &[Told], of: &Told, depth: usize, began: u64, text: &mut String) {
+    let us = |nanos: u64| nanos as f64 / 1e3;
+    let (from, to) = (of.span.start_time_unix_nano, of.span.end_time_unix_nano);
+    let name = format!("{:indent$}{}", "", of.span.name, indent = 2 * depth);
+    let said: Vec<String> = of.span.attributes.iter().map(|one| format!("{}={}", one.key, of.said(&one.key))).collect();
+    let (at, took) = (us(from.saturating_sub(began)), us(to.saturating_sub(from)));
+    *text += &format!("{name:<24} {:<13} {at:>8.1} {took:>8.1} µs  {}\n", of.service, said.join(" "));
+    let mut below: Vec<&Told> = told.iter().filter(|told| told.parent() == of.id()).collect();
+    below.sort_by_key(|told| told.span.start_time_unix_nano);
+    below.iter().for_each(|below| branch(told, below, depth + 1, began, text));
+}

@@ -1,6 +1,6 @@
 //! What happened to a request, as a collector hears of it.
 
-use crate::collector::{Collector, Manner, Told};
+use crate::collector::{Collector, Manner, Told, tree};
 use crate::served::{Came, DOORS};
 use crate::support::World;
 use cellar_devstack::Cellctl;
@@ -100,6 +100,7 @@ async fn a_profile_read_is_one_trace_from_the_caller_to_the_stores() {
     let came = Came::of(traced.get("/v1/user/profile", &user).header("traceparent", header)).await;
     assert_eq!((came.status, came.header("cellar-request-id")), (200, trace.as_str()), "{}", came.text);
     let told = traced.collector.trace(&trace, 4).await;
+    println!("{}", tree(&told));
     let forward = only(&told, "route.forward", "");
     let read = only(&told, "profile.read", "");
     assert_eq!((forward.service.as_str(), forward.parent()), ("cellar-router", span));
@@ -129,6 +130,7 @@ async fn a_consume_is_one_trace_from_the_caller_to_the_commit() {
         let came = Came::of(traced.consume(&user).header("traceparent", header)).await;
         assert_eq!(came.status, 200, "{}", came.text);
         let told = traced.collector.trace(&trace, 6).await;
+        println!("{}", tree(&told));
         let (forward, decide) = (only(&told, "route.forward", ""), only(&told, "quota.decide", ""));
         assert_eq!((forward.parent(), decide.parent()), (span, forward.id()));
         assert_eq!(decide.service, "cellar-cell");

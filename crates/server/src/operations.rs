@@ -43,7 +43,7 @@ pub(crate) fn admit(mac: &MacKeys, body: &[u8], asked: &Asked<'_>) -> Result<Che
     let key = asked.key_of("admit", &token.user, &(&token.session, &cost, &attributes, at));
     let session = Some(Box::new(token.presented()));
     let (operation, deadline) = (Operation::Consume, asked.deadline);
-    Ok(Check { user: token.user, operation, cost, attributes, key, at, deadline, session })
+    Ok(Check { user: token.user, operation, cost, attributes, key, at, deadline, session, origin: None })
 }
 
 pub(crate) fn reserve(body: &[u8], asked: &Asked<'_>) -> Result<Check, Problem> {

@@ -5,7 +5,7 @@ use super::lines::Lines;
 use super::repeats::{KINDS, Repeats, kind_of};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io::IsTerminal;
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::{Format, Full, Json, JsonFields, Writer};
