@@ -115,9 +115,17 @@ impl Collector {
         String::from_utf8_lossy(&self.kept.0.lock().unwrap().concat()).into_owned()
     }
 
-    /// Spans of a trace, once there are as many as `count`.
-    pub async fn trace(&self, id: &str, count: usize) -> Vec<Told> {
-        self.once(|told| told.trace() == id, count).await
+    /// Spans of a trace, once all those of these names are there: each program's part comes whole.
+    pub async fn trace(&self, id: &str, names: &[&str]) -> Vec<Told> {
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            let told: Vec<Told> = self.told().into_iter().filter(|told| told.trace() == id).collect();
+            if names.iter().all(|name| told.iter().any(|told| told.span.name == *name)) {
+                return told;
+            }
+            assert!(Instant::now() < until, "{names:?} are waited for, and there are\n{}", tree(&told));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// Spans that are such, once there are as many as `count`.

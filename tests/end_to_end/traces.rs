@@ -99,7 +99,7 @@ async fn a_profile_read_is_one_trace_from_the_caller_to_the_stores() {
     let (trace, span, header) = caller(1);
     let came = Came::of(traced.get("/v1/user/profile", &user).header("traceparent", header)).await;
     assert_eq!((came.status, came.header("cellar-request-id")), (200, trace.as_str()), "{}", came.text);
-    let told = traced.collector.trace(&trace, 4).await;
+    let told = traced.collector.trace(&trace, &["route.forward", "profile.read"]).await;
     println!("{}", tree(&told));
     let forward = only(&told, "route.forward", "");
     let read = only(&told, "profile.read", "");
@@ -116,7 +116,7 @@ async fn a_profile_read_is_one_trace_from_the_caller_to_the_stores() {
     // The second is answered from the cache, and says so by what it did not ask.
     let (trace, _, header) = caller(2);
     Came::of(traced.get("/v1/user/profile", &user).header("traceparent", header)).await;
-    let told = traced.collector.trace(&trace, 3).await;
+    let told = traced.collector.trace(&trace, &["route.forward", "profile.read"]).await;
     assert!(told.iter().all(|told| told.said("db.system.name") != "postgresql"), "{told:#?}");
 }
 
@@ -129,7 +129,7 @@ async fn a_consume_is_one_trace_from_the_caller_to_the_commit() {
         let (trace, span, header) = caller(1);
         let came = Came::of(traced.consume(&user).header("traceparent", header)).await;
         assert_eq!(came.status, 200, "{}", came.text);
-        let told = traced.collector.trace(&trace, 6).await;
+        let told = traced.collector.trace(&trace, &["route.forward", "store.commit"]).await;
         println!("{}", tree(&told));
         let (forward, decide) = (only(&told, "route.forward", ""), only(&told, "quota.decide", ""));
         assert_eq!((forward.parent(), decide.parent()), (span, forward.id()));
@@ -159,6 +159,8 @@ async fn requests_that_share_a_commit_are_whole_traces_that_name_each_other() {
     let traces: HashSet<String> = (0..REQUESTS).map(|n| caller(n).0).collect();
     let commits = |told: &Told| told.span.name == "store.commit" && traces.contains(&told.trace());
     let commits = traced.collector.once(commits, REQUESTS as usize).await;
+    let forwards = |told: &Told| told.span.name == "route.forward" && traces.contains(&told.trace());
+    traced.collector.once(forwards, REQUESTS as usize).await;
     let told = traced.collector.told();
     let decides: HashMap<(String, String), &Told> = told
         .iter()
@@ -203,7 +205,7 @@ async fn a_request_that_fails_is_seen_though_nothing_is_sampled() {
         assert!(Instant::now() < until, "no request fails");
         n += 1;
     }
-    let told = traced.collector.trace(&caller(n).0, 2).await;
+    let told = traced.collector.trace(&caller(n).0, &["route.forward", "quota.decide"]).await;
     let (forward, decide) = (only(&told, "route.forward", ""), only(&told, "quota.decide", ""));
     assert_eq!((forward.parent(), decide.parent()), (caller(n).1, forward.id()));
     assert_eq!([forward, decide].map(|told| told.said("cellar.kept")), ["error", "error"]);
