@@ -1,7 +1,7 @@
 //! What a check costs inside: the policy's decision, the ring, users off the ring, the codec.
 
 use cellar_model::{
-    Amount, CellName, Check, Cost, DeadlineMs, Epoch, Operation, PlacementKey, RegionName, RequestKey, Ring, UserId,
+    Amount, CellName, Check, Cost, DeadlineMs, Epoch, Operation, PlacementKey, RegionName, Ring, UserId,
 };
 use cellar_policy_daily_window::DailyWindow;
 use cellar_policy_gcra::Gcra;
@@ -128,7 +128,7 @@ fn codec(c: &mut Criterion) {
         at: None,
         deadline: DeadlineMs::QUOTA,
         session: None,
-        request: RequestKey::NONE,
+        origin: None,
     };
     let checks: Vec<Check> = (0..64).map(check).collect();
     let bytes = postcard::to_allocvec(&checks).expect("plain data");

@@ -20,6 +20,7 @@ mod stores;
 mod swap;
 mod table;
 mod target;
+mod telemetry;
 
 use anyhow::Result;
 use clap::Parser;
@@ -63,6 +64,9 @@ struct Arguments {
     /// time for
     #[arg(long, value_name = "IDS", conflicts_with_all = ["memory", "directory", "added", "exceptions"], value_parser = clap::value_parser!(u64).range(1_000..=1_000_000))]
     scan: Option<u64>,
+    /// Instead of the runs: what it costs that requests are traced, in pairs of runs with and without
+    #[arg(long, conflicts_with_all = ["memory", "directory", "added", "exceptions", "scan", "swap"])]
+    telemetry: bool,
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -86,6 +90,10 @@ async fn main() -> Result<()> {
     }
     if arguments.exceptions {
         return exceptions::measure().await;
+    }
+    if arguments.telemetry {
+        let length = Duration::from_secs(arguments.seconds);
+        return telemetry::measure(length, arguments.connections, arguments.users).await;
     }
     if let Some(ids) = arguments.scan {
         let target = Target::up(SCAN_UP, Tier::AckRedis, arguments.users).await?;

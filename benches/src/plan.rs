@@ -78,6 +78,9 @@ pub(crate) const SCAN_UP: &[&str] = CELL;
 /// What the router adds is measured between a public cell and a cell of the same build behind a router.
 pub(crate) const ADDED_UP: [&[&str]; 2] = [CELL_EVERYSEC, WORLD_EVERYSEC];
 
+/// The stacks of the measurement in `telemetry`.
+pub(crate) const TELEMETRY_UP: &[&str] = WORLD_EVERYSEC;
+
 /// The stack of the measurement in `swap`.
 pub(crate) const SWAP_UP: &[&str] = CELL_EVERYSEC;
 

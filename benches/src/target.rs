@@ -21,7 +21,12 @@ pub(crate) struct Target {
 impl Target {
     /// A stack of its own: nothing of one run is left for the next.
     pub(crate) async fn up(arguments: &[&str], tier: Tier, users: usize) -> Result<Self> {
-        let stack = Cellctl::up(arguments)?;
+        Self::on(Cellctl::new()?, arguments, tier, users).await
+    }
+
+    /// The same as `stack` is set up.
+    pub(crate) async fn on(mut stack: Cellctl, arguments: &[&str], tier: Tier, users: usize) -> Result<Self> {
+        stack.keep(arguments)?;
         let status = stack.status()?;
         let region = &status["regions"][0];
         let address = text(&region["router_url"])?.trim_start_matches("http://").to_owned();

@@ -233,7 +233,7 @@ async fn explain(
     State(state): State<AdminState>,
     Query(which): Query<WhichRequest>,
 ) -> Result<axum::Json<Explanations>, HttpProblem> {
-    let request = RequestKey::of(which.request_id.as_bytes());
+    let request = RequestKey::of(&which.request_id);
     if !request.is_some() {
         return Err(HttpProblem(Problem::new(ProblemType::Invalid).detail("request_id names the request")));
     }

@@ -23,6 +23,7 @@ use cellar_model::{Scope, Secret};
 use cellar_policy_host::{Host, HostLimits};
 use cellar_quota::{Clock, ClockMode, Quota, QuotaConfig, QuotaMetrics};
 use cellar_server::config::ClockSetting;
+use cellar_server::telemetry::{self, RequestTracing};
 use cellar_server::{Attempts, Condition, Conditions, HttpMetrics, Keys, MacKeyring, Plaintext, ProcessName, QuotaApi};
 use prometheus_client::registry::Registry;
 use sqlx::PgPool;
@@ -64,7 +65,7 @@ pub(crate) async fn migrate(config: &CellConfig) -> anyhow::Result<()> {
 
 /// Serves until a signal says stop.
 pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
-    let _telemetry = cellar_server::telemetry::init("cellar-cell", config.log_json, config.otlp_endpoint.as_deref())?;
+    let telemetry = telemetry::init("cellar-cell", config.name.as_str(), &config.telemetry())?;
     let _lock = FolderLock::take(&config.data_dir)?;
     let lives = config.instance_endpoint.is_some().then(|| Lives::begin(&config.data_dir)).transpose()?;
     let signal = cellar_server::stop_on_signals()?;
@@ -88,12 +89,14 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
     let mut registry = Registry::default();
     let overflow = cellar_server::register_process(&mut registry, &config.data_dir);
     let http_metrics = HttpMetrics::register(&mut registry);
+    telemetry.register(&mut registry);
     catalog.metrics().register(&mut registry);
     register_pools(&mut registry, [("quota", &quota_pool), ("standard", &standard_pool)], &directory);
     let quota_metrics = QuotaMetrics::register(&mut registry, &overflow, config.shards);
     cellar_quota::rollout::register(&mut registry, &overflow, catalog.tiers(), &quota_metrics);
     let audits = Audits::register(&mut registry);
-    let quota_config = quota_config(&config, &secrets, lives.as_ref());
+    let mut quota_config = quota_config(&config, &secrets, lives.as_ref());
+    quota_config.tracer = telemetry.tracer();
     let background = CancellationToken::new();
     if let Some(file) = config.clock_skew_file.clone() {
         tokio::spawn(skew_clock(quota_config.clock.clone(), file, background.clone()));
@@ -131,6 +134,7 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
     let plaintext = Plaintext::of(&config.listeners());
     let admin =
         cellar_server::admin_routes(registry, &plaintext, &conditions, readiness).merge(admin::routes(admin_state));
+    let admin = admin.merge(telemetry::log_level_routes(telemetry.level(), keys.clone()));
     let admin = tokio::spawn(cellar_server::serve_plain(admin_listener, admin, background.clone()));
 
     let one_of_several = config.instance_endpoint.is_some();
@@ -159,13 +163,14 @@ pub(crate) async fn run(config: CellConfig) -> anyhow::Result<()> {
         let (rest, served) = public_routes(&config, state, accounts, keys).merge(api.routes()).split_for_parts();
         let rest = rest.merge(cellar_server::contract_routes(&served));
         let rest = rest.layer(DefaultBodyLimit::max(cellar_server::limits::BODY_MAX));
-        cellar_server::serve(listener, Some(api), rest, stop).await?;
+        cellar_server::serve(listener, Some(api), rest, RequestTracing::door(telemetry.tracer()), stop).await?;
     } else {
         let mut routes = router_routes(state, accounts);
         if let Some(visits) = visits {
             routes = routes.layer(axum::middleware::from_fn_with_state(visits, visits::visit));
         }
-        cellar_server::serve_counted(listener, routes, http_metrics, stop).await?;
+        let tracing = RequestTracing::behind_router(telemetry.tracer());
+        cellar_server::serve_counted(listener, routes, http_metrics, tracing, stop).await?;
     }
 
     tracing::info!("stopping: draining the ledger");

@@ -6,6 +6,7 @@ use anyhow::Context;
 use cellar_artifacts::Trust;
 use cellar_model::{CellName, Incarnation, RegionName, Secret};
 use cellar_server::config::{ClockSetting, check_listeners};
+use cellar_server::telemetry::{OtlpProtocol, TelemetrySettings};
 use cellar_server::{AttemptLimit, Plaintext, TrustedProxies};
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -94,8 +95,18 @@ pub(crate) struct CellConfig {
     /// Proxies before a public cell whose `X-Forwarded-For` is believed: addresses, and networks as 10.0.0.0/8.
     #[serde(default)]
     pub(crate) trusted_proxies: TrustedProxies,
+    /// Where spans go: `http://host:port` of an OTLP collector. Absent: nowhere.
     #[serde(default)]
     pub(crate) otlp_endpoint: Option<String>,
+    /// `http` (protobuf over HTTP/1.1) or `grpc`.
+    #[serde(default)]
+    pub(crate) otlp_protocol: OtlpProtocol,
+    /// Of the requests that begin a trace here, the part that is exported whatever comes of them: 0 to 1.
+    #[serde(default = "TelemetrySettings::trace_ratio_default")]
+    pub(crate) trace_ratio: f64,
+    /// A request that takes at least as many milliseconds is exported: 1 to 60,000.
+    #[serde(default = "TelemetrySettings::trace_slow_ms_default")]
+    pub(crate) trace_slow_ms: u32,
     #[serde(default)]
     pub(crate) log_json: bool,
 }
@@ -188,6 +199,7 @@ impl CellConfig {
                 AttemptLimit::FORGIVEN_S_MAX
             );
         }
+        self.telemetry().check()?;
         check_listeners(&self.listeners(), self.allow_plaintext, self.clock)?;
         Ok(())
     }
@@ -203,6 +215,17 @@ impl CellConfig {
 
     pub(crate) fn address_failures(&self) -> AttemptLimit {
         AttemptLimit { failures: self.address_failures, forgiven_s: self.address_failure_forgiven_s }
+    }
+
+    /// What is told of requests, and how.
+    pub(crate) fn telemetry(&self) -> TelemetrySettings {
+        TelemetrySettings {
+            log_json: self.log_json,
+            otlp_endpoint: self.otlp_endpoint.clone(),
+            otlp_protocol: self.otlp_protocol,
+            trace_ratio: self.trace_ratio,
+            trace_slow_ms: self.trace_slow_ms,
+        }
     }
 
     pub(crate) fn listeners(&self) -> [SocketAddr; 2] {

@@ -11,6 +11,7 @@ mod fleet;
 mod instances;
 mod keys;
 mod ledger;
+mod log_level;
 mod metrics_text;
 mod policy;
 mod registry;
@@ -66,6 +67,13 @@ enum Command {
     },
     /// Print a process's log
     Logs { name: String },
+    /// Show or change which log lines a process writes, until it ends
+    LogLevel {
+        /// As `status` names it
+        name: String,
+        /// `info`, `debug`, or `info,cellar_quota=debug`
+        filter: Option<String>,
+    },
     /// End a process, or all of a role; nothing starts it again but `restart`
     Stop { name: String },
     /// Start a process, or all of a role, on the same ports and folder
@@ -179,6 +187,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Status { json } => stack::status(&folder, json)?,
         Command::Down { delete } => stack::down(&folder, delete).await?,
         Command::Logs { name } => stack::logs(&folder, &name)?,
+        Command::LogLevel { name, filter } => log_level::run(&folder, &name, filter.as_deref()).await?,
         Command::Stop { name } => stack::stop(&folder, &name).await?,
         Command::Restart { name } => stack::restart(&folder, &name).await?,
         Command::User(command) => user::run(&folder, command).await?,

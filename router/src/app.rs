@@ -11,6 +11,7 @@ use cellar_directory::OpenDirectory;
 use cellar_metrics::Pools;
 use cellar_server::config::ClockSetting;
 use cellar_server::disk;
+use cellar_server::telemetry::{self, RequestTracing};
 use cellar_server::{Attempts, Condition, Conditions, HttpMetrics, Keys, MacKeyring, Plaintext, ProcessName, QuotaApi};
 use prometheus_client::registry::Registry;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ const DIRECTORY_POOL_MAX: u32 = 8;
 
 /// Serves until a signal says stop.
 pub(crate) async fn run(config: RouterConfig) -> anyhow::Result<()> {
-    let _telemetry = cellar_server::telemetry::init("cellar-router", config.log_json, config.otlp_endpoint.as_deref())?;
+    let telemetry = telemetry::init("cellar-router", &config.name, &config.telemetry())?;
     disk::prepare(&config.data_dir)?;
     let stop = cellar_server::stop_on_signals()?;
     let secrets = config.secrets()?;
@@ -32,6 +33,7 @@ pub(crate) async fn run(config: RouterConfig) -> anyhow::Result<()> {
     let overflow = cellar_server::register_process(&mut registry, &config.data_dir);
     let http_metrics = HttpMetrics::register(&mut registry);
     let metrics = RouterMetrics::register(&mut registry, &overflow);
+    telemetry.register(&mut registry);
     let directory = OpenDirectory::lazy(&secrets.directory_url, DIRECTORY_POOL_MAX)?;
     let pool = directory.clone();
     Pools::new().with("directory", move || pool.pool_use()).register(&mut registry);
@@ -70,6 +72,7 @@ pub(crate) async fn run(config: RouterConfig) -> anyhow::Result<()> {
     let plaintext = Plaintext::of(&config.listeners());
     let admin =
         cellar_server::admin_routes(registry, &plaintext, &conditions, readiness).merge(admin::routes(admin_state));
+    let admin = admin.merge(telemetry::log_level_routes(telemetry.level(), keys.clone()));
     let admin = tokio::spawn(cellar_server::serve_plain(admin_listener, admin, background.clone()));
 
     let enrolments = Enrolments::new(routing.clone());
@@ -88,7 +91,7 @@ pub(crate) async fn run(config: RouterConfig) -> anyhow::Result<()> {
     let rest =
         rest.merge(cellar_server::contract_routes(&served)).layer(axum::middleware::from_fn(forward::time_answers));
     tracing::info!(router = config.name, region = %config.region, listen = %config.listen, "serving");
-    cellar_server::serve(listener, Some(api), rest, stop).await?;
+    cellar_server::serve(listener, Some(api), rest, RequestTracing::door(telemetry.tracer()), stop).await?;
 
     tracing::info!("stopping");
     background.cancel();

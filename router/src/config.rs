@@ -4,6 +4,7 @@ use anyhow::Context;
 use cellar_directory::Peppers;
 use cellar_model::{MacKeys, RegionName, Secret};
 use cellar_server::config::{ClockSetting, check_listeners};
+use cellar_server::telemetry::{OtlpProtocol, TelemetrySettings};
 use cellar_server::{AttemptLimit, TrustedProxies};
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -41,8 +42,18 @@ pub(crate) struct RouterConfig {
     /// Proxies in front whose `X-Forwarded-For` is believed: addresses, and networks as 10.0.0.0/8.
     #[serde(default)]
     pub(crate) trusted_proxies: TrustedProxies,
+    /// Where spans go: `http://host:port` of an OTLP collector. Absent: nowhere.
     #[serde(default)]
     pub(crate) otlp_endpoint: Option<String>,
+    /// `http` (protobuf over HTTP/1.1) or `grpc`.
+    #[serde(default)]
+    pub(crate) otlp_protocol: OtlpProtocol,
+    /// Of the requests that begin a trace here, the part that is exported whatever comes of them: 0 to 1.
+    #[serde(default = "TelemetrySettings::trace_ratio_default")]
+    pub(crate) trace_ratio: f64,
+    /// A request that takes at least as many milliseconds is exported: 1 to 60,000.
+    #[serde(default = "TelemetrySettings::trace_slow_ms_default")]
+    pub(crate) trace_slow_ms: u32,
     /// Listen beyond loopback without TLS: for containers on a laptop.
     #[serde(default)]
     pub(crate) allow_plaintext: bool,
@@ -77,12 +88,24 @@ impl RouterConfig {
             AttemptLimit::FAILURES_MAX,
             AttemptLimit::FORGIVEN_S_MAX
         );
+        self.telemetry().check()?;
         check_listeners(&self.listeners(), self.allow_plaintext, self.clock)?;
         Ok(())
     }
 
     pub(crate) fn address_failures(&self) -> AttemptLimit {
         AttemptLimit { failures: self.address_failures, forgiven_s: self.address_failure_forgiven_s }
+    }
+
+    /// What is told of requests, and how.
+    pub(crate) fn telemetry(&self) -> TelemetrySettings {
+        TelemetrySettings {
+            log_json: self.log_json,
+            otlp_endpoint: self.otlp_endpoint.clone(),
+            otlp_protocol: self.otlp_protocol,
+            trace_ratio: self.trace_ratio,
+            trace_slow_ms: self.trace_slow_ms,
+        }
     }
 
     pub(crate) fn listeners(&self) -> [SocketAddr; 2] {
@@ -156,6 +179,20 @@ mod tests {
             assert!(intent.contains(said), "{said}: {intent}");
         }
         assert!(!intent.contains("pepper") && !intent.contains("mac"));
+    }
+
+    #[test]
+    fn where_spans_go_is_said_well_or_not_at_all() {
+        assert!(load(&format!("{GOOD}\notlp_endpoint = \"http://127.0.0.1:4317\"\notlp_protocol = \"grpc\"")).is_ok());
+        for (odd, said) in [
+            ("otlp_endpoint = \"collector\"", "otlp_endpoint"),
+            ("otlp_protocol = \"smoke\"", "smoke"),
+            ("trace_ratio = 1.5", "trace_ratio must be 0 to 1"),
+            ("trace_slow_ms = 0", "trace_slow_ms"),
+        ] {
+            let error = format!("{:#}", load(&format!("{GOOD}\n{odd}")).unwrap_err());
+            assert!(error.contains(said), "{odd}: {error}");
+        }
     }
 
     #[test]

@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tracing::Instrument;
 
 /// `None`: it panicked.
 pub(crate) type Flight<T> = Shared<BoxFuture<'static, Option<T>>>;
@@ -38,7 +37,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, T: Clone + Send + Sync + 'static> Fl
             let _ends = ends;
             work.await
         };
-        let flight = tokio::spawn(task.in_current_span()).map(Result::ok).boxed().shared();
+        let flight = tokio::spawn(cellar_trace::carry(task)).map(Result::ok).boxed().shared();
         under_way.insert(key, flight.clone());
         Ok(flight)
     }

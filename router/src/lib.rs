@@ -12,7 +12,6 @@ mod follow;
 mod forward;
 mod metrics;
 mod route;
-mod seldom;
 #[cfg(test)]
 mod tests;
 

@@ -29,6 +29,7 @@ async fn nothing_a_person_said_is_in_any_log_metric_span_or_error() {
         let collector = Collector::start();
         for program in ["ROUTER", "CELL"] {
             cellctl.environment(&format!("CELLAR_{program}__OTLP_ENDPOINT"), &collector.url);
+            cellctl.environment(&format!("CELLAR_{program}__TRACE_RATIO"), "1");
         }
         cellctl.keep(door).unwrap();
         let world = World::of(cellctl);

@@ -1,5 +1,6 @@
 //! The cache Redis. Losing it costs latency: every failure here is a miss.
 
+use cellar_trace::store;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Pipeline};
 use std::sync::{Mutex, PoisonError};
@@ -101,6 +102,10 @@ impl Cache {
     }
 
     async fn query<T: redis::FromRedisValue>(&self, pipeline: &Pipeline) -> Option<T> {
+        store("redis", self.ask(pipeline), |answer| answer.is_none().then_some("no answer")).await
+    }
+
+    async fn ask<T: redis::FromRedisValue>(&self, pipeline: &Pipeline) -> Option<T> {
         let mut connection = self.connection().await?;
         match pipeline.query_async(&mut connection).await {
             Ok(value) => Some(value),

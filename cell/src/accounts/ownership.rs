@@ -3,6 +3,7 @@
 use super::generations::Generation;
 use super::{Accounts, AccountsError, CACHE_ABSENT, statements};
 use cellar_model::{CellName, Epoch, ProblemType, UserId};
+use cellar_trace::store;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared, join_all};
 use lru::LruCache;
@@ -88,7 +89,9 @@ impl Accounts {
         let unknown: Vec<usize> = (0..users.len()).filter(|n| known[*n].is_none()).collect();
         if !unknown.is_empty() {
             let asked = unknown.iter().map(|n| (users[*n].clone(), generations[*n])).collect();
-            for (n, found) in unknown.into_iter().zip(join_all(self.look_up(asked)).await) {
+            let asking = join_all(self.look_up(asked));
+            let found = store("postgresql", asking, |found| found.iter().any(Result::is_err).then_some("error")).await;
+            for (n, found) in unknown.into_iter().zip(found) {
                 let found = found.map_err(AccountsError::Shared);
                 known[n] = Some(found.and_then(|row| self.remember(users[n], generations[n], row.as_deref())));
             }

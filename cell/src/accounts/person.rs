@@ -6,6 +6,7 @@ use super::waiting::Patch;
 use super::{Accounts, AccountsError, CACHE_ABSENT, CACHE_USER, statements};
 use cellar_model::{Micros, ProblemType, UserId, header};
 use cellar_quota::PatchSeq;
+use cellar_trace::store;
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use http::{HeaderName, HeaderValue};
@@ -106,7 +107,8 @@ impl Accounts {
             let start = || self.start_load(flight.clone());
             flights.entry(flight.clone()).or_insert_with(start).clone()
         };
-        load.await.map_err(AccountsError::Shared)
+        // Also who waits for another's load sees where his time went.
+        store("postgresql", load, |load| load.is_err().then_some("error")).await.map_err(AccountsError::Shared)
     }
 
     /// A load of its own task, which ends and takes itself off the list whoever has given up.

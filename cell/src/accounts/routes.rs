@@ -13,6 +13,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use cellar_model::{ProblemType, SessionId, UserId, wire};
 use cellar_server::{JsonBody, PathPart, QueryOf, idempotency_key};
+use cellar_trace::Hop;
 use http::{HeaderMap, StatusCode};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -158,11 +159,14 @@ async fn read_profile(
     caller: Caller,
     headers: HeaderMap,
 ) -> Result<Response, AccountsError> {
-    let user = accounts.authorize(&caller).await?;
-    answer_profile(&accounts, &user, &headers).await
+    // Whether the user is here, and the session in force, is part of what a read costs.
+    let read = async {
+        let user = accounts.authorize(&caller).await?;
+        answer_profile(&accounts, &user, &headers).await
+    };
+    cellar_trace::span(Hop::server("profile.read"), read, |read| read.as_ref().err().and_then(failed)).await
 }
 
-#[tracing::instrument(name = "profile.read", skip_all, fields(user = ?user))]
 async fn answer_profile(accounts: &Accounts, user: &UserId, headers: &HeaderMap) -> Result<Response, AccountsError> {
     let person = accounts.person(user).await?;
     let tag = profile::tag(&person);
@@ -170,6 +174,11 @@ async fn answer_profile(accounts: &Accounts, user: &UserId, headers: &HeaderMap)
         return Ok((unchanged, [tag.header()]).into_response());
     }
     Ok(([tag.header()], accounts.degraded(&person), Json(profile::body(user, &person)?)).into_response())
+}
+
+/// A read that failed, in its trace: a refusal is none.
+fn failed(error: &AccountsError) -> Option<&'static str> {
+    (error.problem().kind.status() >= 500).then_some("error")
 }
 
 /// Changes name or e-mail. Absent members stay, null removes the name.

@@ -5,6 +5,7 @@ use super::generations::Generation;
 use super::session_life::SessionLife;
 use super::{Accounts, AccountsError, CACHE_SESSION, statements};
 use cellar_model::{PresentedSession, Problem, ProblemType, SessionId, UserId};
+use cellar_trace::store;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -112,7 +113,8 @@ impl Accounts {
         let ids: Vec<&str> = looked.iter().map(|one| one.session.id.as_str()).collect();
         let users: Vec<&str> = looked.iter().map(|one| one.user.as_str()).collect();
         let query = sqlx::query_as(statements::CHECK_SESSIONS).bind(ids).bind(users);
-        let rows = self.0.postgres.ask(async { Ok(query.fetch_all(&self.0.given.pool).await?) }).await;
+        let asking = self.0.postgres.ask(async { Ok(query.fetch_all(&self.0.given.pool).await?) });
+        let rows = store("postgresql", asking, |rows| rows.is_err().then_some("error")).await;
         let rows: Vec<SessionRow> = match rows {
             Ok(rows) => rows,
             Err(error) => {

@@ -5,6 +5,7 @@ mod admin;
 mod batch;
 mod error;
 mod keys;
+mod log_level;
 mod probe;
 mod quota;
 mod sessions;

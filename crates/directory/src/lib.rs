@@ -22,6 +22,7 @@ pub mod pages;
 mod pepper;
 mod postgres;
 mod signup;
+mod traced;
 mod written;
 
 pub use catalog::{Catalog, PolicyEntry, UnreadRow};

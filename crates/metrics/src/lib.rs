@@ -3,7 +3,6 @@
 
 mod age;
 mod bounded;
-mod exemplar;
 mod exposition;
 mod latency;
 mod pools;
@@ -12,7 +11,6 @@ mod storage;
 
 pub use age::Age;
 pub use bounded::{BoundedFamily, LABEL_BYTES_MAX, LabelOverflow, OTHER};
-pub use exemplar::{current_trace, trace_of};
 pub use exposition::{CONTENT_TYPE, Exposition};
 pub use latency::{LATENCY_BOUNDS_S, Latency, TraceLabel, latency};
 pub use pools::{Pools, Use};

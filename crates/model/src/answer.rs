@@ -253,6 +253,18 @@ impl TryAgain {
 }
 
 impl Verdict {
+    /// Why somebody may want to see how it came about, in a fixed word. None: it is as any other. That an answer is
+    /// not flushed to the disk was an operator's choice, and says nothing of this one.
+    pub fn trouble(&self) -> Option<&'static str> {
+        match self {
+            Verdict::Refused(Refusal::TryAgain { .. }) => Some("error"),
+            Verdict::Admitted { degraded, .. } | Verdict::Denied { degraded, .. } | Verdict::Seen { degraded, .. } => {
+                degraded.filter(|degraded| *degraded != Degraded::UnsafeAck).map(|_| "degraded")
+            }
+            Verdict::Refused(_) => None,
+        }
+    }
+
     pub fn try_again(reason: TryAgain) -> Self {
         Verdict::Refused(Refusal::TryAgain { reason })
     }

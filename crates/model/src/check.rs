@@ -1,11 +1,11 @@
 //! One question to the quota engine, as it travels from router to cell.
 
 use crate::{
-    Amount, ChargeId, Cost, DeadlineMs, IdempotencyKey, Micros, PresentedSession, RequestKey, SlotName, TierName,
-    UserId,
+    Amount, ChargeId, Cost, DeadlineMs, IdempotencyKey, Micros, Origin, PresentedSession, SlotName, TierName, UserId,
 };
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
+use std::sync::Arc;
 
 /// The most attributes a check may carry; names and values are at most 64 bytes each.
 pub const ATTRIBUTES_MAX: usize = 8;
@@ -30,10 +30,10 @@ pub struct Check {
     /// Of an admit: the cell decides nothing for the user while this session is not in force. Boxed, as
     /// most checks have none.
     pub session: Option<Box<PresentedSession>>,
-    /// Whose check it is, for whoever asks later. Not in the check's own bytes: a call carries those of all its checks
-    /// behind them, where a cell of an earlier build does not look.
+    /// Whose request it is part of. It travels beside the checks of a call, so that who does not know of it
+    /// reads them all the same.
     #[serde(skip)]
-    pub request: RequestKey,
+    pub origin: Option<Arc<Origin>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

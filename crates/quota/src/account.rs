@@ -3,7 +3,7 @@
 use crate::engine::Quota;
 use crate::error::QuotaError;
 use cellar_model::wire::LedgerRow;
-use cellar_model::{AccountTerms, Check, Cost, DeadlineMs, Operation, Refusal, RequestKey, UserId, Verdict};
+use cellar_model::{AccountTerms, Check, Cost, DeadlineMs, Operation, Refusal, UserId, Verdict};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -83,7 +83,7 @@ impl Quota {
             at: None,
             deadline,
             session: None,
-            request: RequestKey::NONE,
+            origin: None,
         };
         // One check, one verdict.
         self.decide(vec![check]).await.pop().unwrap_or(Verdict::try_again(cellar_model::TryAgain::Unknown))

@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::decisions::Remembered;
 use crate::entry::LedgerCheck;
 use crate::error::StoreError;
+use crate::moments::Moments;
 use crate::outcome::Outcome;
 use crate::shard::{Ask, replay};
 use crate::store::postgres::PostgresStore;
@@ -20,7 +21,7 @@ use cellar_model::{
     BodyHash, ChargeId, Check, Effect, Fence, IdempotencyKey, KeyId, Micros, Operation, Refusal, TryAgain, Verdict,
     Version,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
 const DAY_S: u32 = 86_400;
@@ -135,11 +136,12 @@ pub(crate) struct Again {
 }
 
 impl Again {
-    pub(crate) fn ask(self, found: Box<LedgerCheck>, reply: tokio::sync::oneshot::Sender<Verdict>) -> Ask {
+    pub(crate) fn ask(self, found: Box<LedgerCheck>, reply: oneshot::Sender<(Verdict, Moments)>) -> Ask {
         Ask {
             check: self.check,
             deadline: self.deadline,
             reply,
+            moments: Moments::new(std::time::Instant::now()),
             looked_up: false,
             found: Some(found),
             remembered: Remembered::default(),
@@ -150,7 +152,7 @@ impl Again {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cellar_model::{Amount, Answer, Cost, DeadlineMs, Epoch, RequestKey, Revision, TierName, Unit, UserId};
+    use cellar_model::{Amount, Answer, Cost, DeadlineMs, Epoch, Revision, TierName, Unit, UserId};
 
     fn closing(operation: Operation, tokens: u64) -> IdempotencyKey {
         let mut check = Check {
@@ -162,7 +164,7 @@ mod tests {
             at: None,
             deadline: DeadlineMs::QUOTA,
             session: None,
-            request: RequestKey::NONE,
+            origin: None,
         };
         put_key(&mut check);
         check.key.unwrap()

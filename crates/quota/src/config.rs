@@ -2,6 +2,7 @@
 
 use crate::clock::Clock;
 use cellar_model::{CellName, Secret};
+use cellar_trace::Tracer;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -54,6 +55,8 @@ pub struct QuotaConfig {
     pub journal: Option<PathBuf>,
     /// Exported months of the ledger go when they are so many months behind; none: they stay.
     pub retention_months: Option<u32>,
+    /// Who collects spans of checks.
+    pub tracer: Tracer,
 }
 
 impl QuotaConfig {
@@ -88,6 +91,7 @@ impl QuotaConfig {
             return_pause: Duration::from_secs(60),
             journal: None,
             retention_months: None,
+            tracer: Tracer::off(),
         }
     }
 }

@@ -168,7 +168,8 @@ struct Remembering {
 impl Remembered {
     /// A check whose request has no id is nobody's to ask about.
     pub(crate) fn of(check: &Check, shard: u16, decisions: &Decisions) -> Self {
-        let (decisions, asked) = (check.request.is_some().then(|| decisions.clone()), Instant::now());
+        let (decisions, asked) =
+            (RequestKey::of_origin(check.origin.as_deref()).is_some().then(|| decisions.clone()), Instant::now());
         Self(decisions.map(|decisions| Remembering { decisions, asked, shard, place: None }))
     }
 
@@ -209,7 +210,7 @@ impl Decisions {
         let now = Instant::now();
         let began = decided.as_ref().map_or(now, |(_, began)| *began);
         let kept = Kept {
-            request: check.request,
+            request: RequestKey::of_origin(check.origin.as_deref()),
             user: check.user.clone(),
             operation: operation(check),
             shard,
@@ -436,8 +437,14 @@ fn try_again(reason: TryAgain) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cellar_model::{Cost, DeadlineMs};
+    use cellar_model::{Cost, DeadlineMs, Origin, RequestId};
     use cellar_policy_host::HostLimits;
+
+    /// Of a request that somebody has named.
+    fn origin(request: &str) -> Option<Origin> {
+        let traced = Origin::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00")?;
+        Some(Origin { named: Some(RequestId::new(request)?), ..traced })
+    }
 
     fn check(request: &str) -> Check {
         Check {
@@ -449,13 +456,13 @@ mod tests {
             at: None,
             deadline: DeadlineMs::QUOTA,
             session: None,
-            request: RequestKey::of(request.as_bytes()),
+            origin: origin(request).map(Arc::new),
         }
     }
 
     fn explained(decisions: &Decisions, request: &str) -> ProcessExplanations {
         let host = Host::new(HostLimits::default()).unwrap();
-        decisions.explain(RequestKey::of(request.as_bytes()), &host, "eu-1")
+        decisions.explain(RequestKey::of(request), &host, "eu-1")
     }
 
     #[test]

@@ -8,9 +8,11 @@ use crate::error::QuotaError;
 use crate::journal::Journal;
 use crate::membership::{Membership, Place};
 use crate::metrics::QuotaMetrics;
+use crate::moments::Moments;
 use crate::noticed::QuotaFacts;
 use crate::patches::ShardWriter;
 use crate::rollout::Stops;
+use crate::seen::Seen;
 use crate::shard::{Ask, Shard, ShardId, ShardParts};
 use crate::standing::{NotHere, Standing, Visit};
 use crate::store::person::PersonBooks;
@@ -22,6 +24,7 @@ use crate::witnesses::Witnesses;
 use cellar_model::wire::{CellInstance, CellShard, ProcessExplanations};
 use cellar_model::{CellName, Check, Fence, Micros, Refusal, RequestKey, TryAgain, UserId, Verdict, Version};
 use cellar_policy_host::Host;
+use cellar_trace::Tracer;
 use sqlx::PgPool;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,6 +66,7 @@ struct Inner {
     /// Asked again by who explains.
     host: Host,
     cell: CellName,
+    tracer: Tracer,
 }
 
 impl Quota {
@@ -161,14 +165,15 @@ impl Quota {
             decisions: Decisions::default(),
             host,
             cell: config.cell.clone(),
+            tracer: config.tracer.clone(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Decides `checks`, in their order.
-    #[tracing::instrument(name = "quota.decide", level = "debug", skip_all, fields(checks = checks.len()))]
     pub async fn decide(&self, checks: Vec<Check>) -> Vec<Verdict> {
         let now = Instant::now();
+        let mut seen = Seen::new(self.inner.tracer.is_on());
         let mut closings: Vec<(usize, Again)> = Vec::new();
         let asked: Vec<_> = checks
             .into_iter()
@@ -176,21 +181,28 @@ impl Quota {
             .map(|(n, mut check)| {
                 let (reply, answer) = oneshot::channel();
                 let deadline = now + check.deadline.duration();
+                let watched = seen.watch(&mut check);
                 if check.operation.closes().is_some() {
                     closing::put_key(&mut check);
                     closings.push((n, Again { check: check.clone(), deadline }));
                 }
-                let ask =
-                    Ask { check, deadline, reply, looked_up: false, found: None, remembered: Remembered::default() };
-                self.send(ask);
-                (answer, deadline)
+                let moments = Moments::new(now.into_std());
+                let sampled = watched.as_ref().is_some_and(|watched| watched.origin.sampled);
+                let moments = if sampled { moments.sampled() } else { moments };
+                let remembered = Remembered::default();
+                let ask = Ask { check, deadline, reply, moments, looked_up: false, found: None, remembered };
+                (self.send(ask).then_some(answer), deadline, watched)
             })
             .collect();
         let mut verdicts = Vec::with_capacity(asked.len());
-        for (answer, deadline) in asked {
-            let verdict = heard(answer, deadline).await;
+        for (answer, deadline, watched) in asked {
+            let (verdict, moments) = heard(answer, deadline).await;
             if let Verdict::Refused(Refusal::TryAgain { reason: TryAgain::Overloaded }) = verdict {
                 self.inner.metrics.noticed.overloaded();
+            }
+            if let Some(watched) = watched {
+                let moments = moments.unwrap_or_else(|| Moments::new(now.into_std()));
+                watched.tell(&self.inner.tracer, &moments, &verdict, now.into_std());
             }
             verdicts.push(verdict);
         }
@@ -237,8 +249,7 @@ impl Quota {
         match self.inner.look_ups.find(postgres, &again.check, charge, as_of, deadline).await {
             Ok(found) => {
                 let (reply, answer) = oneshot::channel();
-                self.send(again.ask(found, reply));
-                heard(answer, deadline).await
+                heard(self.send(again.ask(found, reply)).then_some(answer), deadline).await.0
             }
             Err(verdict) => verdict,
         }
@@ -426,12 +437,13 @@ async fn expire_keys(pool: PgPool, stop: CancellationToken) {
     }
 }
 
-/// A shard's answer.
-async fn heard(answer: oneshot::Receiver<Verdict>, deadline: Instant) -> Verdict {
+/// A shard's answer; none: it did not take the question.
+async fn heard(answer: Option<oneshot::Receiver<(Verdict, Moments)>>, deadline: Instant) -> (Verdict, Option<Moments>) {
+    let Some(answer) = answer else { return (Verdict::try_again(TryAgain::Overloaded), None) };
     match tokio::time::timeout_at(deadline, answer).await {
-        Ok(Ok(verdict)) => verdict,
+        Ok(Ok((verdict, moments))) => (verdict, Some(moments)),
         // Dropped on the way: the call it was in has no answer.
-        Ok(Err(_)) => Verdict::try_again(TryAgain::Unknown),
-        Err(_) => Verdict::try_again(TryAgain::Deadline),
+        Ok(Err(_)) => (Verdict::try_again(TryAgain::Unknown), None),
+        Err(_) => (Verdict::try_again(TryAgain::Deadline), None),
     }
 }

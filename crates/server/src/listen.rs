@@ -7,10 +7,10 @@ use crate::metrics::HttpMetrics;
 use crate::problem::HttpProblem;
 use crate::quota::{Decider, Hot, QuotaApi};
 use crate::route_names::{self, RouteName};
-use crate::telemetry;
+use crate::telemetry::RequestTracing;
 use axum::body::Body;
 use axum::response::IntoResponse;
-use cellar_metrics::trace_of;
+use cellar_metrics::TraceLabel;
 use cellar_model::{Problem, ProblemType};
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -26,7 +26,6 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
-use tracing::Instrument;
 
 /// A listening socket, or one line that says why not.
 pub async fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
@@ -70,44 +69,38 @@ pub async fn serve<D: Decider>(
     listener: TcpListener,
     hot: Option<QuotaApi<D>>,
     rest: axum::Router,
+    tracing: RequestTracing,
     stop: CancellationToken,
 ) -> io::Result<()> {
     // What goes straight through is counted with the rest of it.
     let metrics = hot.as_ref().map(|hot| hot.metrics().clone());
-    listen(listener, hot, rest, metrics, stop).await
+    listen(listener, App { hot, rest, metrics, tracing: Some(tracing) }, stop).await
 }
 
-/// Serves routes of axum only, and counts them.
+/// Serves routes of axum only, and counts and traces them.
 pub async fn serve_counted(
     listener: TcpListener,
     rest: axum::Router,
     metrics: HttpMetrics,
+    tracing: RequestTracing,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    listen::<Nobody>(listener, None, rest, Some(metrics), stop).await
+    let app = App::<Nobody> { hot: None, rest, metrics: Some(metrics), tracing: Some(tracing) };
+    listen(listener, app, stop).await
 }
 
-/// Serves routes of axum only, for operators: nothing is counted.
+/// Serves routes of axum only, for operators: nothing is counted, and nobody traces it.
 pub async fn serve_plain(listener: TcpListener, rest: axum::Router, stop: CancellationToken) -> io::Result<()> {
-    listen::<Nobody>(listener, None, rest, None, stop).await
+    listen::<Nobody>(listener, App { hot: None, rest, metrics: None, tracing: None }, stop).await
 }
 
-async fn listen<D: Decider>(
-    listener: TcpListener,
-    hot: Option<QuotaApi<D>>,
-    rest: axum::Router,
-    metrics: Option<HttpMetrics>,
-    stop: CancellationToken,
-) -> io::Result<()> {
-    let rest = rest.fallback(not_found).method_not_allowed_fallback(not_allowed);
-    let rest = match &metrics {
-        Some(metrics) => {
-            metrics.takes_at_most(limits::CONNECTIONS_MAX);
-            rest.layer(axum::middleware::from_fn(route_names::note))
-        }
-        None => rest,
-    };
-    let app = Arc::new(App { hot, rest, metrics });
+async fn listen<D: Decider>(listener: TcpListener, mut app: App<D>, stop: CancellationToken) -> io::Result<()> {
+    app.rest = app.rest.fallback(not_found).method_not_allowed_fallback(not_allowed);
+    if let Some(metrics) = &app.metrics {
+        metrics.takes_at_most(limits::CONNECTIONS_MAX);
+        app.rest = app.rest.layer(axum::middleware::from_fn(route_names::note));
+    }
+    let app = Arc::new(app);
     let places = Arc::new(Semaphore::new(limits::CONNECTIONS_MAX));
     let connections = TaskTracker::new();
     while let Ok(place) = places.clone().acquire_owned().await {
@@ -140,6 +133,7 @@ struct App<D> {
     hot: Option<QuotaApi<D>>,
     rest: axum::Router,
     metrics: Option<HttpMetrics>,
+    tracing: Option<RequestTracing>,
 }
 
 async fn connection<D: Decider>(
@@ -174,19 +168,24 @@ async fn connection<D: Decider>(
 }
 
 impl<D: Decider> App<D> {
-    /// Every answer of the listener, whichever way it came, and counted once.
+    /// Every answer of the listener, whichever way it came, counted and told of once.
     async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
         let hot = self.hot.as_ref().and_then(|_| Hot::at(request.method(), request.uri().path()));
-        let Some(metrics) = &self.metrics else { return self.pass(hot, request, peer).await };
-        let (began, _in_flight) = (Instant::now(), metrics.came());
-        let span = match &self.hot {
-            Some(_) => telemetry::request_span(request.headers()),
-            None => tracing::Span::none(),
+        let came = self.metrics.as_ref().map(|metrics| (metrics, Instant::now(), metrics.came()));
+        let begun = self.tracing.as_ref().map(|tracing| (tracing, tracing.begin(request.headers())));
+        let mut response = match &begun {
+            Some((_, begun)) => begun.run(self.pass(hot, request, peer)).await,
+            None => self.pass(hot, request, peer).await,
         };
-        let response = self.pass(hot, request, peer).instrument(span.clone()).await;
-        let passed = || response.extensions().get::<RouteName>().map(|route| route.0);
-        let route = hot.map(Hot::name).or_else(passed).unwrap_or(route_names::OTHER);
-        metrics.answered(route, &response, began.elapsed(), trace_of(&span));
+        let passed = response.extensions().get::<RouteName>().map(|route| route.0);
+        let route = hot.map(Hot::name).or(passed).unwrap_or(route_names::OTHER);
+        if let Some((metrics, began, _in_flight)) = came {
+            let trace = begun.as_ref().and_then(|(_, begun)| begun.seen()).map(|trace| TraceLabel(trace.0));
+            metrics.answered(route, &response, began.elapsed(), trace);
+        }
+        if let Some((tracing, begun)) = begun {
+            tracing.end(begun, route, &mut response);
+        }
         response
     }
 

@@ -6,7 +6,7 @@ use cellar_model::wire::{AdmitBody, GrantBody, OverrideBody, RefundBody, Reserve
 use cellar_model::{
     BodyHash, ChargeId, Check, Cost, DeadlineMs, GrantTerms, IdempotencyKey, KeyId, KeyName, MacKeys, Micros,
     OVERRIDE_BYTES_MAX, Operation, OverrideTerms, Problem, ProblemType, RESERVATION_S_DEFAULT, RESERVATION_S_MAX,
-    RequestKey, SessionToken, UserId,
+    SessionToken, UserId,
 };
 use serde::Serialize;
 
@@ -43,8 +43,7 @@ pub(crate) fn admit(mac: &MacKeys, body: &[u8], asked: &Asked<'_>) -> Result<Che
     let key = asked.key_of("admit", &token.user, &(&token.session, &cost, &attributes, at));
     let session = Some(Box::new(token.presented()));
     let (operation, deadline) = (Operation::Consume, asked.deadline);
-    let request = RequestKey::NONE;
-    Ok(Check { user: token.user, operation, cost, attributes, key, at, deadline, session, request })
+    Ok(Check { user: token.user, operation, cost, attributes, key, at, deadline, session, origin: None })
 }
 
 pub(crate) fn reserve(body: &[u8], asked: &Asked<'_>) -> Result<Check, Problem> {
@@ -64,7 +63,7 @@ pub(crate) fn reserve(body: &[u8], asked: &Asked<'_>) -> Result<Check, Problem> 
         at: policy_time(body.at_us, "")?,
         deadline: asked.deadline,
         session: None,
-        request: RequestKey::NONE,
+        origin: None,
     };
     Ok(keyed(check, "reserve", asked))
 }
@@ -84,7 +83,7 @@ pub(crate) fn settle(body: &[u8], asked: &Asked<'_>) -> Result<Check, Problem> {
         at: policy_time(body.at_us, "")?,
         deadline: asked.deadline,
         session: None,
-        request: RequestKey::NONE,
+        origin: None,
     })
 }
 
@@ -128,7 +127,7 @@ fn plain(user: UserId, operation: Operation, at: Option<Micros>, asked: &Asked<'
         at,
         deadline: asked.deadline,
         session: None,
-        request: RequestKey::NONE,
+        origin: None,
     }
 }
 

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use cellar_model::wire::{BATCH_CHECKS_MAX, BatchBody, ConsumeBody};
 use cellar_model::{
     ATTRIBUTES_MAX, Check, Cost, DeadlineMs, IDEMPOTENCY_KEY_MAX, Micros, Operation, Problem, ProblemType, Refusal,
-    RequestKey, Scope, SettingProblem, TryAgain, Verdict, header as ours,
+    Scope, SettingProblem, TryAgain, Verdict, header as ours,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use http_body_util::Full;
@@ -175,8 +175,7 @@ impl<D: Decider> QuotaApi<D> {
         caller.require(Scope::Quota)?;
         let key = idempotency_key(headers)?;
         let deadline = front::deadline(headers, DeadlineMs::QUOTA)?;
-        let mut check = read(body, &Asked { caller: &caller.name(), key: key.as_deref(), deadline })?;
-        check.request = request_key(headers);
+        let check = read(body, &Asked { caller: &caller.name(), key: key.as_deref(), deadline })?;
         Ok(Question { check, enrol: caller.enrolment() })
     }
 
@@ -190,7 +189,7 @@ impl<D: Decider> QuotaApi<D> {
             return Err(invalid("/checks", &format!("at most {BATCH_CHECKS_MAX} checks")));
         }
         let (mut checks, mut errors) = (Vec::with_capacity(body.checks.len()), Vec::new());
-        let (name, request) = (caller.name(), request_key(headers));
+        let name = caller.name();
         for (n, mut item) in body.checks.into_iter().enumerate() {
             let at = format!("/checks/{n}");
             let own = item.idempotency_key.take();
@@ -199,7 +198,7 @@ impl<D: Decider> QuotaApi<D> {
             }
             let key = own.or_else(|| key.as_ref().map(|key| format!("{key}/{n}")));
             match check(item, &at, &Asked { caller: &name, key: key.as_deref(), deadline }) {
-                Ok(check) => checks.push(Check { request, ..check }),
+                Ok(check) => checks.push(check),
                 Err(problem) => errors.extend(problem.errors),
             }
         }
@@ -207,14 +206,13 @@ impl<D: Decider> QuotaApi<D> {
             return Err(Problem::new(ProblemType::Invalid).errors(errors));
         }
         let verdicts = self.ask(checks, caller.enrolment()).await;
+        // The whole is a 200 whatever became of its items.
+        if let Some(why) = verdicts.iter().find_map(Verdict::trouble) {
+            cellar_trace::worth(why);
+        }
         let results = verdicts.iter().inspect(|verdict| self.metrics.verdict_of_many(verdict)).map(batch_item);
         Ok(serde_json::json!({ "results": results.collect::<Vec<_>>() }))
     }
-}
-
-/// Which request this is, as its id says.
-fn request_key(headers: &HeaderMap) -> RequestKey {
-    headers.get(ours::REQUEST_ID).map_or(RequestKey::NONE, |id| RequestKey::of(id.as_bytes()))
 }
 
 /// The routes as the framework sees them: its route macro takes no type parameters, so the decider is
@@ -314,17 +312,7 @@ fn check(body: ConsumeBody, at: &str, asked: &Asked<'_>) -> Result<Check, Proble
     let cost = body.cost.unwrap_or_else(Cost::one_request);
     let key = asked.key_of("consume", &user, &(&cost, &attributes, policy_time));
     let (operation, deadline) = (Operation::Consume, asked.deadline);
-    Ok(Check {
-        user,
-        operation,
-        cost,
-        attributes,
-        key,
-        at: policy_time,
-        deadline,
-        session: None,
-        request: RequestKey::NONE,
-    })
+    Ok(Check { user, operation, cost, attributes, key, at: policy_time, deadline, session: None, origin: None })
 }
 
 pub(crate) fn check_attributes(attributes: &[cellar_model::Attribute], at: &str) -> Result<(), Problem> {

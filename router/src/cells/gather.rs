@@ -6,7 +6,7 @@
 use super::lane::Lane;
 use super::{Fault, breaker::Breaker};
 use bytes::Bytes;
-use cellar_model::{Check, RequestKey, Verdict};
+use cellar_model::{Check, Origin, OriginOf, Verdict};
 use cellar_server::limits::BODY_MAX;
 use http::uri::Authority;
 use prometheus_client::metrics::histogram::Histogram;
@@ -26,19 +26,30 @@ const CALL_CHECKS_MAX: usize = 1_000;
 const LIST_HEAD_BYTES_MAX: usize = 10;
 /// Bytes of a call's checks: what the cell accepts. 1,000 checks with a model each have some 100 KB; with
 /// every attribute as long as it may be, 1.2 MB.
-const CALL_BYTES_MAX: usize = BODY_MAX - LIST_HEAD_BYTES_MAX - CALL_CHECKS_MAX * RequestKey::BYTES;
+const CALL_BYTES_MAX: usize = BODY_MAX - 2 * LIST_HEAD_BYTES_MAX;
+/// Bytes of what a call says of a caller: a trace, a span, an id of at most 64 characters.
+const ORIGIN_BYTES_MAX: usize = 112;
 /// Checks that may wait. At 30,000 a second they have waited half a second, the default deadline.
 const QUEUE_CHECKS_MAX: usize = 16_000;
 
 /// Checks of one caller, already written down, and where their verdicts go.
 pub(crate) struct Job {
-    /// The checks in postcard, one behind the other, and from `keys_at` on the key of each one's request.
+    /// The checks in postcard, one behind the other.
     pub(crate) bytes: Vec<u8>,
-    pub(crate) keys_at: usize,
     pub(crate) checks: usize,
     pub(crate) until: Instant,
-    pub(crate) span: tracing::Span,
-    pub(crate) reply: oneshot::Sender<Result<Vec<Verdict>, Fault>>,
+    /// The request that they are part of.
+    pub(crate) origin: Option<Origin>,
+    pub(crate) reply: oneshot::Sender<Result<Answered, Fault>>,
+}
+
+/// The verdicts of a job, and when its call left.
+pub(crate) type Answered = (Vec<Verdict>, Instant);
+
+impl Job {
+    fn bytes_max(&self) -> usize {
+        self.bytes.len() + ORIGIN_BYTES_MAX
+    }
 }
 
 pub(crate) struct Gather {
@@ -62,7 +73,9 @@ impl Gather {
     /// Has `checks` decided: of each its verdict, in order, or why there is none.
     pub(crate) async fn ask(&self, checks: &[&Check], until: Instant) -> Vec<Result<Verdict, Fault>> {
         // All of them wait before the first is waited for.
-        let pieces = write_down(checks).into_iter().map(|piece| (piece.checks, self.queue.ask(piece, until)));
+        let (asked_at, origin) = (Instant::now(), cellar_trace::origin());
+        let ask = |piece: Piece| (piece.checks, self.queue.ask(piece, until, origin.clone()));
+        let pieces = write_down(checks).into_iter().map(ask);
         let pieces: Vec<_> = pieces.collect();
         let mut said = Vec::with_capacity(checks.len());
         for (checks, asked) in pieces {
@@ -75,7 +88,13 @@ impl Gather {
                 Err(fault) => Err(fault),
             };
             match answer {
-                Ok(verdicts) => said.extend(verdicts.into_iter().map(Ok)),
+                Ok((verdicts, sent)) => {
+                    cellar_trace::notes(&[
+                        ("cellar.gather_us", micros(sent.saturating_duration_since(asked_at))),
+                        ("cellar.call_us", micros(sent.elapsed())),
+                    ]);
+                    said.extend(verdicts.into_iter().map(Ok));
+                }
                 Err(fault) => said.extend(std::iter::repeat_n(Err(fault), checks)),
             }
         }
@@ -92,40 +111,25 @@ impl Gather {
 /// Checks of one caller that fit into one call.
 struct Piece {
     bytes: Vec<u8>,
-    keys_at: usize,
     checks: usize,
-}
-
-impl Piece {
-    fn room_for(checks: usize) -> Self {
-        Self { bytes: Vec::with_capacity((160 + RequestKey::BYTES) * checks), keys_at: 0, checks: 0 }
-    }
-
-    /// Nothing comes after this.
-    fn end(mut self, checks: &[&Check]) -> Self {
-        self.keys_at = self.bytes.len();
-        checks.iter().for_each(|check| self.bytes.extend_from_slice(&check.request.to_bytes()));
-        self
-    }
 }
 
 /// Writes checks down, in as many pieces as calls take them.
 fn write_down(checks: &[&Check]) -> Vec<Piece> {
     let mut pieces = Vec::with_capacity(1);
-    let (mut piece, mut from) = (Piece::room_for(checks.len()), 0);
-    for (n, check) in checks.iter().enumerate() {
+    let mut piece = Piece { bytes: Vec::with_capacity(160 * checks.len()), checks: 0 };
+    for check in checks {
         let before = piece.bytes.len();
         // Plain data into memory: this cannot fail.
         piece.bytes = postcard::to_extend(check, piece.bytes).expect("a check can be written down");
-        if piece.checks == CALL_CHECKS_MAX || (piece.bytes.len() > CALL_BYTES_MAX && piece.checks > 0) {
+        let full = piece.bytes.len() + ORIGIN_BYTES_MAX > CALL_BYTES_MAX;
+        if piece.checks == CALL_CHECKS_MAX || (full && piece.checks > 0) {
             let bytes = piece.bytes.split_off(before);
-            let whole = std::mem::replace(&mut piece, Piece { bytes, keys_at: 0, checks: 0 });
-            pieces.push(whole.end(&checks[from..n]));
-            from = n;
+            pieces.push(std::mem::replace(&mut piece, Piece { bytes, checks: 0 }));
         }
         piece.checks += 1;
     }
-    pieces.push(piece.end(&checks[from..]));
+    pieces.push(piece);
     pieces
 }
 
@@ -144,13 +148,13 @@ struct Waiting {
     woken: bool,
 }
 
-type Verdicts = oneshot::Receiver<Result<Vec<Verdict>, Fault>>;
+type Verdicts = oneshot::Receiver<Result<Answered, Fault>>;
 
 impl Queue {
-    fn ask(&self, piece: Piece, until: Instant) -> Result<Verdicts, Fault> {
+    fn ask(&self, piece: Piece, until: Instant, origin: Option<Origin>) -> Result<Verdicts, Fault> {
         let (reply, verdicts) = oneshot::channel();
-        let Piece { bytes, keys_at, checks } = piece;
-        self.push(Job { bytes, keys_at, checks, until, span: tracing::Span::current(), reply })?;
+        let Piece { bytes, checks } = piece;
+        self.push(Job { bytes, checks, until, origin, reply })?;
         Ok(verdicts)
     }
 
@@ -191,7 +195,7 @@ impl Queue {
         let mut jobs = Vec::with_capacity(waiting.jobs.len().min(CALL_CHECKS_MAX));
         let (mut checks, mut bytes) = (0, 0);
         while let Some(job) = waiting.jobs.front() {
-            let fits = checks + job.checks <= CALL_CHECKS_MAX && bytes + job.bytes.len() <= CALL_BYTES_MAX;
+            let fits = checks + job.checks <= CALL_CHECKS_MAX && bytes + job.bytes_max() <= CALL_BYTES_MAX;
             if !fits && checks > 0 {
                 // The rest is for the other lane.
                 waiting.woken = true;
@@ -203,7 +207,7 @@ impl Queue {
             // Whose caller has gone is not asked for.
             if !job.reply.is_closed() {
                 checks += job.checks;
-                bytes += job.bytes.len();
+                bytes += job.bytes_max();
                 jobs.push(job);
             }
         }
@@ -216,14 +220,25 @@ impl Queue {
     }
 }
 
-/// The body of a call: a postcard list of all the jobs' checks, and behind it the keys of their requests.
+fn micros(took: Duration) -> cellar_trace::Value {
+    u64::try_from(took.as_micros()).unwrap_or(u64::MAX).into()
+}
+
+/// The body of a call: a postcard list of all the jobs' checks, and behind it whose they are.
 pub(crate) fn body(jobs: &[Job]) -> Bytes {
     let checks: usize = jobs.iter().map(|job| job.checks).sum();
-    let bytes = jobs.iter().map(|job| job.bytes.len()).sum::<usize>();
+    let bytes = jobs.iter().map(Job::bytes_max).sum::<usize>();
     // A list is its length and its items. A length into memory cannot fail.
-    let mut body = postcard::to_extend(&checks, Vec::with_capacity(bytes + LIST_HEAD_BYTES_MAX)).unwrap_or_default();
-    jobs.iter().for_each(|job| body.extend_from_slice(&job.bytes[..job.keys_at]));
-    jobs.iter().for_each(|job| body.extend_from_slice(&job.bytes[job.keys_at..]));
+    let mut body =
+        postcard::to_extend(&checks, Vec::with_capacity(bytes + 2 * LIST_HEAD_BYTES_MAX)).unwrap_or_default();
+    for job in jobs {
+        body.extend_from_slice(&job.bytes);
+    }
+    let of = |job: &Job| Some(OriginOf { checks: job.checks as u32, origin: job.origin.clone()? });
+    // One that is nobody's would put the others' in the wrong places.
+    if let Some(origins) = jobs.iter().map(of).collect::<Option<Vec<_>>>() {
+        body = OriginOf::write(&origins, body);
+    }
     body.into()
 }
 
@@ -253,15 +268,13 @@ mod tests {
             at: None,
             deadline: DeadlineMs::QUOTA,
             session: None,
-            request: RequestKey::NONE,
+            origin: None,
         };
         let counts = |check: &Check, n: usize| -> Vec<usize> {
             let pieces = write_down(&vec![check; n]);
             for piece in &pieces {
-                assert!(piece.checks <= CALL_CHECKS_MAX && piece.keys_at <= CALL_BYTES_MAX);
-                assert!(LIST_HEAD_BYTES_MAX + piece.bytes.len() <= BODY_MAX);
-                assert_eq!(piece.keys_at, piece.checks * postcard::to_allocvec(check).unwrap().len());
-                assert_eq!(piece.bytes.len() - piece.keys_at, piece.checks * RequestKey::BYTES);
+                assert!(piece.checks <= CALL_CHECKS_MAX && piece.bytes.len() + ORIGIN_BYTES_MAX <= CALL_BYTES_MAX);
+                assert_eq!(piece.bytes.len(), piece.checks * postcard::to_allocvec(check).unwrap().len());
             }
             pieces.iter().map(|piece| piece.checks).collect()
         };
@@ -271,33 +284,5 @@ mod tests {
         check.attributes = vec![Attribute { name: long.as_str().into(), value: long.as_str().into() }; ATTRIBUTES_MAX];
         let counts = counts(&check, 1_000);
         assert_eq!((counts.len(), counts.iter().sum::<usize>()), (2, 1_000));
-    }
-
-    /// Goal: a cell of an earlier build reads a call as ever, and one of this build which request each check is of.
-    #[test]
-    fn the_keys_of_requests_stand_where_an_earlier_build_does_not_look() {
-        let check = |user: &str, request: &str| Check {
-            user: UserId::new(user).unwrap(),
-            operation: Operation::Consume,
-            cost: Cost::one_request(),
-            attributes: Vec::new(),
-            key: None,
-            at: None,
-            deadline: DeadlineMs::QUOTA,
-            session: None,
-            request: RequestKey::of(request.as_bytes()),
-        };
-        let calls = [vec![check("a", "r-1"), check("b", "r-1")], vec![check("c", "")]];
-        let jobs = calls.iter().map(|checks| {
-            let Piece { bytes, keys_at, checks } = write_down(&checks.iter().collect::<Vec<_>>()).pop().unwrap();
-            let (until, span) = (Instant::now(), tracing::Span::none());
-            Job { bytes, keys_at, checks, until, span, reply: oneshot::channel().0 }
-        });
-        let body = body(&jobs.collect::<Vec<_>>());
-        let earlier: Vec<Check> = postcard::from_bytes(&body).unwrap();
-        let (read, rest): (Vec<Check>, &[u8]) = postcard::take_from_bytes(&body).unwrap();
-        assert_eq!((earlier.len(), &earlier), (3, &read));
-        let keys: Vec<_> = RequestKey::read_all(rest, 3).unwrap().collect();
-        assert_eq!(keys, calls.concat().iter().map(|check| check.request).collect::<Vec<_>>());
     }
 }

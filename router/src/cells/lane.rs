@@ -3,7 +3,6 @@
 use super::Fault;
 use super::breaker::Breaker;
 use super::gather::{self, Job, Queue};
-use crate::seldom::Seldom;
 use bytes::Bytes;
 use cellar_model::Verdict;
 use http::uri::Authority;
@@ -27,23 +26,22 @@ pub(crate) struct Lane {
     breaker: Arc<Breaker>,
     gathered: Histogram,
     connection: Option<SendRequest<Full<Bytes>>>,
-    /// Lines about answers that are none.
-    odd: Seldom,
 }
 
 impl Lane {
     pub(crate) fn new(queue: Arc<Queue>, authority: Authority, breaker: Arc<Breaker>, gathered: Histogram) -> Self {
-        Self { queue, authority, breaker, gathered, connection: None, odd: Seldom::default() }
+        Self { queue, authority, breaker, gathered, connection: None }
     }
 
     pub(crate) async fn run(mut self) {
         while let Some(jobs) = self.queue.next().await {
             let checks: usize = jobs.iter().map(|job| job.checks).sum();
             self.gathered.observe(checks as f64);
+            let sent = Instant::now();
             match self.call(&jobs, checks).await {
                 Ok(verdicts) => {
                     self.breaker.answered();
-                    hand_out(jobs, verdicts);
+                    hand_out(jobs, verdicts, sent);
                 }
                 Err(fault) => {
                     self.breaker.failed();
@@ -63,9 +61,7 @@ impl Lane {
         match postcard::from_bytes::<Vec<Verdict>>(&bytes) {
             Ok(verdicts) if verdicts.len() == checks => Ok(verdicts),
             Ok(_) | Err(_) => {
-                if let Some(left_out) = self.odd.now() {
-                    tracing::error!(cell = %self.authority, left_out, "a cell's verdicts cannot be read");
-                }
+                tracing::error!(cell = %self.authority, "a cell's verdicts cannot be read");
                 Err(Fault::Silent)
             }
         }
@@ -73,16 +69,11 @@ impl Lane {
 
     fn request(&self, jobs: &[Job]) -> Result<Request<Full<Bytes>>, Fault> {
         let host = HeaderValue::from_str(self.authority.as_str()).map_err(|_| Fault::Down)?;
-        let mut request = Request::post("/cell/v1/decide")
+        Request::post("/cell/v1/decide")
             .header(header::HOST, host)
             .header(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
             .body(Full::new(gather::body(jobs)))
-            .map_err(|_| Fault::Down)?;
-        // A call has one parent: the first whose span is looked at. The others' end here.
-        if let Some(job) = jobs.iter().find(|job| !job.span.is_disabled()) {
-            cellar_server::telemetry::inject(&job.span, request.headers_mut());
-        }
-        Ok(request)
+            .map_err(|_| Fault::Down)
     }
 
     /// Sends once; a second time only when the first certainly did not leave, because the connection
@@ -127,10 +118,8 @@ impl Lane {
 
     async fn answer(&self, response: http::Response<hyper::body::Incoming>, until: Instant) -> Result<Bytes, Fault> {
         if response.status() != StatusCode::OK {
-            if let Some(left_out) = self.odd.now() {
-                let status = response.status().as_u16();
-                tracing::warn!(cell = %self.authority, status, left_out, "a cell did not take a call");
-            }
+            let status = response.status().as_u16();
+            tracing::warn!(cell = %self.authority, status, "a cell did not take a call");
             return Err(Fault::Silent);
         }
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect();
@@ -142,9 +131,9 @@ impl Lane {
 }
 
 /// Each job its verdicts, which stand in the order of the jobs.
-fn hand_out(jobs: Vec<Job>, mut verdicts: Vec<Verdict>) {
+fn hand_out(jobs: Vec<Job>, mut verdicts: Vec<Verdict>, sent: Instant) {
     for job in jobs.into_iter().rev() {
         let rest = verdicts.len().saturating_sub(job.checks);
-        let _ = job.reply.send(Ok(verdicts.split_off(rest)));
+        let _ = job.reply.send(Ok((verdicts.split_off(rest), sent)));
     }
 }

@@ -7,7 +7,6 @@ mod lane;
 mod process;
 
 use crate::metrics::RouterMetrics;
-use crate::seldom::Seldom;
 use axum::body::Body;
 use cellar_model::{CellEntry, CellName, Check, Refusal, TryAgain, UserId, Verdict};
 use futures::future::join_all;
@@ -71,8 +70,6 @@ pub(crate) struct Cell {
     /// Of each shard, the process that was last known to have it. Stale costs a hop.
     owners: Vec<AtomicUsize>,
     frozen: Semaphore,
-    /// Lines about processes that the topology does not have.
-    strangers: Seldom,
     failures: Counter,
     sent_on: Counter,
 }
@@ -99,7 +96,6 @@ impl Cell {
             // A guess, until one of them says better.
             owners: (0..usize::from(entry.shards)).map(|shard| AtomicUsize::new(shard % count)).collect(),
             frozen: Semaphore::new(FROZEN_MAX),
-            strangers: Seldom::default(),
             failures: metrics.failures_of(&entry.name),
             sent_on: metrics.sent_on.clone(),
             entry: entry.clone(),
@@ -133,10 +129,7 @@ impl Cell {
     /// or the request has been sent on often enough.
     pub(crate) fn follow(&self, way: &mut Way, endpoint: &str) -> bool {
         let Some(process) = self.processes.iter().position(|process| process.endpoint == endpoint) else {
-            if let Some(left_out) = self.strangers.now() {
-                let cell = self.name();
-                tracing::warn!(%cell, endpoint, left_out, "a process names one that the topology does not have");
-            }
+            tracing::warn!(cell = %self.name(), endpoint, "a process names one that the topology does not have");
             return false;
         };
         self.learn(way.shard, process);

@@ -69,10 +69,7 @@ impl Outgoing {
         *request.headers_mut() = self.headers.clone();
         let deadline = HeaderName::from_static(ours::DEADLINE_MS);
         request.headers_mut().insert(deadline, u64::from(left.get()).into());
-        let span = tracing::Span::current();
-        if !span.is_disabled() {
-            cellar_server::telemetry::inject(&span, request.headers_mut());
-        }
+        cellar_server::telemetry::inject(request.headers_mut());
         Some(request)
     }
 }

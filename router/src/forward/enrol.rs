@@ -8,7 +8,6 @@ use super::cargo::{Cargo, Outgoing};
 use super::requests::{forward, refusal};
 use crate::flights::{Flight, Flights};
 use crate::route::{Journey, Map, Routing};
-use crate::seldom::Seldom;
 use bytes::Bytes;
 use cellar_model::wire::PlacedEnrolment;
 use cellar_model::{DeadlineMs, Refusal, TryAgain, UserId, header as ours};
@@ -39,12 +38,11 @@ impl From<Option<Enrolment>> for FirstSight {
 pub(crate) struct Enrolments {
     routing: Arc<Routing>,
     flights: Flights<String, Result<(), Refusal>>,
-    odd: Seldom,
 }
 
 impl Enrolments {
     pub(crate) fn new(routing: Arc<Routing>) -> Arc<Self> {
-        Arc::new(Self { routing, flights: Flights::default(), odd: Seldom::default() })
+        Arc::new(Self { routing, flights: Flights::default() })
     }
 
     /// Nobody has this name. If the request enrols, someone has after this, and the journey begins anew.
@@ -103,9 +101,7 @@ impl Enrolments {
             StatusCode::CONFLICT | StatusCode::MISDIRECTED_REQUEST => {}
             StatusCode::UNPROCESSABLE_ENTITY => return Err(Refusal::UnknownTier(by.tier.clone())),
             status => {
-                if let Some(left_out) = self.odd.now() {
-                    tracing::warn!(?user, %cell, %status, left_out, "a cell did not enrol a user");
-                }
+                tracing::warn!(?user, %cell, %status, "a cell did not enrol a user");
                 return Err(refusal(TryAgain::Unknown));
             }
         }

@@ -163,13 +163,10 @@ impl Routing {
         try_again(TryAgain::Unknown)
     }
 
-    /// Counts it, and says so in the log: a line a kind and ten seconds.
+    /// Counts it, and says so in the log.
     pub(crate) fn say_lost(&self, user: &UserId, cell: &CellName, epoch: Epoch, why: Lost) {
         self.metrics.lost(why.label());
-        if let Some(left_out) = self.lost[why as usize].now() {
-            let why = why.label();
-            tracing::error!(?user, %cell, %epoch, why, left_out, "a user was not found at home");
-        }
+        tracing::error!(?user, %cell, %epoch, why = why.label(), "a user was not found at home");
     }
 }
 

@@ -17,7 +17,6 @@ use journey::Absence;
 
 use crate::flights::Flights;
 use crate::metrics::RouterMetrics;
-use crate::seldom::Seldom;
 use cellar_directory::{EmailHash, UserHome};
 use cellar_model::{CellName, Epoch, Refusal, Topology, TopologyError, TryAgain, UserId};
 use cellar_server::disk::DiskCopy;
@@ -51,7 +50,6 @@ pub(crate) struct Routing {
     reads: Arc<Semaphore>,
     /// Homes that are being read: many requests for one user are one read.
     readings: Flights<UserId, Result<Option<UserHome>, TryAgain>>,
-    lost: [Seldom; Lost::ALL.len()],
     pub(crate) metrics: RouterMetrics,
 }
 
@@ -66,7 +64,6 @@ impl Routing {
             lookup,
             reads: Arc::new(Semaphore::new(READS_MAX)),
             readings: Flights::default(),
-            lost: std::array::from_fn(|_| Seldom::default()),
             metrics,
         };
         routing.count_exceptions();

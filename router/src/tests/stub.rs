@@ -289,7 +289,8 @@ impl StubRouter {
         let rest = rest.layer(axum::middleware::from_fn(forward::time_answers));
         let listener = cellar_server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let at = listener.local_addr().unwrap();
-        tokio::spawn(cellar_server::serve(listener, Some(api), rest, CancellationToken::new()));
+        let tracing = cellar_server::telemetry::RequestTracing::door(cellar_trace::Tracer::off());
+        tokio::spawn(cellar_server::serve(listener, Some(api), rest, tracing, CancellationToken::new()));
         let client = Client::builder(TokioExecutor::new()).build_http();
         Self { at, key: key.reveal().to_owned(), rows, routing, peppers, keys, client, _folder: folder }
     }

@@ -3,9 +3,7 @@
 use super::requests::{Act, Closing, Request, Requests};
 use super::sides::Sides;
 use super::tally::{CANDIDATE, CURRENT, Tally};
-use cellar_model::{
-    ChargeId, Check, Cost, DeadlineMs, Micros, Operation, RESERVATION_S_MAX, RequestKey, Unit, UserId, Verdict,
-};
+use cellar_model::{ChargeId, Check, Cost, DeadlineMs, Micros, Operation, RESERVATION_S_MAX, Unit, UserId, Verdict};
 use cellar_quota::{LedgerCheck, Replay, Replayed};
 use indicatif::ProgressBar;
 use std::collections::HashMap;
@@ -241,6 +239,6 @@ fn blank() -> Check {
         at: None,
         deadline: DeadlineMs::QUOTA,
         session: None,
-        request: RequestKey::NONE,
+        origin: None,
     }
 }

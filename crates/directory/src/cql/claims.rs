@@ -3,6 +3,7 @@
 use super::classify::Ask;
 use super::columns::Columns;
 use super::{CqlDirectory, statements::*};
+use crate::traced::{CQL, traced};
 use crate::{Claim, ClaimCursor, ClaimPage, ClaimState, Claims, DirectoryError, EmailHash, Intent, Op, Written};
 use cellar_model::{CellName, UserId};
 
@@ -43,14 +44,12 @@ impl CqlDirectory {
 }
 
 impl Claims for CqlDirectory {
-    #[tracing::instrument(name = "directory.read", level = "debug", skip_all)]
     async fn read_claim(&self, email: &EmailHash) -> Result<Option<Claim>, DirectoryError> {
-        self.claim(Ask::Read, email).await
+        traced(CQL, self.claim(Ask::Read, email)).await
     }
 
-    #[tracing::instrument(name = "directory.read", level = "debug", skip_all)]
     async fn read_claim_serially(&self, email: &EmailHash) -> Result<Option<Claim>, DirectoryError> {
-        self.claim(Ask::SerialRead, email).await
+        traced(CQL, self.claim(Ask::SerialRead, email)).await
     }
 
     async fn create_claim(&self, next: &Claim) -> Result<Written<Claim>, DirectoryError> {

@@ -3,6 +3,7 @@
 use super::classify::Ask;
 use super::columns::Columns;
 use super::{CqlDirectory, statements::*};
+use crate::traced::{CQL, traced};
 use crate::{DirectoryError, HomeCursor, HomePage, HomeState, Homes, Intent, MoveId, UserHome, Written};
 use cellar_model::{CellName, Epoch, UserId};
 
@@ -48,14 +49,12 @@ impl CqlDirectory {
 }
 
 impl Homes for CqlDirectory {
-    #[tracing::instrument(name = "directory.read", level = "debug", skip_all)]
     async fn read_home(&self, user: &UserId) -> Result<Option<UserHome>, DirectoryError> {
-        self.home(Ask::Read, user).await
+        traced(CQL, self.home(Ask::Read, user)).await
     }
 
-    #[tracing::instrument(name = "directory.read", level = "debug", skip_all)]
     async fn read_home_serially(&self, user: &UserId) -> Result<Option<UserHome>, DirectoryError> {
-        self.home(Ask::SerialRead, user).await
+        traced(CQL, self.home(Ask::SerialRead, user)).await
     }
 
     async fn create_home(&self, next: &UserHome) -> Result<Written<UserHome>, DirectoryError> {

@@ -1,6 +1,7 @@
 //! `claims` in Postgres.
 
 use super::{PostgresDirectory, statements::*};
+use crate::traced::{POSTGRES, traced};
 use crate::{
     Claim, ClaimCursor, ClaimPage, ClaimState, Claims, DirectoryError, EmailHash, Intent, Op, PAGE_MAX, Written,
 };
@@ -47,13 +48,11 @@ fn state(state: ClaimState) -> &'static str {
 }
 
 impl Claims for PostgresDirectory {
-    #[tracing::instrument(name = "directory.read", level = "debug", skip_all)]
     async fn read_claim(&self, email: &EmailHash) -> Result<Option<Claim>, DirectoryError> {
         let query = sqlx::query_as::<_, ClaimRow>(READ_CLAIM).bind(email.scope()).bind(&email.hash[..]);
-        self.optional(query).await?.map(ClaimRow::read).transpose()
+        traced(POSTGRES, self.optional(query)).await?.map(ClaimRow::read).transpose()
     }
 
-    #[tracing::instrument(name = "directory.read", level = "debug", skip_all)]
     async fn read_claim_serially(&self, email: &EmailHash) -> Result<Option<Claim>, DirectoryError> {
         self.read_claim(email).await
     }

@@ -1,6 +1,7 @@
 //! `user_home` in Postgres.
 
 use super::{PostgresDirectory, statements::*};
+use crate::traced::{POSTGRES, traced};
 use crate::{DirectoryError, HomeCursor, HomePage, HomeState, Homes, Intent, MoveId, PAGE_MAX, UserHome, Written};
 use cellar_model::{CellName, Epoch, UserId};
 
@@ -50,13 +51,11 @@ fn columns(state: &HomeState) -> (&'static str, Option<&str>, Option<&str>) {
 }
 
 impl Homes for PostgresDirectory {
-    #[tracing::instrument(name = "directory.read", level = "debug", skip_all)]
     async fn read_home(&self, user: &UserId) -> Result<Option<UserHome>, DirectoryError> {
         let query = sqlx::query_as::<_, HomeRow>(READ_HOME).bind(user.as_str());
-        self.optional(query).await?.map(HomeRow::read).transpose()
+        traced(POSTGRES, self.optional(query)).await?.map(HomeRow::read).transpose()
     }
 
-    #[tracing::instrument(name = "directory.read", level = "debug", skip_all)]
     async fn read_home_serially(&self, user: &UserId) -> Result<Option<UserHome>, DirectoryError> {
         self.read_home(user).await
     }

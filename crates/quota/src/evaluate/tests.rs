@@ -5,8 +5,8 @@ use crate::compiled::CompiledSettings;
 use crate::record::{Head, Record, RecordBody};
 use crate::tiers::{Tier, TierSlot};
 use cellar_model::{
-    Amount, ChargeId, Check, Cost, DeadlineMs, Degraded, Effect, Epoch, Fence, Micros, Operation, Refusal, RequestKey,
-    RevisedTier, Revision, TierDocument, TierName, TryAgain, Unit, UserId, Version,
+    Amount, ChargeId, Check, Cost, DeadlineMs, Degraded, Effect, Epoch, Fence, Micros, Operation, Refusal, RevisedTier,
+    Revision, TierDocument, TierName, TryAgain, Unit, UserId, Version,
 };
 use cellar_policy_host::{Fault, Host, HostLimits, Stores};
 
@@ -76,7 +76,7 @@ impl Bench {
             at: None,
             deadline: DeadlineMs::QUOTA,
             session: None,
-            request: RequestKey::NONE,
+            origin: None,
         };
         self.at(now, |evaluation, body| evaluation.decide(body, &check, name, None))
     }

@@ -9,8 +9,8 @@ use crate::evaluate::{Decision, Evaluation};
 use crate::record::{Head, RecordBody, SlotState};
 use crate::tiers::{Tier, TierSlot};
 use cellar_model::{
-    Amount, CellName, ChargeId, Check, Cost, DeadlineMs, Epoch, Fence, Micros, Operation, PolicyName, RequestKey,
-    RevisedTier, Revision, SlotName, TierDocument, TierName, Unit, UserId, Version,
+    Amount, CellName, ChargeId, Check, Cost, DeadlineMs, Epoch, Fence, Micros, Operation, PolicyName, RevisedTier,
+    Revision, SlotName, TierDocument, TierName, Unit, UserId, Version,
 };
 use cellar_policy_host::{Fault, Host, HostLimits, Policy, Stores};
 use spender::Spender;
@@ -88,7 +88,7 @@ impl Bench {
             at: None,
             deadline: DeadlineMs::QUOTA,
             session: None,
-            request: RequestKey::NONE,
+            origin: None,
         };
         evaluation.decide(&mut self.body, &check, CHARGE, None)
     }

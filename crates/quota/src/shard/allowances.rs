@@ -179,9 +179,10 @@ fn ready(written: bool) -> Written {
 mod tests {
     use super::*;
     use crate::decisions::Remembered;
+    use crate::moments::Moments;
     use crate::tiers::Tier;
     use cellar_model::{
-        BodyHash, Check, Cost, DeadlineMs, IdempotencyKey, Micros, RequestKey, RevisedTier, Revision, TierDocument,
+        BodyHash, Check, Cost, DeadlineMs, IdempotencyKey, Micros, RevisedTier, Revision, TierDocument,
     };
     use prometheus_client::metrics::gauge::Gauge;
     use std::sync::Arc;
@@ -228,18 +229,13 @@ mod tests {
                 at: None,
                 deadline: DeadlineMs::QUOTA,
                 session: None,
-                request: RequestKey::NONE,
+                origin: None,
             };
-            let ask = Ask {
-                check,
-                deadline: Instant::now(),
-                reply,
-                looked_up: false,
-                found: None,
-                remembered: Remembered::default(),
-            };
+            let deadline = Instant::now();
+            let (moments, remembered) = (Moments::new(deadline.into_std()), Remembered::default());
+            let ask = Ask { check, deadline, reply, moments, looked_up: false, found: None, remembered };
             self.allowances.answer(&mut VecDeque::from([ask]), TryAgain::StoreDown, &self.tiers, &self.clock);
-            answer.await.unwrap()
+            answer.await.unwrap().0
         }
     }
 

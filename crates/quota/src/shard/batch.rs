@@ -49,7 +49,6 @@ pub(super) struct Decided {
 
 impl Deciding<'_> {
     /// Decides `asks` in order on `record`, and lays out the commit.
-    #[tracing::instrument(name = "policy.call", level = "debug", skip_all, fields(checks = asks.len()))]
     pub(super) fn decide(&mut self, user: UserId, mut record: Record, asks: Vec<Ask>) -> (Decided, Group) {
         // For all of his checks: a candidate that is stopped, or a wave that grows, changes nothing half way.
         let (tiers, point) = (self.tiers, user.wave());

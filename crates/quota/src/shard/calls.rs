@@ -10,11 +10,13 @@ use crate::clock::boot_clock;
 use crate::entry::LedgerEntry;
 use crate::error::StoreError;
 use crate::metrics::UNKNOWN_TIER;
+use crate::moments::{self, Batch, Links};
 use crate::outcome::Outcome;
 use crate::record::{Head, Record};
 use crate::store::redis::{Committed, Group};
 use crate::tail::{Months, Tail, TailBatch};
 use crate::tiers::{TierSet, TierSlot};
+use cellar_metrics::TraceLabel;
 use cellar_model::{Ack, BodyHash, Fence, Seq, Shed, TierName, TryAgain, UserId, Verdict};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -66,6 +68,8 @@ pub(super) struct InFlight {
     sent: Instant,
     /// When it was sent: Postgres' answer confirms the fence as of then.
     asked: Duration,
+    /// Sampled traces that have checks in it.
+    links: Option<Links>,
 }
 
 pub(super) struct CallDone {
@@ -110,6 +114,8 @@ impl Shard {
         }
         let (decided, groups) = self.decide(serving, groups);
         self.parts.metrics.batch_checks.observe(decided.iter().map(|d| d.asks.len()).sum::<usize>() as f64);
+        let asks = decided.iter().flat_map(|decided| &decided.asks).map(|(ask, _)| (&ask.check, &ask.moments));
+        let links = self.parts.config.tracer.is_on().then(|| moments::links(asks)).flatten();
         let number = serving.next_call;
         serving.next_call += 1;
         let call = match &serving.open.store {
@@ -127,7 +133,7 @@ impl Shard {
             }
         };
         serving.calls.push(call);
-        serving.in_flight.insert(number, InFlight { decided, sent: Instant::now(), asked: boot_clock() });
+        serving.in_flight.insert(number, InFlight { decided, sent: Instant::now(), asked: boot_clock(), links });
     }
 
     /// One transaction for the batch: the same conditional update as a drain's, then all of it.
@@ -144,7 +150,7 @@ impl Shard {
         async move {
             if entries.is_empty() {
                 let result = match postgres.confirm_fence(fence).await {
-                    Ok(standing) if standing.mine => Ok(Committed { seq: None, replayed: Vec::new(), trace: None }),
+                    Ok(standing) if standing.mine => Ok(Committed { seq: None, replayed: Vec::new() }),
                     Ok(_) => Err(StoreError::Fenced),
                     Err(error) => Err(error),
                 };
@@ -156,7 +162,7 @@ impl Shard {
                 heads.filter_map(|(user, bytes)| Some((user.clone(), Head::from_bytes(bytes)?, bytes.clone())));
             let batch = Arc::new(TailBatch { seq, entries, records: records.collect() });
             let result = postgres.drain(fence, fence, (after, Some(seq)), &[batch], &mut months).await;
-            let result = result.map(|()| Committed { seq: Some(seq), replayed: Vec::new(), trace: None });
+            let result = result.map(|()| Committed { seq: Some(seq), replayed: Vec::new() });
             CallDone { number, groups, result, months: Some(months) }
         }
         .boxed()
@@ -251,16 +257,32 @@ impl Shard {
             degraded: serving.open.degraded(),
             fault_seen: &mut TierSlot::report,
         };
-        groups.into_iter().map(|(user, record, asks)| deciding.decide(user, record, asks)).unzip()
+        // One reading of the clock a user: where the one before ended.
+        let traced = self.parts.config.tracer.is_on();
+        let mut began = std::time::Instant::now();
+        let decide = |(user, record, asks): (UserId, Record, Vec<Ask>)| {
+            let mut decided = deciding.decide(user, record, asks);
+            if traced {
+                let (ended, of_user) = (std::time::Instant::now(), decided.0.asks.len());
+                decided.0.asks.iter_mut().for_each(|(ask, _)| ask.moments.decided(of_user, began, ended));
+                began = ended;
+            }
+            decided
+        };
+        groups.into_iter().map(decide).unzip()
     }
 
     /// What a call's answer means. `Some`: a turn is due.
     pub(super) fn finish_call(&mut self, serving: &mut Serving, done: CallDone) -> Option<&'static str> {
-        let call = serving.in_flight.remove(&done.number)?;
+        let mut call = serving.in_flight.remove(&done.number)?;
+        if self.parts.config.tracer.is_on() {
+            self.tell_moments(&mut call, serving.open.on_postgres());
+        }
         if let Some(months) = done.months {
             self.months = months;
         }
-        let trace = done.result.as_ref().ok().and_then(|committed| committed.trace);
+        // One of the traces that it is part of.
+        let trace = call.links.as_ref().and_then(|links| links.first()).map(|(trace, _)| TraceLabel(trace.0));
         self.parts.metrics.commit_seconds.observe(call.sent.elapsed().as_secs_f64(), trace, None);
         let on_postgres = serving.open.on_postgres();
         let error = match done.result {
@@ -306,6 +328,19 @@ impl Shard {
             }
         }
         cause
+    }
+
+    /// Each check of a call when it was with the store, and with how many others.
+    fn tell_moments(&self, call: &mut InFlight, on_postgres: bool) {
+        let checks = call.decided.iter().map(|decided| decided.asks.len()).sum::<usize>();
+        let narrow = |count: usize| u16::try_from(count).unwrap_or(u16::MAX);
+        let (users, checks) = (narrow(call.decided.len()), narrow(checks));
+        let batch = Batch { shard: self.parts.id.0, users, checks, on_postgres };
+        let (sent, now) = (call.sent.into_std(), std::time::Instant::now());
+        for (ask, _) in call.decided.iter_mut().flat_map(|decided| &mut decided.asks) {
+            let links = call.links.as_ref().filter(|_| ask.moments.is_sampled());
+            ask.moments.committed(batch, links, sent, now);
+        }
     }
 
     /// Fenced: certainly nothing of it was written. It goes back to the front, to be decided anew by

@@ -16,12 +16,13 @@ use crate::closing;
 use crate::compiled::CompiledSettings;
 use crate::decisions::Remembered;
 use crate::entry::{LedgerCheck, LedgerEntry};
+use crate::moments::Moments;
 use crate::outcome::Outcome;
 use crate::record::{Head, Record, RecordBody};
 use crate::tiers::{Tier, TierSet};
 use cellar_model::{
-    ChargeId, Check, DeadlineMs, Epoch, Fence, KeyId, Micros, Operation, Refusal, RequestKey, RevisedTier, Revision,
-    TierDocument, TierName, UserId, Verdict, Version,
+    ChargeId, Check, DeadlineMs, Epoch, Fence, KeyId, Micros, Operation, Refusal, RevisedTier, Revision, TierDocument,
+    TierName, UserId, Verdict, Version,
 };
 use cellar_policy_host::{Host, HostLimits, Stores};
 use proptest::prelude::*;
@@ -114,6 +115,7 @@ impl Stored<'_> {
             check,
             deadline: Instant::now(),
             reply: oneshot::channel().0,
+            moments: Moments::new(std::time::Instant::now()),
             looked_up: true,
             found,
             remembered: Remembered::default(),
@@ -194,7 +196,7 @@ fn play(engine: &mut Engine, steps: &[Step]) -> TestCaseResult {
                     at: Some(now),
                     deadline: DeadlineMs::QUOTA,
                     session: None,
-                    request: RequestKey::NONE,
+                    origin: None,
                 };
                 let checks: Vec<Check> = operations.into_iter().zip(costs).map(check).collect();
                 let expected = reference.decide(&checks, &charges);

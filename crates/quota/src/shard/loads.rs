@@ -15,11 +15,14 @@ use crate::store::redis::RedisStore;
 use cellar_model::{Epoch, Fence, KeyId, Refusal, TryAgain, UserId, Verdict, Version};
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 pub(super) struct LoadDone {
     users: Vec<UserId>,
     keys: HashSet<KeyId>,
     result: Result<Fetched, StoreError>,
+    from_postgres: bool,
+    began: Instant,
 }
 
 /// What was brought: records, or why there is none, and first answers of keys.
@@ -38,10 +41,10 @@ impl Shard {
             self.start_look_up(serving, users.into_iter().map(|user| (user, None)).collect(), Vec::new());
             return;
         };
-        let (mut redis, valid_from) = (redis.clone(), *valid_from);
+        let (mut redis, valid_from, began) = (redis.clone(), *valid_from, Instant::now());
         serving.loads.push(Box::pin(async move {
             let result = from_redis(&mut redis, valid_from, &users).await;
-            LoadDone { users, keys: HashSet::new(), result }
+            LoadDone { users, keys: HashSet::new(), result, from_postgres: false, began }
         }));
     }
 
@@ -67,6 +70,7 @@ impl Shard {
             OpenStore::Redis { redis, valid_from, .. } if !keys.is_empty() => Some((redis.clone(), *valid_from)),
             _ => None,
         };
+        let began = Instant::now();
         serving.look_ups.push(Box::pin(async move {
             let names = users.iter().map(|(user, _)| user.clone()).collect();
             let result = async {
@@ -74,12 +78,19 @@ impl Shard {
                 let records = fetch(redis, &postgres, users).await?;
                 Ok(Fetched { records, known, absent: HashSet::new() })
             };
-            LoadDone { users: names, keys: keys.iter().copied().collect(), result: result.await }
+            let (keys, result) = (keys.iter().copied().collect(), result.await);
+            LoadDone { users: names, keys, result, from_postgres: true, began }
         }));
     }
 
     /// `Some`: a turn is due. A connection that fails a load is no better for a commit.
     pub(super) fn finish_load(&mut self, serving: &mut Serving, done: LoadDone) -> Option<&'static str> {
+        let now = Instant::now();
+        for user in &done.users {
+            for ask in serving.users.waiting_for(user) {
+                ask.moments.loaded(done.from_postgres, done.began, now);
+            }
+        }
         let mut fetched = match done.result {
             Ok(fetched) => fetched,
             Err(error) => {

@@ -24,6 +24,7 @@ use crate::entry::LedgerEntry;
 use crate::journal::Journal;
 use crate::membership::Membership;
 use crate::metrics::{QuotaMetrics, ShardMetrics};
+use crate::moments::Moments;
 use crate::standing::Standing;
 use crate::store::audit::Recall;
 use crate::store::postgres::PostgresStore;
@@ -60,7 +61,8 @@ impl fmt::Display for ShardId {
 pub(crate) struct Ask {
     pub(crate) check: Check,
     pub(crate) deadline: Instant,
-    pub(crate) reply: oneshot::Sender<Verdict>,
+    pub(crate) reply: oneshot::Sender<(Verdict, Moments)>,
+    pub(crate) moments: Moments,
     /// The ledger has been asked for this check's key, or need not be.
     pub(crate) looked_up: bool,
     /// What the ledger has of the charge that the check closes, if it was asked.
@@ -72,7 +74,7 @@ impl Ask {
     pub(crate) fn answer(mut self, verdict: Verdict) {
         self.remembered.answered(&self.check, &verdict);
         // The caller may have stopped waiting; his charge stands all the same.
-        let _ = self.reply.send(verdict);
+        let _ = self.reply.send((verdict, self.moments));
     }
 }
 

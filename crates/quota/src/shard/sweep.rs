@@ -7,7 +7,8 @@
 use super::{Ask, Shard};
 use crate::clock::ClockMode;
 use crate::decisions::Remembered;
-use cellar_model::{Check, Cost, DeadlineMs, Operation, RequestKey, UserId};
+use crate::moments::Moments;
+use cellar_model::{Check, Cost, DeadlineMs, Operation, UserId};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::Instant;
@@ -55,15 +56,10 @@ fn touch(user: UserId) -> Ask {
         at: None,
         deadline: DeadlineMs::STANDARD,
         session: None,
-        request: RequestKey::NONE,
+        origin: None,
     };
-    let deadline = Instant::now() + check.deadline.duration();
-    Ask {
-        check,
-        deadline,
-        reply: oneshot::channel().0,
-        looked_up: true,
-        found: None,
-        remembered: Remembered::default(),
-    }
+    let now = Instant::now();
+    let (deadline, moments) = (now + check.deadline.duration(), Moments::new(now.into_std()));
+    let (reply, remembered) = (oneshot::channel().0, Remembered::default());
+    Ask { check, deadline, reply, moments, looked_up: true, found: None, remembered }
 }

@@ -46,6 +46,11 @@ impl Users {
         }
     }
 
+    /// Those who wait for `user`, in their order.
+    pub(super) fn waiting_for(&mut self, user: &UserId) -> impl Iterator<Item = &mut Ask> {
+        self.busy.get_mut(user).into_iter().flatten()
+    }
+
     /// What the last commit of an idle user left.
     pub(super) fn peek(&self, user: &UserId) -> Option<&Record> {
         self.idle.peek(user)

@@ -5,7 +5,6 @@
 use crate::error::{QuotaError, StoreError};
 use crate::record::Head;
 use crate::shard::ShardId;
-use cellar_metrics::{TraceLabel, current_trace};
 use cellar_model::{Fence, KeyId, Seq, UserId};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, Cmd, Value};
@@ -67,8 +66,6 @@ pub(crate) struct Committed {
     pub(crate) seq: Option<Seq>,
     /// Groups of which nothing was written, with what each of their keyed checks is known as.
     pub(crate) replayed: Vec<(usize, Vec<Option<Vec<u8>>>)>,
-    /// The trace that the call is part of, if that is sampled.
-    pub(crate) trace: Option<TraceLabel>,
 }
 
 /// Names and values of a stream's item.
@@ -182,7 +179,6 @@ impl RedisStore {
     }
 
     /// One call for a batch. See `lua/commit.lua` for the layout.
-    #[tracing::instrument(name = "store.commit", level = "debug", skip_all, fields(shard = %self.shard, users = groups.len()))]
     pub(crate) async fn commit(
         &mut self,
         key: &FenceKey,
@@ -418,7 +414,7 @@ fn parse_committed(answer: Value, groups: &[Group]) -> Result<Committed, StoreEr
         }
         replayed.push((group as usize, known));
     }
-    Ok(Committed { seq, replayed, trace: current_trace() })
+    Ok(Committed { seq, replayed })
 }
 
 /// A fresh nonce: 64 random bits in hex.

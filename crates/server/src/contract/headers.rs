@@ -6,6 +6,7 @@ pub(super) const ETAG: &str = "ETag";
 pub(super) const RETRY_AFTER: &str = "Retry-After";
 pub(super) const WWW_AUTHENTICATE: &str = "WWW-Authenticate";
 const SERVER_TIMING: &str = "Server-Timing";
+const REQUEST_ID: &str = "Cellar-Request-Id";
 pub(super) const SHOULD_RETRY: &str = "X-Should-Retry";
 
 /// Of a decision, admitted or denied.
@@ -30,6 +31,12 @@ pub(super) fn components() -> Map<String, Value> {
         (RETRY_AFTER, required(seconds("Seconds after which a repeat makes sense"))),
         (WWW_AUTHENTICATE, text("`Bearer`, where a credential is what is missing")),
         (SERVER_TIMING, text("`route;dur=` and the milliseconds it took here")),
+        (
+            REQUEST_ID,
+            text(
+                "What the request is called in logs and traces: as the caller called it (`Cellar-Request-Id` or `X-Request-Id`, 1–64 of `[A-Za-z0-9._-]`), else the id of its trace",
+            ),
+        ),
         (SHOULD_RETRY, one_of("`false` when the wait exceeds 60 seconds", &["false"])),
         ("Age", seconds("How old a stale answer is")),
         (
@@ -53,7 +60,7 @@ pub(super) fn components() -> Map<String, Value> {
 
 /// References to some of them, and to what every answer has.
 pub(super) fn references<'a>(names: impl IntoIterator<Item = &'a str>) -> Value {
-    let names = names.into_iter().chain([SERVER_TIMING]);
+    let names = names.into_iter().chain([SERVER_TIMING, REQUEST_ID]);
     let named = names.map(|name| (name.to_owned(), json!({"$ref": format!("#/components/headers/{name}")})));
     Value::Object(named.collect())
 }

@@ -70,7 +70,7 @@ async fn batches_are_numbered_from_zero_without_a_gap_and_denials_take_no_number
         for expected in [Some(Seq(0)), Some(Seq(1))] {
             let groups = [group("a", "r", &[]), group("b", "r", &[])];
             let committed = shard.store.commit(&shard.key, Fence(5), &groups).await.unwrap();
-            assert_eq!(committed, Committed { seq: expected, replayed: Vec::new(), trace: None });
+            assert_eq!(committed, Committed { seq: expected, replayed: Vec::new() });
         }
         let denied = shard.store.commit(&shard.key, Fence(5), &[group("a", "", &[])]).await.unwrap();
         assert_eq!(denied.seq, None);
