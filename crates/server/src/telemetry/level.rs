@@ -31,12 +31,13 @@ fn read(text: &str) -> Result<EnvFilter, LevelError> {
     if text.len() > FILTER_BYTES_MAX {
         return Err(LevelError::Long);
     }
-    let parts = text.split(',').map(str::trim);
-    let mut words = parts.filter(|part| !part.contains(['=', '[']));
+    let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+    let mut words = parts.iter().filter(|part| !part.contains(['=', '[']));
     if let Some(odd) = words.find(|word| word.is_empty() || LevelFilter::from_str(word).is_err()) {
-        return Err(LevelError::NoLevel(odd.to_owned()));
+        return Err(LevelError::NoLevel((*odd).to_owned()));
     }
-    Ok(EnvFilter::builder().parse(text)?)
+    // A space would be part of a module's name.
+    Ok(EnvFilter::builder().parse(parts.join(","))?)
 }
 
 /// Cheap to clone.
