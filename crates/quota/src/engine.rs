@@ -191,7 +191,8 @@ impl Quota {
                 let moments = if sampled { moments.sampled() } else { moments };
                 let remembered = Remembered::default();
                 let ask = Ask { check, deadline, reply, moments, looked_up: false, found: None, remembered };
-                (self.send(ask).then_some(answer), deadline, watched)
+                self.send(ask);
+                (answer, deadline, watched)
             })
             .collect();
         let mut verdicts = Vec::with_capacity(asked.len());
@@ -249,7 +250,8 @@ impl Quota {
         match self.inner.look_ups.find(postgres, &again.check, charge, as_of, deadline).await {
             Ok(found) => {
                 let (reply, answer) = oneshot::channel();
-                heard(self.send(again.ask(found, reply)).then_some(answer), deadline).await.0
+                self.send(again.ask(found, reply));
+                heard(answer, deadline).await.0
             }
             Err(verdict) => verdict,
         }
@@ -437,9 +439,8 @@ async fn expire_keys(pool: PgPool, stop: CancellationToken) {
     }
 }
 
-/// A shard's answer; none: it did not take the question.
-async fn heard(answer: Option<oneshot::Receiver<(Verdict, Moments)>>, deadline: Instant) -> (Verdict, Option<Moments>) {
-    let Some(answer) = answer else { return (Verdict::try_again(TryAgain::Overloaded), None) };
+/// A shard's answer, and what it took.
+async fn heard(answer: oneshot::Receiver<(Verdict, Moments)>, deadline: Instant) -> (Verdict, Option<Moments>) {
     match tokio::time::timeout_at(deadline, answer).await {
         Ok(Ok((verdict, moments))) => (verdict, Some(moments)),
         // Dropped on the way: the call it was in has no answer.

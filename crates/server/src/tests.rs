@@ -118,7 +118,13 @@ impl Server {
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let (at, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
         let served = match hot {
-            true => tokio::spawn(serve(listener, Some(api), rest, stop.clone())),
+            true => tokio::spawn(serve(
+                listener,
+                Some(api),
+                rest,
+                crate::telemetry::RequestTracing::door(cellar_trace::Tracer::off()),
+                stop.clone(),
+            )),
             false => tokio::spawn(serve_plain(listener, rest, stop.clone())),
         };
         let client = Client::builder(TokioExecutor::new()).build_http();
