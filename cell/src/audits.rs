@@ -33,7 +33,7 @@ impl Audits {
         let audits = Self { mismatches: Gauge::default(), age: Age::new(NEVER), walk: Arc::default() };
         let help = "Users whose books did not agree at the last whole audit by way of this process";
         registry.register("cellar_audit_mismatches", help, audits.mismatches.clone());
-        let help = "Since the last page of that audit; -1 while there was none";
+        let help = "Since the last page of a whole audit by way of this process; -1 while there was none";
         registry.register_with_unit("cellar_audit_age", help, Unit::Seconds, audits.age.clone());
         audits
     }

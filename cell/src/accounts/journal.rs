@@ -44,9 +44,17 @@ impl JournalMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         let mut add = |name: &str, help: &str, counter: &Counter| registry.register(name, help, counter.clone());
         add("cellar_preference_patches_taken", "Patches taken into the journal, Postgres being away", &self.taken);
-        add("cellar_preference_patches_applied", "Of them, applied to Postgres since", &self.applied);
-        add("cellar_preference_patches_refused", "Not taken: the journal was full", &self.refused);
-        add("cellar_preference_patches_orphaned", "Dropped: their user had left this cell", &self.orphaned);
+        add(
+            "cellar_preference_patches_applied",
+            "Patches of the journal that were applied to Postgres since",
+            &self.applied,
+        );
+        add("cellar_preference_patches_refused", "Patches not taken, because the journal was full", &self.refused);
+        add(
+            "cellar_preference_patches_orphaned",
+            "Patches of the journal that were dropped, because their user had left this cell",
+            &self.orphaned,
+        );
         let help = "Patches of preferences that wait for Postgres";
         registry.register("cellar_preference_patches_waiting", help, self.waiting.clone());
         let help = "For how long the oldest of them has waited in this process";

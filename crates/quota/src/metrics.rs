@@ -152,7 +152,7 @@ impl QuotaMetrics {
         );
         registry.register(
             "cellar_quota_journal_entries",
-            "Of these, the charges that only this process's disk has",
+            "Charges allowed while no store could be asked, that only this process's disk has",
             m.journaled,
         );
         registry.register(
