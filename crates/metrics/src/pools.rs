@@ -10,8 +10,13 @@ use std::fmt;
 /// Connections in use, and the most there can be.
 pub type Use = (u32, u32);
 
+type Used = Box<dyn Fn() -> Use + Send + Sync>;
+
 /// The pools of a process, by name.
-pub struct Pools(Vec<(&'static str, Box<dyn Fn() -> Use + Send + Sync>)>);
+pub struct Pools(Vec<(&'static str, Used)>);
+
+/// One of the two families: name, help, and which of the figures it shows.
+type Shown = (&'static str, &'static str, fn(Use) -> u32);
 
 impl Pools {
     pub fn new() -> Self {
@@ -44,7 +49,7 @@ impl fmt::Debug for Pools {
 impl Collector for Pools {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let uses: Vec<(&str, Use)> = self.0.iter().map(|(name, used)| (*name, used())).collect();
-        let families: [(&str, &str, fn(Use) -> u32); 2] = [
+        let families: [Shown; 2] = [
             ("db_connection_pool_in_use", "Connections in use, by pool.", |(in_use, _)| in_use),
             ("db_connection_pool_max", "The most connections that there can be, by pool.", |(_, max)| max),
         ];

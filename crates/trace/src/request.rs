@@ -349,8 +349,9 @@ mod tests {
     #[tokio::test]
     async fn another_task_goes_on_in_the_same_request() {
         let begun = Begun::new(&Tracer::off(), None, None, RequestId::new("r-1"));
-        let there = begun.run(async { tokio::spawn(carry(async { request_id().map(|id| id.as_ref().to_owned()) })) });
-        assert_eq!(there.await.await.unwrap().as_deref(), Some("r-1"));
+        let named = async { request_id().map(|id| id.as_ref().to_owned()) };
+        let there = begun.run(async { tokio::spawn(carry(named)).await.unwrap() });
+        assert_eq!(there.await.as_deref(), Some("r-1"));
         assert!(request_id().is_none());
     }
 }

@@ -99,7 +99,7 @@ async fn set(State(level): State<LogLevel>, text: String) -> Response {
             tracing::info!(filter = level.text(), "the log's level is changed");
             (level.text() + "\n").into_response()
         }
-        Err(error) => HttpProblem(Problem::new(ProblemType::Invalid).detail(&error.to_string())).into_response(),
+        Err(error) => HttpProblem(Problem::new(ProblemType::Invalid).detail(error.to_string())).into_response(),
     }
 }
 

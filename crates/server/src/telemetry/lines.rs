@@ -50,7 +50,7 @@ fn write_all(mut file: Option<impl Write>, lines: &Receiver<Said>, lost: &Counte
     for said in lines {
         match said {
             Said::Line(line) => {
-                if !file.as_mut().is_some_and(|file| file.write_all(&line).is_ok()) {
+                if file.as_mut().is_none_or(|file| file.write_all(&line).is_err()) {
                     lost.inc();
                 }
             }
