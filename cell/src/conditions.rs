@@ -5,7 +5,7 @@ use crate::catalog::CatalogFollower;
 use cellar_directory::OpenDirectory;
 use cellar_quota::rollout::{self, SlotFaults};
 use cellar_quota::{Quota, QuotaFacts};
-use cellar_server::{Condition, Conditions, DiskRoom, LOOK_EVERY, Seen};
+use cellar_server::{Condition, Conditions, LOOK_EVERY, Seen};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ impl CellWatch {
         tell(Condition::ClockDisputed, facts.clock_disputed.then(clock_disputed).flatten());
         let slots = rollout::faults(&self.catalog.tiers().borrow());
         tell(Condition::PolicyFaulting, policy_faulting(&mut before.faults, &slots));
-        let room = DiskRoom::of(&self.data_dir).ok().and_then(DiskRoom::seen);
+        let room = cellar_server::disk_full(&self.data_dir);
         tell(Condition::DiskFull, disk_full(&before.facts, &facts, room));
         tell(Condition::Overloaded, overloaded(&before.facts, &facts));
         tell(Condition::CatalogUnfit, catalog_unfit(&self.catalog));

@@ -64,7 +64,7 @@ pub(crate) async fn decide(State(state): State<DecideState>, body: Bytes) -> Res
 /// Says of each check whose request it is part of, as the router wrote it behind them.
 fn tell_origins(checks: &mut [Check], rest: &[u8]) {
     let mut checks = checks.iter_mut();
-    for OriginOf { checks: count, origin } in OriginOf::read(rest).into_iter().flatten() {
+    for OriginOf { checks: count, origin } in OriginOf::read(rest) {
         let origin = Arc::new(origin);
         for check in checks.by_ref().take(count as usize) {
             check.origin = Some(origin.clone());
@@ -113,8 +113,9 @@ mod tests {
         };
         let origin = |n: u128| Origin::parse(&format!("00-{n:032x}-00f067aa0ba902b7-01")).unwrap();
         let mut checks = ["a", "b", "c"].map(check);
-        let list = [OriginOf { checks: 2, origin: origin(1) }, OriginOf { checks: 9, origin: origin(2) }];
-        tell_origins(&mut checks, &OriginOf::write(&list, Vec::new()));
+        let mut body = Vec::new();
+        OriginOf::write([(2, &origin(1)), (9, &origin(2))].into_iter(), &mut body);
+        tell_origins(&mut checks, &body);
         let told = checks.each_ref().map(|check| check.origin.as_ref().map(|origin| origin.trace.0));
         assert_eq!(told, [Some(1), Some(1), Some(2)]);
         let mut untold = ["a"].map(check);

@@ -3,7 +3,7 @@
 use crate::cells::Cell;
 use crate::follow::Follower;
 use crate::route::Routing;
-use cellar_server::{Condition, Conditions, DiskRoom, LOOK_EVERY, Seen};
+use cellar_server::{Condition, Conditions, LOOK_EVERY, Seen, disk_full};
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -44,7 +44,7 @@ impl RouterWatch {
         tell(Condition::NoTopology, map.is_none().then(|| Seen::failing(none("topology"))).flatten());
         tell(Condition::NoCatalog, (!self.follower.has_catalog()).then(|| Seen::failing(none("catalog"))).flatten());
         tell(Condition::CellAway, map.and_then(|map| cells_away(map.cells())));
-        tell(Condition::DiskFull, DiskRoom::of(&self.data_dir).ok().and_then(DiskRoom::seen));
+        tell(Condition::DiskFull, disk_full(&self.data_dir));
     }
 }
 

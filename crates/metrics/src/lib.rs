@@ -15,4 +15,4 @@ pub use exposition::{CONTENT_TYPE, Exposition};
 pub use latency::{LATENCY_BOUNDS_S, Latency, TraceLabel, latency};
 pub use pools::{Pools, Use};
 pub use process::register as register_process;
-pub use storage::register as register_storage;
+pub use storage::{DiskRoom, register as register_storage};

@@ -58,5 +58,5 @@ pub use tier::{
 pub use time::Micros;
 pub use topology::{CellEntry, CellState, RegionEntry, Topology, TopologyError};
 pub use topology_change::{CellCount, TopologyChange, TopologyCount};
-pub use user::{PlacementKey, Point, UserId, UserIdError};
+pub use user::{PlacementKey, Point, UserId, UserIdError, UserTail};
 pub use version_number::{VersionNumber, VersionNumberError};

@@ -3,7 +3,7 @@
 use crate::RegionName;
 use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
-use std::fmt;
+use std::fmt::{self, Write};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// A user, named once and never renamed.
@@ -26,6 +26,14 @@ impl UserId {
             return Err(UserIdError);
         }
         Ok(Self(SmolStr::new(id)))
+    }
+
+    pub fn tail(&self) -> UserTail {
+        let mut tail = [0; UserTail::LEN];
+        for (room, byte) in tail.iter_mut().rev().zip(self.0.bytes().rev()) {
+            *room = byte;
+        }
+        UserTail(tail)
     }
 
     /// Mints `<region>_<128 bits, base32>`. Given a UUID v7, ids sort by the time of sign-up, which
@@ -75,7 +83,23 @@ impl From<UserId> for SmolStr {
 /// (The first ones of a minted id are region and clock, the same for all who sign up that minute.)
 impl fmt::Debug for UserId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "user:…{}", &self.0[self.0.len().saturating_sub(8)..])
+        fmt::Display::fmt(&self.tail(), f)
+    }
+}
+
+/// As much of a user's id as operators are shown and logs have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct UserTail([u8; UserTail::LEN]);
+
+impl UserTail {
+    const LEN: usize = 8;
+}
+
+impl fmt::Display for UserTail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("user:…")?;
+        // A shorter id stands at the end, behind zeros.
+        self.0.iter().filter(|byte| **byte != 0).try_for_each(|byte| f.write_char(char::from(*byte)))
     }
 }
 

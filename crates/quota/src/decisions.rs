@@ -9,14 +9,16 @@ use crate::tiers::{Tier, TierSlot};
 use cellar_model::wire::{Explained, ExplainedDecision, ExplainedPolicy, ProcessExplanations};
 use cellar_model::{
     Answer, ChargeId, Check, Degraded, Digest, Fence, Micros, Operation, POLICIES_MAX, Refusal, RequestKey, Revision,
-    SlotName, TierName, TryAgain, Unit, UserId, Verdict, Version,
+    SlotName, TierName, TryAgain, Unit, UserTail, Verdict, Version,
 };
 use cellar_policy_host::{self as host, Host, Policy, Request, Stores};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
-/// Decisions that are kept: some 7 MB, and at the load a cell is made for a third of a second; of a quiet cell, hours.
+/// Decisions that are kept: some 8 MB, and at the load a cell is made for a third of a second; of a quiet cell, hours.
 const KEPT_MAX: usize = 10_000;
+/// Slots that are kept: those of as many decisions, of whichever tiers.
+const SLOTS_MAX: usize = KEPT_MAX * POLICIES_MAX;
 /// Of one request: a batch has a thousand, and nobody reads more of them.
 const SHOWN_MAX: usize = 100;
 /// A state up to this length is kept with the decision: that of every policy that ships, but for open-reservations.
@@ -26,10 +28,46 @@ const STATE_BYTES_MAX: usize = 32;
 #[derive(Clone)]
 pub(crate) struct Decisions(Arc<Mutex<Ring>>);
 
+/// Decisions and their slots stand apart: most tiers have one or two, and a check writes no more than it has.
 struct Ring {
-    kept: Vec<Kept>,
+    kept: Places<Kept>,
+    slots: Places<SlotKept>,
+}
+
+/// The last so many of what was put into it.
+struct Places<T> {
+    held: Vec<T>,
+    max: usize,
     /// How many there have been: the next one's number.
     next: u64,
+}
+
+impl<T> Places<T> {
+    fn new(max: usize) -> Self {
+        // Memory is taken as it is written to.
+        Self { held: Vec::with_capacity(max), max, next: 0 }
+    }
+
+    fn put(&mut self, one: T) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        match self.held.get_mut((number % self.max as u64) as usize) {
+            Some(held) => *held = one,
+            None => self.held.push(one),
+        }
+        number
+    }
+
+    /// None: another one has taken its place.
+    fn at(&self, number: u64) -> Option<&T> {
+        let held = self.held.get((number % self.max as u64) as usize);
+        held.filter(|_| self.next - number <= self.max as u64)
+    }
+
+    fn at_mut(&mut self, number: u64) -> Option<&mut T> {
+        let is_held = self.next - number <= self.max as u64;
+        self.held.get_mut((number % self.max as u64) as usize).filter(|_| is_held)
+    }
 }
 
 /// Where a decision stands, as long as no other has taken its place.
@@ -38,7 +76,7 @@ pub(crate) struct Place(u64);
 
 struct Kept {
     request: RequestKey,
-    user: UserId,
+    user: UserTail,
     operation: &'static str,
     shard: u16,
     asked: Instant,
@@ -59,26 +97,37 @@ struct Said {
 }
 
 #[derive(Clone)]
-pub(crate) struct Decided {
+struct Decided {
     told: Arc<Told>,
     at: Micros,
     version: Version,
     version_after: Version,
     fence: Fence,
-    slots: [SlotKept; POLICIES_MAX],
+    /// The number of its first slot; the others stand behind it, in the order of the tier's.
+    slots: u64,
+}
+
+/// What a check is about to be decided on.
+pub(crate) struct Basis<'b> {
+    pub(crate) tier: &'b Tier,
+    pub(crate) body: &'b RecordBody,
+    pub(crate) version: Version,
+    pub(crate) fence: Fence,
 }
 
 /// A slot before its policy was asked, and what it said.
 #[derive(Clone, Copy, Default)]
 struct SlotKept {
     state: [u8; STATE_BYTES_MAX],
+    cost: u64,
+    limit: u64,
+    remaining: u64,
     /// None: longer than is kept.
     state_bytes: Option<u8>,
     /// Written by this version of the policy, and asked under the tier's own settings: it can be asked again.
     as_it_is: bool,
-    cost: u64,
-    limit: Option<u64>,
-    remaining: Option<u64>,
+    /// The policy has said limit and remaining.
+    answered: bool,
     bound: bool,
 }
 
@@ -118,39 +167,24 @@ impl Told {
     }
 }
 
-impl Decided {
-    /// What `check` is about to be decided on.
-    pub(crate) fn before(tier: &Tier, body: &RecordBody, check: &Check, version: Version, fence: Fence) -> Self {
-        let told = tier.told();
-        let mut slots = [SlotKept::default(); POLICIES_MAX];
-        for ((slot, kept), told) in tier.slots.iter().zip(&mut slots).zip(&told.slots) {
-            let name = &slot.policy.description().name;
-            let held = body.state(&slot.slot, name);
-            let state = held.map_or(&[][..], |held| &held.state);
-            if let Some(room) = kept.state.get_mut(..state.len()) {
-                room.copy_from_slice(state);
-                kept.state_bytes = Some(state.len() as u8);
-            }
-            kept.as_it_is = held.is_none_or(|held| held.schema == told.schema) && body.overrides.is_empty();
-            kept.cost = match check.operation {
+impl SlotKept {
+    /// What stands in `slot` before `check`.
+    fn before(slot: &TierSlot, told: &ToldSlot, body: &RecordBody, check: &Check) -> Self {
+        let held = body.state(&slot.slot, &slot.policy.description().name);
+        let mut kept = Self {
+            as_it_is: held.is_none_or(|held| held.schema == told.schema) && body.overrides.is_empty(),
+            cost: match check.operation {
                 Operation::Consume | Operation::Reserve { .. } => check.cost.of_unit(&slot.unit).get(),
                 _ => 0,
-            };
+            },
+            ..Self::default()
+        };
+        let state = held.map_or(&[][..], |held| &held.state);
+        if let Some(room) = kept.state.get_mut(..state.len()) {
+            room.copy_from_slice(state);
+            kept.state_bytes = Some(state.len() as u8);
         }
-        Self { told, at: Micros(0), version, version_after: version, fence, slots }
-    }
-
-    /// What the policies said.
-    fn told(&mut self, answer: &Answer, violated: &[SlotName]) {
-        (self.at, self.version_after) = (answer.at, answer.version);
-        // An answer has the tier's slots in their order, without those that do not bind and those that faulted.
-        let mut answered = answer.slots.iter().peekable();
-        for (told, kept) in self.told.slots.iter().zip(&mut self.slots) {
-            if let Some(slot) = answered.next_if(|slot| slot.slot == told.slot) {
-                (kept.limit, kept.remaining) = (Some(slot.limit), Some(slot.remaining));
-            }
-            kept.bound = violated.contains(&told.slot);
-        }
+        kept
     }
 }
 
@@ -160,98 +194,143 @@ pub(crate) struct Remembered(Option<Remembering>);
 
 struct Remembering {
     decisions: Decisions,
+    request: RequestKey,
     asked: Instant,
     shard: u16,
     place: Option<Place>,
+    /// From and to, of the last time that the policies were asked.
+    decided: Option<(Instant, Instant)>,
 }
 
 impl Remembered {
     /// A check whose request has no id is nobody's to ask about.
-    pub(crate) fn of(check: &Check, shard: u16, decisions: &Decisions) -> Self {
-        let (decisions, asked) =
-            (RequestKey::of_origin(check.origin.as_deref()).is_some().then(|| decisions.clone()), Instant::now());
-        Self(decisions.map(|decisions| Remembering { decisions, asked, shard, place: None }))
+    pub(crate) fn of(check: &Check, asked: Instant, shard: u16, decisions: &Decisions) -> Self {
+        let request = RequestKey::of_origin(check.origin.as_deref());
+        let remembering =
+            || Remembering { decisions: decisions.clone(), request, asked, shard, place: None, decided: None };
+        Self(request.is_some().then(remembering))
     }
 
-    pub(crate) fn is_on(&self) -> bool {
-        self.0.is_some()
+    /// The policies are about to be asked. What is decided anew keeps its place.
+    pub(crate) fn deciding(&mut self, check: &Check, basis: &Basis<'_>) {
+        let Some(remembering) = &mut self.0 else { return };
+        remembering.keep(check, Some(basis));
+        let now = Instant::now();
+        remembering.decided = Some((now, now));
     }
 
-    /// The policies have been asked. One that is decided anew keeps its place.
-    pub(crate) fn decided(&mut self, check: &Check, decided: Decided, began: Instant) {
-        let Some(Remembering { decisions, asked, shard, place }) = &mut self.0 else { return };
-        *place = Some(decisions.keep(check, *shard, *asked, Some((decided, began)), *place));
+    /// They have answered.
+    pub(crate) fn decided(&mut self) {
+        if let Some((_, ended)) = self.0.as_mut().and_then(|remembering| remembering.decided.as_mut()) {
+            *ended = Instant::now();
+        }
     }
 
+    /// What its caller is told.
     pub(crate) fn answered(&mut self, check: &Check, verdict: &Verdict) {
-        let Some(Remembering { decisions, asked, shard, place }) = &mut self.0 else { return };
-        let place = place.unwrap_or_else(|| decisions.keep(check, *shard, *asked, None, None));
-        decisions.answered(place, verdict);
+        let Some(remembering) = &mut self.0 else { return };
+        let place = remembering.place.unwrap_or_else(|| remembering.keep(check, None));
+        let Remembering { decisions, asked, decided, .. } = remembering;
+        let now = Instant::now();
+        let (began, ended) = decided.unwrap_or((now, now));
+        let times = [(*asked, began), (began, ended), (ended, now)].map(|(from, to)| micros(from, to));
+        decisions.answered(place, times, verdict);
+    }
+}
+
+impl Remembering {
+    fn keep(&mut self, check: &Check, basis: Option<&Basis<'_>>) -> Place {
+        let said = Said { verdict: "unknown", why: "it has not been answered yet", degraded: None, charge: None };
+        let mut kept = Kept {
+            request: self.request,
+            user: check.user.tail(),
+            operation: operation(check),
+            shard: self.shard,
+            asked: self.asked,
+            queued_us: 0,
+            decide_us: 0,
+            commit_us: None,
+            said,
+            decided: None,
+        };
+        let mut ring = self.decisions.ring();
+        kept.decided = basis.map(|basis| ring.decided(check, basis));
+        let held = self.place.filter(|held| ring.kept.at(held.0).is_some());
+        let place = match held {
+            Some(held) => {
+                if let Some(room) = ring.kept.at_mut(held.0) {
+                    *room = kept;
+                }
+                held
+            }
+            None => Place(ring.kept.put(kept)),
+        };
+        drop(ring);
+        self.place = Some(place);
+        place
+    }
+}
+
+impl Ring {
+    /// Keeps the slots of `check` as they are.
+    fn decided(&mut self, check: &Check, basis: &Basis<'_>) -> Decided {
+        let (told, slots) = (basis.tier.told(), self.slots.next);
+        for (slot, told) in basis.tier.slots.iter().zip(&told.slots) {
+            self.slots.put(SlotKept::before(slot, told, basis.body, check));
+        }
+        let (version, fence) = (basis.version, basis.fence);
+        Decided { told, at: Micros(0), version, version_after: version, fence, slots }
+    }
+
+    /// What the policies said.
+    fn told(&mut self, place: Place, answer: &Answer, violated: &[SlotName]) {
+        let Some(decided) = self.kept.at_mut(place.0).and_then(|kept| kept.decided.as_mut()) else { return };
+        (decided.at, decided.version_after) = (answer.at, answer.version);
+        // An answer has the tier's slots in their order, without those that do not bind and those that faulted.
+        let mut answered = answer.slots.iter().peekable();
+        for (number, told) in (decided.slots..).zip(&decided.told.slots) {
+            let Some(kept) = self.slots.at_mut(number) else { return };
+            if let Some(slot) = answered.next_if(|slot| slot.slot == told.slot) {
+                (kept.limit, kept.remaining, kept.answered) = (slot.limit, slot.remaining, true);
+            }
+            kept.bound = violated.contains(&told.slot);
+        }
+    }
+
+    /// A policy said that it can never admit so much.
+    fn above_limit(&mut self, place: Place, slot: &SlotName) {
+        let Some(decided) = self.kept.at(place.0).and_then(|kept| kept.decided.as_ref()) else { return };
+        for (number, told) in (decided.slots..).zip(&decided.told.slots) {
+            if let Some(kept) = self.slots.at_mut(number) {
+                kept.bound = told.slot == *slot;
+            }
+        }
+    }
+
+    /// A decision's slots, if all of them are there still.
+    fn slots_of(&self, decided: &Decided) -> Vec<SlotKept> {
+        let slots = (decided.slots..).take(decided.told.slots.len()).map(|number| self.slots.at(number).copied());
+        slots.collect::<Option<_>>().unwrap_or_default()
     }
 }
 
 impl Default for Decisions {
     fn default() -> Self {
-        // Memory is taken as it is written to.
-        Self(Arc::new(Mutex::new(Ring { kept: Vec::with_capacity(KEPT_MAX), next: 0 })))
+        Self(Arc::new(Mutex::new(Ring { kept: Places::new(KEPT_MAX), slots: Places::new(SLOTS_MAX) })))
     }
 }
 
 impl Decisions {
-    /// Keeps what became of `check` up to here: decided by policies, or refused without them.
-    pub(crate) fn keep(
-        &self,
-        check: &Check,
-        shard: u16,
-        asked: Instant,
-        decided: Option<(Decided, Instant)>,
-        held: Option<Place>,
-    ) -> Place {
-        let now = Instant::now();
-        let began = decided.as_ref().map_or(now, |(_, began)| *began);
-        let kept = Kept {
-            request: RequestKey::of_origin(check.origin.as_deref()),
-            user: check.user.clone(),
-            operation: operation(check),
-            shard,
-            asked,
-            queued_us: micros(asked, began),
-            decide_us: micros(began, now),
-            commit_us: None,
-            said: Said { verdict: "unknown", why: "it has not been answered yet", degraded: None, charge: None },
-            decided: decided.map(|(decided, _)| decided),
-        };
+    /// What the check at `place` became, and how long it waited, was decided, and was with a store.
+    fn answered(&self, place: Place, [queued_us, decide_us, commit_us]: [u32; 3], verdict: &Verdict) {
         let mut ring = self.ring();
-        let held = held.filter(|held| ring.next - held.0 <= KEPT_MAX as u64);
-        let place = held.unwrap_or(Place(ring.next));
-        ring.next += u64::from(held.is_none());
-        let n = (place.0 % KEPT_MAX as u64) as usize;
-        match ring.kept.get_mut(n) {
-            Some(held) => *held = kept,
-            None => ring.kept.push(kept),
-        }
-        place
-    }
-
-    /// What its caller is told.
-    pub(crate) fn answered(&self, place: Place, verdict: &Verdict) {
-        let mut ring = self.ring();
-        if ring.next - place.0 > KEPT_MAX as u64 {
-            return;
-        }
-        let Some(kept) = ring.kept.get_mut((place.0 % KEPT_MAX as u64) as usize) else { return };
+        let Some(kept) = ring.kept.at_mut(place.0) else { return };
+        (kept.queued_us, kept.decide_us, kept.commit_us) = (queued_us, decide_us, Some(commit_us));
         kept.said = said(verdict);
-        let whole_us = micros(kept.asked, Instant::now());
-        kept.commit_us = Some(whole_us.saturating_sub(kept.queued_us).saturating_sub(kept.decide_us));
-        let Some(decided) = &mut kept.decided else { return };
         match verdict {
-            Verdict::Admitted { answer, .. } | Verdict::Seen { answer, .. } => decided.told(answer, &[]),
-            Verdict::Denied { denial, .. } => decided.told(&denial.answer, &denial.violated),
-            Verdict::Refused(Refusal::AboveLimit { slot, .. }) => {
-                for (told, kept) in decided.told.slots.iter().zip(&mut decided.slots) {
-                    kept.bound = told.slot == *slot;
-                }
-            }
+            Verdict::Admitted { answer, .. } | Verdict::Seen { answer, .. } => ring.told(place, answer, &[]),
+            Verdict::Denied { denial, .. } => ring.told(place, &denial.answer, &denial.violated),
+            Verdict::Refused(Refusal::AboveLimit { slot, .. }) => ring.above_limit(place, slot),
             Verdict::Refused(_) => {}
         }
     }
@@ -260,16 +339,21 @@ impl Decisions {
     pub(crate) fn explain(&self, request: RequestKey, host: &Host, cell: &str) -> ProcessExplanations {
         let (mut found, kept, reaches_s) = {
             let ring = self.ring();
-            let oldest = ring.kept.iter().map(|kept| kept.asked).min();
-            let of_request = ring.kept.iter().filter(|kept| kept.request == request && request.is_some());
+            let held = &ring.kept.held;
+            let oldest = held.iter().map(|kept| kept.asked).min();
+            let of_request = held.iter().filter(|kept| kept.request == request && request.is_some());
             // Written down while the ring is held, asked again after it.
-            let found: Vec<_> = of_request.take(SHOWN_MAX).map(|kept| (kept.shown(), kept.decided.clone())).collect();
-            (found, ring.kept.len(), oldest.map(|oldest| oldest.elapsed().as_secs_f64()))
+            let written = |kept: &Kept| {
+                let decided = kept.decided.as_ref().map(|decided| (decided.clone(), ring.slots_of(decided)));
+                (kept.shown(), decided)
+            };
+            let found: Vec<_> = of_request.take(SHOWN_MAX).map(written).collect();
+            (found, held.len(), oldest.map(|oldest| oldest.elapsed().as_secs_f64()))
         };
         let mut stores = Stores::new(host);
         for (shown, decided) in &mut found {
-            if let (Some(shown), Some(decided)) = (&mut shown.decided, &decided) {
-                shown.policies = decided.policies(&mut stores);
+            if let (Some(shown), Some((decided, slots))) = (&mut shown.decided, &decided) {
+                shown.policies = decided.policies(slots, &mut stores);
             }
         }
         let mut decisions: Vec<Explained> = found.into_iter().map(|(shown, _)| shown).collect();
@@ -297,7 +381,7 @@ impl Kept {
             policies: Vec::new(),
         });
         Explained {
-            user: format!("{:?}", self.user),
+            user: self.user.to_string(),
             operation: self.operation.to_owned(),
             ago_s: self.asked.elapsed().as_secs_f64(),
             shard: self.shard,
@@ -314,8 +398,8 @@ impl Kept {
 }
 
 impl Decided {
-    fn policies(&self, stores: &mut Stores) -> Vec<ExplainedPolicy> {
-        let slots = self.told.slots.iter().zip(&self.slots);
+    fn policies(&self, slots: &[SlotKept], stores: &mut Stores) -> Vec<ExplainedPolicy> {
+        let slots = self.told.slots.iter().zip(slots);
         let policy = |(told, kept): (&ToldSlot, &SlotKept)| ExplainedPolicy {
             slot: told.slot.clone(),
             unit: told.unit.clone(),
@@ -323,9 +407,9 @@ impl Decided {
             digest: told.digest.to_string(),
             shadow: told.shadow,
             cost: kept.cost,
-            limit: kept.limit,
+            limit: kept.answered.then_some(kept.limit),
             remaining_before: kept.remaining_before(told, self.at, stores),
-            remaining_after: kept.remaining,
+            remaining_after: kept.answered.then_some(kept.remaining),
             state_before: kept.state().map(hex::encode),
             bound: kept.bound,
         };
@@ -437,7 +521,7 @@ fn try_again(reason: TryAgain) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cellar_model::{Cost, DeadlineMs, Origin, RequestId};
+    use cellar_model::{Cost, DeadlineMs, Origin, RequestId, UserId};
     use cellar_policy_host::HostLimits;
 
     /// Of a request that somebody has named.
@@ -465,13 +549,17 @@ mod tests {
         decisions.explain(RequestKey::of(request), &host, "eu-1")
     }
 
+    fn remembered(decisions: &Decisions, request: &str) -> (Remembered, Check) {
+        let check = check(request);
+        (Remembered::of(&check, Instant::now(), 3, decisions), check)
+    }
+
     #[test]
     fn what_was_refused_without_a_decision_is_explained_too() {
         let decisions = Decisions::default();
-        let place = decisions.keep(&check("r-1"), 3, Instant::now(), None, None);
-        let before = explained(&decisions, "r-1");
-        assert_eq!((before.decisions.len(), before.decisions[0].commit_us), (1, None));
-        decisions.answered(place, &Verdict::try_again(TryAgain::Overloaded));
+        let (mut remembered, check) = remembered(&decisions, "r-1");
+        assert!(explained(&decisions, "r-1").decisions.is_empty());
+        remembered.answered(&check, &Verdict::try_again(TryAgain::Overloaded));
         let one = explained(&decisions, "r-1").decisions.remove(0);
         assert_eq!((one.verdict.as_str(), one.shard, one.decided), ("overloaded", 3, None));
         assert!(one.why.unwrap().contains("too many") && !one.user.contains("somebody"), "{}", one.user);
@@ -481,12 +569,14 @@ mod tests {
     #[test]
     fn ten_thousand_are_kept_and_the_next_one_takes_the_place_of_the_oldest() {
         let decisions = Decisions::default();
-        let first = decisions.keep(&check("r-first"), 0, Instant::now(), None, None);
+        let (mut first, first_check) = remembered(&decisions, "r-first");
+        first.0.as_mut().unwrap().keep(&first_check, None);
         for n in 0..KEPT_MAX {
-            decisions.keep(&check(&format!("r-{n}")), 0, Instant::now(), None, None);
+            let (mut one, check) = remembered(&decisions, &format!("r-{n}"));
+            one.0.as_mut().unwrap().keep(&check, None);
         }
         // Whoever answers late writes into no other's place.
-        decisions.answered(first, &Verdict::try_again(TryAgain::Deadline));
+        first.answered(&first_check, &Verdict::try_again(TryAgain::Deadline));
         let gone = explained(&decisions, "r-first");
         assert_eq!((gone.kept, gone.decisions.len()), (KEPT_MAX, 0));
         assert!(gone.reaches_s.is_some());
@@ -494,39 +584,15 @@ mod tests {
         assert_eq!((last.len(), last[0].verdict.as_str()), (1, "unknown"));
     }
 
-    /// Prints what keeping a decision costs: nothing is asserted of the time.
     #[test]
-    fn a_decision_is_kept_in_place() {
-        let (decisions, check) = (Decisions::default(), check("r"));
-        let slot = |slot: &str, unit| ToldSlot {
-            slot: slot.parse().unwrap(),
-            unit,
-            policy: "gcra 1.0.0".into(),
-            digest: Digest([7; 32]),
-            shadow: false,
-            schema: 1,
-            parameters: vec![0; 32],
-            asked: Weak::new(),
-        };
-        let slots = vec![slot("per-minute", Unit::requests()), slot("monthly", Unit::tokens())];
-        let tier = "pro".parse().unwrap();
-        let told = Arc::new(Told { tier, revision: Revision(1), candidate: false, slots });
-        let decided = || Decided {
-            told: told.clone(),
-            at: Micros(1),
-            version: Version(1),
-            version_after: Version(1),
-            fence: Fence(1),
-            slots: Default::default(),
-        };
-        let (began, times) = (Instant::now(), 1_000_000);
-        for _ in 0..times {
-            let mut remembered = Remembered::of(&check, 0, &decisions);
-            remembered.decided(&check, decided(), Instant::now());
-            remembered.answered(&check, &Verdict::try_again(TryAgain::Deadline));
+    fn a_place_is_known_until_another_takes_it() {
+        let mut places = Places::new(3);
+        for number in 0..4 {
+            assert_eq!(places.put(number * 10), number);
         }
-        println!("{} ns a decision kept", began.elapsed().as_nanos() / times);
-        assert_eq!(decisions.ring().kept.len(), KEPT_MAX);
-        assert_eq!(decisions.ring().kept.capacity(), KEPT_MAX);
+        assert_eq!([0, 1, 3].map(|number| places.at(number).copied()), [None, Some(10), Some(30)]);
+        *places.at_mut(2).unwrap() = 7;
+        assert_eq!((places.at(2).copied(), places.held.capacity()), (Some(7), 3));
+        assert!(places.at_mut(0).is_none());
     }
 }

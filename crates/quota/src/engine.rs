@@ -216,7 +216,7 @@ impl Quota {
     /// One whose shard's inbox is full is answered here.
     fn send(&self, mut ask: Ask) {
         let shard = self.shard(&ask.check.user);
-        ask.remembered = Remembered::of(&ask.check, shard as u16, &self.inner.decisions);
+        ask.remembered = Remembered::of(&ask.check, ask.moments.asked(), shard as u16, &self.inner.decisions);
         if let Err(full) = self.inner.shards[shard].try_send(ask) {
             full.into_inner().answer(Verdict::try_again(TryAgain::Overloaded));
         }

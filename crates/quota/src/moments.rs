@@ -64,6 +64,10 @@ impl Moments {
         Self { span: Some(fresh_span_id()), ..self }
     }
 
+    pub(crate) fn asked(&self) -> Instant {
+        self.asked
+    }
+
     pub(crate) fn is_sampled(&self) -> bool {
         self.span.is_some()
     }

@@ -19,6 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::net::TcpListener;
@@ -173,9 +174,12 @@ impl<D: Decider> App<D> {
         let hot = self.hot.as_ref().and_then(|_| Hot::at(request.method(), request.uri().path()));
         let came = self.metrics.as_ref().map(|metrics| (metrics, Instant::now(), metrics.came()));
         let begun = self.tracing.as_ref().map(|tracing| (tracing, tracing.begin(request.headers())));
-        let mut response = match &begun {
-            Some((_, begun)) => begun.run(self.pass(hot, request, peer)).await,
-            None => self.pass(hot, request, peer).await,
+        let mut response = {
+            let work = pin!(self.pass(hot, request, peer));
+            match &begun {
+                Some((_, begun)) => begun.run(work).await,
+                None => work.await,
+            }
         };
         let passed = response.extensions().get::<RouteName>().map(|route| route.0);
         let route = hot.map(Hot::name).or(passed).unwrap_or(route_names::OTHER);

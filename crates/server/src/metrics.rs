@@ -9,6 +9,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
+use std::sync::Arc;
 use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -23,6 +24,31 @@ struct Route {
 }
 
 type Word = [(&'static str, &'static str); 1];
+
+/// Counters by a word, each at 0 from the start and found without a hash or a lock: there are few, and one of them is
+/// counted for every answer.
+#[derive(Clone)]
+struct Words(Arc<[(&'static str, Counter)]>);
+
+impl Words {
+    fn of(label: &'static str, words: impl IntoIterator<Item = &'static str>, family: &Family<Word, Counter>) -> Self {
+        Self(words.into_iter().map(|word| (word, family.get_or_create_owned(&[(label, word)]))).collect())
+    }
+
+    /// A word that is none of them is not counted: a cell of another build may have one that is new.
+    fn inc(&self, word: &[u8]) {
+        if let Some((_, counter)) = self.0.iter().find(|(known, _)| known.as_bytes() == word) {
+            counter.inc();
+        }
+    }
+}
+
+/// What almost every answer of a route is counted under.
+struct RouteSeries {
+    route: &'static str,
+    ok: Counter,
+    seconds: Latency,
+}
 
 /// At 0 from the start of each route: an answer, and those that spend the error budget. A series that began with
 /// its first failure would hide it, for a rate needs two values.
@@ -56,12 +82,12 @@ impl Shed {
 #[derive(Clone)]
 pub struct HttpMetrics {
     requests: Family<RouteStatus, Counter>,
-    seconds: Family<Route, Latency, fn() -> Latency>,
-    /// Looked up once: a batch has up to a thousand.
+    /// Looked up once, as the verdicts: a batch has up to a thousand.
+    routes: Arc<[RouteSeries]>,
     verdicts: [Counter; VERDICTS.len()],
-    unknowns: Family<Word, Counter>,
-    degraded: Family<Word, Counter>,
-    shed: Family<Word, Counter>,
+    unknowns: Words,
+    degraded: Words,
+    shed: Words,
     in_flight: Gauge,
     in_flight_max: Gauge,
 }
@@ -69,53 +95,40 @@ pub struct HttpMetrics {
 impl HttpMetrics {
     /// Registers every series, each at 0 from the start.
     pub fn register(registry: &mut Registry) -> Self {
-        let verdicts = Family::<Word, Counter>::default();
+        let [verdicts, unknowns, degraded, shed] = std::array::from_fn(|_| Family::<Word, Counter>::default());
+        let requests = Family::<RouteStatus, Counter>::default();
+        let seconds = Family::<Route, Latency, fn() -> Latency>::new_with_constructor(latency);
+        let series = |route| {
+            for status in STATUSES.map(status_label) {
+                let _ = requests.get_or_create(&RouteStatus { route, status });
+            }
+            let ok = requests.get_or_create_owned(&RouteStatus { route, status: status_label(200) });
+            RouteSeries { route, ok, seconds: seconds.get_or_create_owned(&Route { route }) }
+        };
+        let degraded_words = Degraded::ALL.map(Degraded::label).into_iter().chain(DEGRADED_READS);
         let metrics = Self {
-            requests: Family::default(),
-            seconds: Family::new_with_constructor(latency),
+            routes: route_names::all().into_iter().map(series).collect(),
+            requests: requests.clone(),
             verdicts: VERDICTS.map(|verdict| verdicts.get_or_create_owned(&[("verdict", verdict)])),
-            unknowns: Family::default(),
-            degraded: Family::default(),
-            shed: Family::default(),
+            unknowns: Words::of("reason", TryAgain::ALL.map(TryAgain::label), &unknowns),
+            degraded: Words::of("how", degraded_words, &degraded),
+            shed: Words::of("reason", Shed::ALL.map(Shed::label), &shed),
             in_flight: Gauge::default(),
             in_flight_max: Gauge::default(),
         };
-        metrics.stand_at_zero();
-        let m = metrics.clone();
-        registry.register("cellar_requests", "Requests answered, by route and status", m.requests);
-        registry.register_with_unit(
-            "cellar_request",
-            "From a request's arrival to its answer",
-            Unit::Seconds,
-            m.seconds,
-        );
+        registry.register("cellar_requests", "Requests answered, by route and status", requests);
+        let help = "From a request's arrival to its answer";
+        registry.register_with_unit("cellar_request", help, Unit::Seconds, seconds);
         registry.register("cellar_verdicts", "Checks decided, by verdict", verdicts);
-        registry.register("cellar_unknowns", "Checks answered 503, by reason", m.unknowns);
-        registry.register("cellar_degraded_answers", "Answers that say Cellar-Degraded, by what it says", m.degraded);
+        registry.register("cellar_unknowns", "Checks answered 503, by reason", unknowns);
+        registry.register("cellar_degraded_answers", "Answers that say Cellar-Degraded, by what it says", degraded);
         let help = "Requests and checks turned away because too many others were there, by where";
-        registry.register("cellar_shed_requests", help, m.shed);
-        registry.register("cellar_in_flight_requests", "Requests that have come and are not answered", m.in_flight);
+        registry.register("cellar_shed_requests", help, shed);
+        let help = "Requests that have come and are not answered";
+        registry.register("cellar_in_flight_requests", help, metrics.in_flight.clone());
         let help = "The most requests that can be in flight, 0 where no listener is counted: one a connection";
-        registry.register("cellar_in_flight_requests_max", help, m.in_flight_max);
+        registry.register("cellar_in_flight_requests_max", help, metrics.in_flight_max.clone());
         metrics
-    }
-
-    fn stand_at_zero(&self) {
-        for route in route_names::all() {
-            for status in STATUSES.map(status_label) {
-                let _ = self.requests.get_or_create(&RouteStatus { route, status });
-            }
-            let _ = self.seconds.get_or_create(&Route { route });
-        }
-        for reason in TryAgain::ALL {
-            let _ = self.unknowns.get_or_create(&[("reason", reason.label())]);
-        }
-        for how in Degraded::ALL.map(Degraded::label).into_iter().chain(DEGRADED_READS) {
-            let _ = self.degraded.get_or_create(&[("how", how)]);
-        }
-        for reason in Shed::ALL {
-            let _ = self.shed.get_or_create(&[("reason", reason.label())]);
-        }
     }
 
     /// How many requests the listener that is counted can have at once.
@@ -137,14 +150,24 @@ impl HttpMetrics {
         elapsed: Duration,
         trace: Option<TraceLabel>,
     ) {
-        let status = status_label(response.status().as_u16());
-        self.requests.get_or_create(&RouteStatus { route, status }).inc();
-        self.seconds.get_or_create(&Route { route }).observe(elapsed.as_secs_f64(), trace, None);
-        if let Some(how) = response.headers().get(ours::DEGRADED).and_then(|how| degraded_word(how.as_bytes())) {
-            self.degraded.get_or_create(&[("how", how)]).inc();
+        let known = self.routes.iter().find(|known| known.route == route);
+        match known.filter(|_| response.status() == http::StatusCode::OK) {
+            Some(known) => {
+                known.ok.inc();
+            }
+            None => {
+                let status = status_label(response.status().as_u16());
+                self.requests.get_or_create(&RouteStatus { route, status }).inc();
+            }
+        }
+        if let Some(known) = known {
+            known.seconds.observe(elapsed.as_secs_f64(), trace, None);
+        }
+        if let Some(how) = response.headers().get(ours::DEGRADED) {
+            self.degraded.inc(how.as_bytes());
         }
         if let Some(shed) = response.extensions().get::<Shed>() {
-            self.shed.get_or_create(&[("reason", shed.label())]).inc();
+            self.shed.inc(shed.label().as_bytes());
         }
     }
 
@@ -152,7 +175,7 @@ impl HttpMetrics {
     pub fn verdict(&self, verdict: &Verdict) {
         self.verdicts[verdict::place(verdict)].inc();
         if let Verdict::Refused(Refusal::TryAgain { reason }) = verdict {
-            self.unknowns.get_or_create(&[("reason", reason.label())]).inc();
+            self.unknowns.inc(reason.label().as_bytes());
         }
     }
 
@@ -161,10 +184,10 @@ impl HttpMetrics {
     pub fn verdict_of_many(&self, verdict: &Verdict) {
         self.verdict(verdict);
         if let Some(degraded) = verdict::degraded(verdict) {
-            self.degraded.get_or_create(&[("how", degraded.label())]).inc();
+            self.degraded.inc(degraded.label().as_bytes());
         }
         if matches!(verdict, Verdict::Refused(Refusal::TryAgain { reason: TryAgain::Overloaded })) {
-            self.shed.get_or_create(&[("reason", Shed::Queue.label())]).inc();
+            self.shed.inc(Shed::Queue.label().as_bytes());
         }
     }
 }
@@ -176,12 +199,6 @@ impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.dec();
     }
-}
-
-/// The word among those that there are: a cell of another build may have one that is new.
-fn degraded_word(said: &[u8]) -> Option<&'static str> {
-    let words = Degraded::ALL.map(Degraded::label).into_iter().chain(DEGRADED_READS);
-    words.into_iter().find(|word| word.as_bytes() == said)
 }
 
 /// A status that somebody of ours answers with; others are counted together, for a cell of another build, or

@@ -4,6 +4,8 @@ use crate::span::{Hop, Span, Value};
 use crate::tracer::{Tracer, fresh_span_id};
 use cellar_model::{Origin, RequestId, SpanId, TraceId};
 use std::future::Future;
+use std::ops::Deref;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -91,12 +93,13 @@ impl Begun {
         Self { request: Arc::new(request), root, span, parent, began: Instant::now(), outcome: None }
     }
 
-    /// Does the request's work as its own.
-    pub async fn run<T>(&self, work: impl Future<Output = T>) -> T {
+    /// Does the request's work as its own. It stays where it is: a request's work is some kilobytes, which every
+    /// move would copy.
+    pub async fn run<T>(&self, work: Pin<&mut impl Future<Output = T>>) -> T {
         CURRENT.scope(Current { request: self.request.clone(), span: self.span, hop: None }, work).await
     }
 
-    pub fn request_id(&self) -> impl AsRef<str> + use<> {
+    pub fn request_id(&self) -> impl Deref<Target = str> + use<> {
         self.request.origin.request_id()
     }
 
@@ -201,18 +204,18 @@ pub async fn store<T>(
 
 /// Says something of the hop under way.
 pub fn note(name: &'static str, value: impl Into<Value>) {
-    notes(&[(name, value.into())]);
+    notes(|| [(name, value.into())]);
 }
 
-/// Says several things of it.
-pub fn notes(said: &[(&'static str, Value)]) {
+/// Says several things of it, which are not asked for if nobody collects spans.
+pub fn notes<const N: usize>(said: impl FnOnce() -> [(&'static str, Value); N]) {
     let _ = CURRENT.try_with(|here| {
         if !here.request.tracer.is_on() {
             return;
         }
         let mut kept = here.request.kept();
         let room = NOTES_MAX.saturating_sub(kept.notes.len());
-        kept.notes.extend(said.iter().take(room).map(|(name, value)| (here.span, *name, *value)));
+        kept.notes.extend(said().into_iter().take(room).map(|(name, value)| (here.span, name, value)));
     });
 }
 
@@ -227,7 +230,7 @@ pub fn origin() -> Option<Origin> {
 }
 
 /// What the request under way is known by.
-pub fn request_id() -> Option<impl AsRef<str>> {
+pub fn request_id() -> Option<impl Deref<Target = str>> {
     CURRENT.try_with(|here| here.request.origin.request_id()).ok()
 }
 
@@ -252,6 +255,7 @@ mod tests {
     use crate::counts::SpanCounts;
     use crate::sampling::Sampling;
     use crate::tracer::{Part, PartQueue};
+    use std::pin::pin;
 
     const CALLER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     const ROOT: Hop = Hop::server("route.forward");
@@ -269,7 +273,7 @@ mod tests {
     async fn part(tracer: &Tracer, queue: &mut PartQueue, caller: Option<&str>, outcome: Outcome) -> Option<Part> {
         let begun = Begun::new(tracer, Some(ROOT), caller.and_then(Origin::parse), None);
         let hop = Hop::store("directory.read", "postgresql");
-        begun.run(span(hop, read(), |done| done.is_err().then_some("error"))).await.unwrap();
+        begun.run(pin!(span(hop, read(), |done| done.is_err().then_some("error")))).await.unwrap();
         begun.end(outcome);
         queue.try_recv().ok()
     }
@@ -327,7 +331,7 @@ mod tests {
     async fn without_a_span_of_its_own_a_process_goes_on_from_the_callers() {
         let (tracer, mut queue) = tracer(0.0);
         let begun = Begun::new(&tracer, None, Origin::parse(CALLER), None);
-        begun.run(span(Hop::server("profile.read"), read(), |_| None)).await.unwrap();
+        begun.run(pin!(span(Hop::server("profile.read"), read(), |_| None))).await.unwrap();
         begun.end(Outcome::default());
         let part = queue.try_recv().unwrap();
         let [read] = &part[..] else { panic!("{part:?}") };
@@ -340,7 +344,7 @@ mod tests {
         let (tracer, mut queue) = tracer(1.0);
         let begun = Begun::new(&tracer, Some(ROOT), None, None);
         let hangs = span(Hop::internal("directory.read"), std::future::pending::<()>(), |_| None);
-        let _ = begun.run(tokio::time::timeout(std::time::Duration::from_millis(1), hangs)).await;
+        let _ = begun.run(pin!(tokio::time::timeout(std::time::Duration::from_millis(1), hangs))).await;
         drop(begun);
         let part = queue.try_recv().unwrap();
         assert_eq!([part[0].failed, part[1].failed], [Some("abandoned"); 2]);
@@ -349,9 +353,9 @@ mod tests {
     #[tokio::test]
     async fn another_task_goes_on_in_the_same_request() {
         let begun = Begun::new(&Tracer::off(), None, None, RequestId::new("r-1"));
-        let named = async { request_id().map(|id| id.as_ref().to_owned()) };
-        let there = begun.run(async { tokio::spawn(carry(named)).await.unwrap() });
-        assert_eq!(there.await.as_deref(), Some("r-1"));
+        let named = async { request_id().map(|id| id.to_owned()) };
+        let there = begun.run(pin!(async { tokio::spawn(carry(named)).await.unwrap() })).await;
+        assert_eq!(there.as_deref(), Some("r-1"));
         assert!(request_id().is_none());
     }
 }

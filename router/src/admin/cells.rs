@@ -2,6 +2,7 @@
 
 use super::AdminState;
 use crate::cells::Cell;
+use crate::route::Map;
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::response::{IntoResponse, Response};
@@ -11,6 +12,7 @@ use cellar_model::{CellName, Problem, ProblemType};
 use cellar_server::HttpProblem;
 use futures::FutureExt;
 use http::{HeaderMap, Method, StatusCode, header};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -30,7 +32,7 @@ pub(super) async fn ask(
 ) -> Result<Response, HttpProblem> {
     let what = PASSED_ON.into_iter().find(|passed| *passed == what).ok_or(ProblemType::NotFound)?;
     let map = state.routing.map().ok_or(ProblemType::TryAgain)?;
-    let cell = CellName::new(&cell).ok().and_then(|name| map.cell(&name)).ok_or(ProblemType::NotFound)?;
+    let cell = named(&map, &cell)?;
     let query = request.uri().query().map_or(String::new(), |query| format!("?{query}"));
     send(cell, Method::GET, &format!("/admin/v1/{what}{query}"), request.headers(), Bytes::new()).await
 }
@@ -45,7 +47,7 @@ pub(super) async fn ledger(
     body: Bytes,
 ) -> Result<Response, HttpProblem> {
     let map = state.routing.map().ok_or(ProblemType::TryAgain)?;
-    let cell = CellName::new(&cell).ok().and_then(|name| map.cell(&name)).ok_or(ProblemType::NotFound)?;
+    let cell = named(&map, &cell)?;
     // It stands in a path, so it has to be what a month is made of.
     if !month.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-') {
         return Err(ProblemType::NotFound.into());
@@ -68,12 +70,9 @@ pub(super) async fn decisions(
     request: Request<Body>,
 ) -> Result<Response, HttpProblem> {
     let map = state.routing.map().ok_or(ProblemType::TryAgain)?;
-    let cell = CellName::new(&cell).ok().and_then(|name| map.cell(&name)).ok_or(ProblemType::NotFound)?;
-    let until = Instant::now() + ANSWER_MAX;
-    let path = "/admin/v1/decisions";
-    let asking = (0..cell.processes()).map(|n| of_process::<CellDecisions>(cell, n, path, request.headers(), until));
-    let processes = futures::future::try_join_all(asking).await?;
-    let processes = processes.into_iter().flat_map(|said| said.processes).collect();
+    let cell = named(&map, &cell)?;
+    let said: Vec<CellDecisions> = of_processes(cell, "/admin/v1/decisions", request.headers()).await?;
+    let processes = said.into_iter().flat_map(|said| said.processes).collect();
     Ok(axum::Json(CellDecisions { processes }).into_response())
 }
 
@@ -84,14 +83,25 @@ pub(super) async fn explain(
     request: Request<Body>,
 ) -> Result<Response, HttpProblem> {
     let map = state.routing.map().ok_or(ProblemType::TryAgain)?;
-    let cell = CellName::new(&cell).ok().and_then(|name| map.cell(&name)).ok_or(ProblemType::NotFound)?;
-    let until = Instant::now() + ANSWER_MAX;
-    let query = request.uri().query().unwrap_or_default();
-    let path = format!("/admin/v1/explain?{query}");
-    let asking = (0..cell.processes()).map(|n| of_process::<Explanations>(cell, n, &path, request.headers(), until));
-    let processes = futures::future::try_join_all(asking).await?;
-    let processes = processes.into_iter().flat_map(|said| said.processes).collect();
+    let cell = named(&map, &cell)?;
+    let path = format!("/admin/v1/explain?{}", request.uri().query().unwrap_or_default());
+    let said: Vec<Explanations> = of_processes(cell, &path, request.headers()).await?;
+    let processes = said.into_iter().flat_map(|said| said.processes).collect();
     Ok(axum::Json(Explanations { processes }).into_response())
+}
+
+fn named<'m>(map: &'m Map, cell: &str) -> Result<&'m Arc<Cell>, ProblemType> {
+    CellName::new(cell).ok().and_then(|name| map.cell(&name)).ok_or(ProblemType::NotFound)
+}
+
+/// What every process of a cell says, or no answer at all.
+async fn of_processes<T: serde::de::DeserializeOwned>(
+    cell: &Cell,
+    path: &str,
+    from: &HeaderMap,
+) -> Result<Vec<T>, HttpProblem> {
+    let until = Instant::now() + ANSWER_MAX;
+    futures::future::try_join_all((0..cell.processes()).map(|n| of_process(cell, n, path, from, until))).await
 }
 
 async fn of_process<T: serde::de::DeserializeOwned>(
@@ -121,7 +131,7 @@ pub(super) async fn fence(
 ) -> Result<Response, HttpProblem> {
     let plain = !life.is_empty() && life.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let map = state.routing.map().ok_or(ProblemType::TryAgain)?;
-    let cell = CellName::new(&cell).ok().and_then(|name| map.cell(&name)).ok_or(ProblemType::NotFound)?;
+    let cell = named(&map, &cell)?;
     if !plain {
         return Err(ProblemType::NotFound.into());
     }

@@ -89,10 +89,10 @@ impl Gather {
             };
             match answer {
                 Ok((verdicts, sent)) => {
-                    cellar_trace::notes(&[
-                        ("cellar.gather_us", micros(sent.saturating_duration_since(asked_at))),
-                        ("cellar.call_us", micros(sent.elapsed())),
-                    ]);
+                    cellar_trace::notes(|| {
+                        let gathered = ("cellar.gather_us", micros(sent.saturating_duration_since(asked_at)));
+                        [gathered, ("cellar.call_us", micros(sent.elapsed()))]
+                    });
                     said.extend(verdicts.into_iter().map(Ok));
                 }
                 Err(fault) => said.extend(std::iter::repeat_n(Err(fault), checks)),
@@ -234,10 +234,10 @@ pub(crate) fn body(jobs: &[Job]) -> Bytes {
     for job in jobs {
         body.extend_from_slice(&job.bytes);
     }
-    let of = |job: &Job| Some(OriginOf { checks: job.checks as u32, origin: job.origin.clone()? });
     // One that is nobody's would put the others' in the wrong places.
-    if let Some(origins) = jobs.iter().map(of).collect::<Option<Vec<_>>>() {
-        body = OriginOf::write(&origins, body);
+    if jobs.iter().all(|job| job.origin.is_some()) {
+        let whose = jobs.iter().filter_map(|job| Some((job.checks as u32, job.origin.as_ref()?)));
+        OriginOf::write(whose, &mut body);
     }
     body.into()
 }

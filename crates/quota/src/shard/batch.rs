@@ -4,7 +4,7 @@ use super::Ask;
 use crate::clock::{Clock, ClockMode};
 use crate::closing;
 use crate::compiled::CompiledSettings;
-use crate::decisions;
+use crate::decisions::Basis;
 use crate::entry::{EntryKind, KeyedAnswer, LedgerCheck, LedgerEntry};
 use crate::evaluate::{self, Charged, Decision, Evaluation};
 use crate::outcome::Outcome;
@@ -17,7 +17,6 @@ use cellar_model::{
     WavePoint,
 };
 use cellar_policy_host::{Fault, Stores};
-use std::time::Instant;
 
 /// What deciding needs besides the record.
 pub(super) struct Deciding<'a> {
@@ -62,19 +61,17 @@ impl Deciding<'_> {
                 Operation::Adopt(terms) => tiers.of(&terms.tier, point),
                 _ => tier,
             };
-            let about = under.filter(|_| ask.remembered.is_on()).map(|tier| {
+            if let Some(tier) = under {
                 let version = if checks.is_empty() { before.version } else { head.version };
-                (decisions::Decided::before(tier, &record.body, &ask.check, version, self.fence), Instant::now())
-            });
+                ask.remembered.deciding(&ask.check, &Basis { tier, body: &record.body, version, fence: self.fence });
+            }
             let decision = match under {
                 _ if ask.check.operation == Operation::Erase => self.erase(&mut record, head, checks.len()),
                 Some(tier) => self.watched(tier, point, &mut record, &ask, head, &mut checks),
                 None => Decision::Refuse(Refusal::TryAgain { reason: TryAgain::NotReady }),
             };
             let (verdict, charged) = self.verdict(decision);
-            if let Some((about, began)) = about {
-                ask.remembered.decided(&ask.check, about, began);
-            }
+            ask.remembered.decided();
             let (window_s, expiry_s) = windows(tier, &ask);
             let admitted = match (&verdict, charged) {
                 (Verdict::Admitted { answer, .. }, Some(charged)) => Some((answer, charged)),

@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use std::fmt;
 use std::io::IsTerminal;
 use tracing::{Event, Subscriber};
-use tracing_subscriber::fmt::format::{Format, Full, Json, JsonFields, Writer};
+use tracing_subscriber::fmt::format::{Format, JsonFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -74,7 +74,7 @@ impl<F> Line<F> {
     /// What every line says at its end.
     fn finish(&self, line: &str, left_out: u64, mut writer: Writer<'_>) -> fmt::Result {
         let id = cellar_trace::request_id();
-        let id: Option<&str> = id.as_ref().map(AsRef::as_ref);
+        let id = id.as_deref();
         let line = line.trim_end();
         if !self.json {
             writer.write_str(line)?;
@@ -98,26 +98,11 @@ impl<F> Line<F> {
     }
 }
 
-impl<S, N> FormatEvent<S, N> for Line<Full>
+impl<S, N, F> FormatEvent<S, N> for Line<F>
 where
     S: Subscriber + for<'s> LookupSpan<'s>,
     N: for<'w> FormatFields<'w> + 'static,
-{
-    fn format_event(&self, ctx: &FmtContext<'_, S, N>, writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let Some(left_out) = self.repeats.say(event) else {
-            self.leave_out(event);
-            return Ok(());
-        };
-        let mut line = String::with_capacity(256);
-        self.inner.format_event(ctx, Writer::new(&mut line), event)?;
-        self.finish(&line, left_out, writer)
-    }
-}
-
-impl<S, N> FormatEvent<S, N> for Line<Json>
-where
-    S: Subscriber + for<'s> LookupSpan<'s>,
-    N: for<'w> FormatFields<'w> + 'static,
+    Format<F>: FormatEvent<S, N>,
 {
     fn format_event(&self, ctx: &FmtContext<'_, S, N>, writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let Some(left_out) = self.repeats.say(event) else {
@@ -136,6 +121,7 @@ mod tests {
     use cellar_model::RequestId;
     use cellar_trace::{Begun, Tracer};
     use std::io;
+    use std::pin::pin;
     use std::sync::{Arc, Mutex};
 
     #[derive(Clone, Default)]
@@ -170,7 +156,7 @@ mod tests {
         let layer = layer.fmt_fields(JsonFields::new()).event_format(line(inner, true));
         let _guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(layer));
         let begun = Begun::new(&Tracer::off(), None, None, RequestId::new("r-7"));
-        begun.run(async { tracing::warn!(shard = 3, "commit failed") }).await;
+        begun.run(pin!(async { tracing::warn!(shard = 3, "commit failed") })).await;
         tracing::warn!("topology is old");
         let text = kept.text();
         let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

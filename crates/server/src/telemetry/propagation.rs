@@ -37,7 +37,7 @@ impl RequestTracing {
     pub(crate) fn end<B>(&self, begun: Begun, route: &'static str, response: &mut Response<B>) {
         if self.door {
             // Its characters are all plain.
-            if let Ok(id) = HeaderValue::from_str(begun.request_id().as_ref()) {
+            if let Ok(id) = HeaderValue::from_str(&begun.request_id()) {
                 response.headers_mut().insert(OURS, id);
             }
         }
@@ -75,6 +75,7 @@ pub fn inject(headers: &mut HeaderMap) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::pin::pin;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
@@ -83,7 +84,7 @@ mod tests {
     async fn answered(pairs: &[(&'static str, &'static str)]) -> (HeaderMap, HeaderMap) {
         let tracing = RequestTracing::door(Tracer::off());
         let (begun, mut asked, mut response) = (tracing.begin(&headers(pairs)), HeaderMap::new(), Response::new(()));
-        begun.run(async { inject(&mut asked) }).await;
+        begun.run(pin!(async { inject(&mut asked) })).await;
         tracing.end(begun, "other", &mut response);
         (asked, std::mem::take(response.headers_mut()))
     }
