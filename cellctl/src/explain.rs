@@ -116,12 +116,18 @@ fn write_decision(page: &mut String, process: &ProcessExplanations, one: &Explai
         writeln!(page, "  tier     {} revision {}{by}", decided.tier, decided.tier_revision)?;
         let (before, after) = (decided.version, decided.version_after);
         writeln!(page, "  record   version {before} -> {after}, fence {}, at {:?}", decided.fence, decided.at)?;
+        if decided.policies.is_empty() {
+            writeln!(page, "  policies what they said is not remembered any more")?;
+        }
         for (n, policy) in decided.policies.iter().enumerate() {
             writeln!(page, "  {:<8} {}", if n == 0 { "policies" } else { "" }, of_policy(policy))?;
         }
     }
-    let commit = one.commit_us.map_or_else(|| "not answered yet".to_owned(), |us| format!("commit {}", took(us)));
-    writeln!(page, "  time     queued {}, decide {}, {commit}", took(one.queued_us), took(one.decide_us))
+    let then = match (one.decide_us, one.commit_us) {
+        (Some(decide), Some(commit)) => format!("decide {}, commit {}", took(decide), took(commit)),
+        _ => "not answered yet".to_owned(),
+    };
+    writeln!(page, "  time     queued {}, {then}", took(one.queued_us))
 }
 
 fn of_policy(one: &ExplainedPolicy) -> String {

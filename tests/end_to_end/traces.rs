@@ -53,18 +53,25 @@ impl Traced {
         self.http.post(url).bearer_auth(&self.world.service_key).json(&json!({"user_id": user, "cost": 1}))
     }
 
-    /// A counter of all the programs together.
-    async fn counted(&self, series: &str) -> u64 {
+    /// What each of the programs exports.
+    async fn pages(&self) -> Vec<String> {
         let status = self.world.cellctl.status().unwrap();
-        let mut sum = 0;
+        let mut pages = Vec::new();
         for process in status["processes"].as_array().unwrap() {
             let Some(url) = process["admin_url"].as_str() else { continue };
             let Ok(response) = self.http.get(format!("{url}/metrics")).send().await else { continue };
-            let text = response.text().await.unwrap();
-            let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-            sum += line.unwrap_or_else(|| panic!("no {series}")).parse::<u64>().unwrap();
+            pages.push(response.text().await.unwrap());
         }
-        sum
+        pages
+    }
+
+    /// A counter of all the programs together.
+    async fn counted(&self, series: &str) -> u64 {
+        let of = |page: &String| {
+            let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+            line.unwrap_or_else(|| panic!("no {series}")).parse::<u64>().unwrap()
+        };
+        self.pages().await.iter().map(of).sum()
     }
 
     async fn counted_at_all(&self, series: &str) {
@@ -120,7 +127,8 @@ async fn a_profile_read_is_one_trace_from_the_caller_to_the_stores() {
     assert!(told.iter().all(|told| told.said("db.system.name") != "postgresql"), "{told:#?}");
 }
 
-/// Goal: a consume is one trace: caller, router, cell, the stores its record came from, policies, commit.
+/// Goal: a consume is one trace: caller, router, cell, the stores its record came from, policies, commit. The time it
+/// took leads to it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consume_is_one_trace_from_the_caller_to_the_commit() {
     for (door, manner) in [(BEHIND_A_ROUTER, Manner::Http), (ALONE, Manner::Grpc)] {
@@ -142,6 +150,16 @@ async fn a_consume_is_one_trace_from_the_caller_to_the_commit() {
         ];
         assert!(under.iter().all(|told| told.parent() == decide.id()), "{told:#?}");
         assert_eq!((decide.said("cellar.verdict"), forward.said("cellar.route")), ("allowed".into(), "consume".into()));
+        let exemplar = format!(" # {{trace_id=\"{trace}\"}} ");
+        let mut lines = Vec::new();
+        for page in traced.pages().await {
+            lines.extend(page.lines().filter(|line| line.contains(&exemplar)).map(str::to_owned));
+        }
+        for (family, label) in
+            [("cellar_request_seconds_bucket{", "route=\"consume\""), ("cellar_quota_commit_seconds_bucket{", "")]
+        {
+            assert!(lines.iter().any(|line| line.starts_with(family) && line.contains(label)), "{family} {lines:#?}");
+        }
     }
 }
 

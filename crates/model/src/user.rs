@@ -28,6 +28,7 @@ impl UserId {
         Ok(Self(SmolStr::new(id)))
     }
 
+    /// What may be shown of it.
     pub fn tail(&self) -> UserTail {
         let mut tail = [0; UserTail::LEN];
         for (room, byte) in tail.iter_mut().rev().zip(self.0.bytes().rev()) {
@@ -87,7 +88,9 @@ impl fmt::Debug for UserId {
     }
 }
 
-/// As much of a user's id as operators are shown and logs have.
+/// As much of a user's id as operators are shown and logs have: its last characters.
+///
+/// **Invariant:** plain characters, as a [`UserId`] has no others; of a shorter id zeros in front.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct UserTail([u8; UserTail::LEN]);
 
@@ -98,7 +101,6 @@ impl UserTail {
 impl fmt::Display for UserTail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("user:…")?;
-        // A shorter id stands at the end, behind zeros.
         self.0.iter().filter(|byte| **byte != 0).try_for_each(|byte| f.write_char(char::from(*byte)))
     }
 }

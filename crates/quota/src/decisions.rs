@@ -15,9 +15,9 @@ use cellar_policy_host::{self as host, Host, Policy, Request, Stores};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
-/// Decisions that are kept: some 8 MB, and at the load a cell is made for a third of a second; of a quiet cell, hours.
+/// Decisions that are kept: some 7 MB, and at the load a cell is made for a third of a second; of a quiet cell, hours.
 const KEPT_MAX: usize = 10_000;
-/// Slots that are kept: those of as many decisions, of whichever tiers.
+/// Slots that are kept: those of as many decisions, of whichever tiers, unless many are decided again.
 const SLOTS_MAX: usize = KEPT_MAX * POLICIES_MAX;
 /// Of one request: a batch has a thousand, and nobody reads more of them.
 const SHOWN_MAX: usize = 100;
@@ -58,15 +58,24 @@ impl<T> Places<T> {
         number
     }
 
-    /// None: another one has taken its place.
+    /// None: another one has taken its place, or it has not been yet.
     fn at(&self, number: u64) -> Option<&T> {
-        let held = self.held.get((number % self.max as u64) as usize);
-        held.filter(|_| self.next - number <= self.max as u64)
+        self.held.get(self.place(number)?)
     }
 
     fn at_mut(&mut self, number: u64) -> Option<&mut T> {
-        let is_held = self.next - number <= self.max as u64;
-        self.held.get_mut((number % self.max as u64) as usize).filter(|_| is_held)
+        let place = self.place(number)?;
+        self.held.get_mut(place)
+    }
+
+    fn place(&self, number: u64) -> Option<usize> {
+        let is_held = (1..=self.max as u64).contains(&self.next.wrapping_sub(number));
+        is_held.then_some((number % self.max as u64) as usize)
+    }
+
+    /// The oldest first.
+    fn in_order(&self) -> impl Iterator<Item = &T> {
+        (self.next - self.held.len() as u64..self.next).filter_map(|number| self.at(number))
     }
 }
 
@@ -81,8 +90,8 @@ struct Kept {
     shard: u16,
     asked: Instant,
     queued_us: u32,
-    decide_us: u32,
-    commit_us: Option<u32>,
+    /// Once it is answered: how long it was decided, and was with a store.
+    took_us: Option<[u32; 2]>,
     said: Said,
     decided: Option<Decided>,
 }
@@ -103,7 +112,7 @@ struct Decided {
     version: Version,
     version_after: Version,
     fence: Fence,
-    /// The number of its first slot; the others stand behind it, in the order of the tier's.
+    /// The number of its first slot. **Invariant:** one slot for each of `told` stands from there on, in the same order.
     slots: u64,
 }
 
@@ -214,8 +223,8 @@ impl Remembered {
     /// The policies are about to be asked. What is decided anew keeps its place.
     pub(crate) fn deciding(&mut self, check: &Check, basis: &Basis<'_>) {
         let Some(remembering) = &mut self.0 else { return };
-        remembering.keep(check, Some(basis));
         let now = Instant::now();
+        remembering.keep(check, Some(basis), now);
         remembering.decided = Some((now, now));
     }
 
@@ -229,17 +238,15 @@ impl Remembered {
     /// What its caller is told.
     pub(crate) fn answered(&mut self, check: &Check, verdict: &Verdict) {
         let Some(remembering) = &mut self.0 else { return };
-        let place = remembering.place.unwrap_or_else(|| remembering.keep(check, None));
-        let Remembering { decisions, asked, decided, .. } = remembering;
         let now = Instant::now();
-        let (began, ended) = decided.unwrap_or((now, now));
-        let times = [(*asked, began), (began, ended), (ended, now)].map(|(from, to)| micros(from, to));
-        decisions.answered(place, times, verdict);
+        let place = remembering.place.unwrap_or_else(|| remembering.keep(check, None, now));
+        let (began, ended) = remembering.decided.unwrap_or((now, now));
+        remembering.decisions.answered(place, [micros(began, ended), micros(ended, now)], verdict);
     }
 }
 
 impl Remembering {
-    fn keep(&mut self, check: &Check, basis: Option<&Basis<'_>>) -> Place {
+    fn keep(&mut self, check: &Check, basis: Option<&Basis<'_>>, now: Instant) -> Place {
         let said = Said { verdict: "unknown", why: "it has not been answered yet", degraded: None, charge: None };
         let mut kept = Kept {
             request: self.request,
@@ -247,14 +254,20 @@ impl Remembering {
             operation: operation(check),
             shard: self.shard,
             asked: self.asked,
-            queued_us: 0,
-            decide_us: 0,
-            commit_us: None,
+            queued_us: micros(self.asked, now),
+            took_us: None,
             said,
             decided: None,
         };
+        // Written down the first time that it is asked for: not while other shards wait for the ring.
+        let told = basis.map(|basis| basis.tier.told());
         let mut ring = self.decisions.ring();
-        kept.decided = basis.map(|basis| ring.decided(check, basis));
+        if let (Some(Basis { tier, body, version, fence }), Some(told)) = (basis, told) {
+            let before = |(slot, told): (&TierSlot, &ToldSlot)| SlotKept::before(slot, told, body, check);
+            let slots = ring.put(tier.slots.iter().zip(&told.slots).map(before));
+            let (version, fence) = (*version, *fence);
+            kept.decided = Some(Decided { told, at: Micros(0), version, version_after: version, fence, slots });
+        }
         let held = self.place.filter(|held| ring.kept.at(held.0).is_some());
         let place = match held {
             Some(held) => {
@@ -272,14 +285,17 @@ impl Remembering {
 }
 
 impl Ring {
-    /// Keeps the slots of `check` as they are.
-    fn decided(&mut self, check: &Check, basis: &Basis<'_>) -> Decided {
-        let (told, slots) = (basis.tier.told(), self.slots.next);
-        for (slot, told) in basis.tier.slots.iter().zip(&told.slots) {
-            self.slots.put(SlotKept::before(slot, told, basis.body, check));
+    fn new() -> Self {
+        Self { kept: Places::new(KEPT_MAX), slots: Places::new(SLOTS_MAX) }
+    }
+
+    /// Keeps the slots of one decision; the number of the first.
+    fn put(&mut self, slots: impl Iterator<Item = SlotKept>) -> u64 {
+        let first = self.slots.next;
+        for slot in slots {
+            self.slots.put(slot);
         }
-        let (version, fence) = (basis.version, basis.fence);
-        Decided { told, at: Micros(0), version, version_after: version, fence, slots }
+        first
     }
 
     /// What the policies said.
@@ -316,17 +332,16 @@ impl Ring {
 
 impl Default for Decisions {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new(Ring { kept: Places::new(KEPT_MAX), slots: Places::new(SLOTS_MAX) })))
+        Self(Arc::new(Mutex::new(Ring::new())))
     }
 }
 
 impl Decisions {
-    /// What the check at `place` became, and how long it waited, was decided, and was with a store.
-    fn answered(&self, place: Place, [queued_us, decide_us, commit_us]: [u32; 3], verdict: &Verdict) {
+    /// What the check at `place` became, and how long it was decided, and was with a store.
+    fn answered(&self, place: Place, took_us: [u32; 2], verdict: &Verdict) {
         let mut ring = self.ring();
         let Some(kept) = ring.kept.at_mut(place.0) else { return };
-        (kept.queued_us, kept.decide_us, kept.commit_us) = (queued_us, decide_us, Some(commit_us));
-        kept.said = said(verdict);
+        (kept.took_us, kept.said) = (Some(took_us), said(verdict));
         match verdict {
             Verdict::Admitted { answer, .. } | Verdict::Seen { answer, .. } => ring.told(place, answer, &[]),
             Verdict::Denied { denial, .. } => ring.told(place, &denial.answer, &denial.violated),
@@ -337,27 +352,27 @@ impl Decisions {
 
     /// What is known of `request`: the oldest of its checks first.
     pub(crate) fn explain(&self, request: RequestKey, host: &Host, cell: &str) -> ProcessExplanations {
-        let (mut found, kept, reaches_s) = {
+        let now = Instant::now();
+        let (found, kept, reaches_s) = {
             let ring = self.ring();
-            let held = &ring.kept.held;
-            let oldest = held.iter().map(|kept| kept.asked).min();
-            let of_request = held.iter().filter(|kept| kept.request == request && request.is_some());
+            let oldest = ring.kept.in_order().map(|kept| kept.asked).min();
+            let of_request = ring.kept.in_order().filter(|kept| kept.request == request && request.is_some());
             // Written down while the ring is held, asked again after it.
             let written = |kept: &Kept| {
                 let decided = kept.decided.as_ref().map(|decided| (decided.clone(), ring.slots_of(decided)));
-                (kept.shown(), decided)
+                (kept.shown(now), decided)
             };
             let found: Vec<_> = of_request.take(SHOWN_MAX).map(written).collect();
-            (found, held.len(), oldest.map(|oldest| oldest.elapsed().as_secs_f64()))
+            (found, ring.kept.held.len(), oldest.map(|oldest| now.saturating_duration_since(oldest).as_secs_f64()))
         };
         let mut stores = Stores::new(host);
-        for (shown, decided) in &mut found {
+        let asked_again = |(mut shown, decided): (Explained, Option<(Decided, Vec<SlotKept>)>)| {
             if let (Some(shown), Some((decided, slots))) = (&mut shown.decided, &decided) {
                 shown.policies = decided.policies(slots, &mut stores);
             }
-        }
-        let mut decisions: Vec<Explained> = found.into_iter().map(|(shown, _)| shown).collect();
-        decisions.sort_by(|one, other| other.ago_s.total_cmp(&one.ago_s));
+            shown
+        };
+        let decisions = found.into_iter().map(asked_again).collect();
         ProcessExplanations { cell: cell.to_owned(), kept, kept_max: KEPT_MAX, reaches_s, decisions }
     }
 
@@ -369,7 +384,7 @@ impl Decisions {
 
 impl Kept {
     /// All but what the policies said.
-    fn shown(&self) -> Explained {
+    fn shown(&self, now: Instant) -> Explained {
         let decided = self.decided.as_ref().map(|decided| ExplainedDecision {
             tier: decided.told.tier.clone(),
             tier_revision: decided.told.revision,
@@ -383,7 +398,7 @@ impl Kept {
         Explained {
             user: self.user.to_string(),
             operation: self.operation.to_owned(),
-            ago_s: self.asked.elapsed().as_secs_f64(),
+            ago_s: now.saturating_duration_since(self.asked).as_secs_f64(),
             shard: self.shard,
             verdict: self.said.verdict.to_owned(),
             why: (!self.said.why.is_empty()).then(|| self.said.why.to_owned()),
@@ -391,8 +406,8 @@ impl Kept {
             charge_id: self.said.charge.map(|charge| charge.to_string()),
             decided,
             queued_us: u64::from(self.queued_us),
-            decide_us: u64::from(self.decide_us),
-            commit_us: self.commit_us.map(u64::from),
+            decide_us: self.took_us.map(|[decide, _]| u64::from(decide)),
+            commit_us: self.took_us.map(|[_, commit]| u64::from(commit)),
         }
     }
 }
@@ -521,7 +536,7 @@ fn try_again(reason: TryAgain) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cellar_model::{Cost, DeadlineMs, Origin, RequestId, UserId};
+    use cellar_model::{Cost, DeadlineMs, Effect, Origin, RequestId, SlotAnswer, UserId};
     use cellar_policy_host::HostLimits;
 
     /// Of a request that somebody has named.
@@ -570,10 +585,10 @@ mod tests {
     fn ten_thousand_are_kept_and_the_next_one_takes_the_place_of_the_oldest() {
         let decisions = Decisions::default();
         let (mut first, first_check) = remembered(&decisions, "r-first");
-        first.0.as_mut().unwrap().keep(&first_check, None);
+        first.0.as_mut().unwrap().keep(&first_check, None, Instant::now());
         for n in 0..KEPT_MAX {
             let (mut one, check) = remembered(&decisions, &format!("r-{n}"));
-            one.0.as_mut().unwrap().keep(&check, None);
+            one.0.as_mut().unwrap().keep(&check, None, Instant::now());
         }
         // Whoever answers late writes into no other's place.
         first.answered(&first_check, &Verdict::try_again(TryAgain::Deadline));
@@ -582,6 +597,103 @@ mod tests {
         assert!(gone.reaches_s.is_some());
         let last = explained(&decisions, &format!("r-{}", KEPT_MAX - 1)).decisions;
         assert_eq!((last.len(), last[0].verdict.as_str()), (1, "unknown"));
+        assert_eq!((last[0].decide_us, last[0].commit_us), (None, None), "nobody knows yet how long it takes");
+    }
+
+    #[test]
+    fn the_checks_of_a_request_are_explained_in_their_order_also_where_the_ring_begins_anew() {
+        let decisions = Decisions::default();
+        for n in 0..KEPT_MAX - 2 {
+            remembered(&decisions, &format!("r-{n}")).0.answered(&check("r"), &Verdict::try_again(TryAgain::Deadline));
+        }
+        let reasons = [TryAgain::Overloaded, TryAgain::Deadline, TryAgain::Unknown, TryAgain::StoreDown];
+        let asked = Instant::now();
+        for reason in reasons {
+            let check = check("r-batch");
+            Remembered::of(&check, asked, 3, &decisions).answered(&check, &Verdict::try_again(reason));
+        }
+        let said: Vec<String> = explained(&decisions, "r-batch").decisions.into_iter().map(|one| one.verdict).collect();
+        assert_eq!(said, reasons.map(TryAgain::label));
+    }
+
+    fn told(slots: &[&str]) -> Arc<Told> {
+        let slot = |slot: &&str| ToldSlot {
+            slot: slot.parse().unwrap(),
+            unit: Unit::tokens(),
+            policy: "gcra 1.0.0".into(),
+            digest: Digest([7; 32]),
+            shadow: false,
+            schema: 1,
+            parameters: Vec::new(),
+            asked: Weak::new(),
+        };
+        let slots = slots.iter().map(slot).collect();
+        Arc::new(Told { tier: "pro".parse().unwrap(), revision: Revision(1), candidate: false, slots })
+    }
+
+    /// A decision about to be made by these slots, each with a cost of its own.
+    fn put(ring: &mut Ring, told: &Arc<Told>, cost: u64) -> Place {
+        let slots = (cost..).take(told.slots.len()).map(|cost| SlotKept { cost, ..SlotKept::default() });
+        let (at, version, fence) = (Micros(0), Version(1), Fence(1));
+        let decided =
+            Decided { told: told.clone(), at, version, version_after: version, fence, slots: ring.put(slots) };
+        let check = check("r");
+        let said = Said { verdict: "unknown", why: "", degraded: None, charge: None };
+        let (request, user) = (RequestKey::of("r"), check.user.tail());
+        let (operation, asked, decided) = (operation(&check), Instant::now(), Some(decided));
+        let kept = Kept { request, user, operation, shard: 0, asked, queued_us: 0, took_us: None, said, decided };
+        Place(ring.kept.put(kept))
+    }
+
+    fn answer(slots: &[(&str, u64)]) -> Answer {
+        let slot = |(slot, remaining): &(&str, u64)| SlotAnswer {
+            slot: slot.parse().unwrap(),
+            unit: Unit::tokens(),
+            limit: 100,
+            remaining: *remaining,
+            resets_at: Micros(0),
+            granted: 0,
+        };
+        Answer {
+            charge: None,
+            version: Version(2),
+            tier: "pro".parse().unwrap(),
+            catalog_revision: Revision(1),
+            at: Micros(5),
+            slots: slots.iter().map(slot).collect(),
+            effect: Effect::Plain,
+        }
+    }
+
+    /// Of each slot: its cost, what its policy said was left, and whether it denied.
+    fn slots(ring: &Ring, place: Place) -> Vec<(u64, Option<u64>, bool)> {
+        let decided = ring.kept.at(place.0).unwrap().decided.as_ref().unwrap();
+        let slot = |kept: &SlotKept| (kept.cost, kept.answered.then_some(kept.remaining), kept.bound);
+        ring.slots_of(decided).iter().map(slot).collect()
+    }
+
+    #[test]
+    fn what_each_policy_said_stands_with_its_slot_whichever_tiers_are_decided_in_between() {
+        let mut ring = Ring::new();
+        let (short, long) = (told(&["a"]), told(&["a", "b", "c"]));
+        let (first, second, third) = (put(&mut ring, &long, 10), put(&mut ring, &short, 20), put(&mut ring, &long, 30));
+        // One whose policy faulted, or that is a shadow, is not in the answer.
+        ring.told(first, &answer(&[("a", 1), ("c", 3)]), &["c".parse().unwrap()]);
+        ring.told(second, &answer(&[("a", 7)]), &[]);
+        ring.above_limit(third, &"b".parse().unwrap());
+        assert_eq!(slots(&ring, first), [(10, Some(1), false), (11, None, false), (12, Some(3), true)]);
+        assert_eq!(slots(&ring, second), [(20, Some(7), false)]);
+        assert_eq!(slots(&ring, third), [(30, None, false), (31, None, true), (32, None, false)]);
+    }
+
+    #[test]
+    fn a_decision_whose_slots_are_gone_shows_none_of_them_and_says_nothing_of_others() {
+        let mut ring = Ring::new();
+        let place = put(&mut ring, &told(&["a", "b"]), 10);
+        ring.put((0..SLOTS_MAX as u64 - 1).map(|cost| SlotKept { cost, ..SlotKept::default() }));
+        assert_eq!(slots(&ring, place), []);
+        ring.told(place, &answer(&[("a", 1), ("b", 2)]), &["a".parse().unwrap()]);
+        assert!(ring.slots.in_order().all(|kept| !kept.answered && !kept.bound));
     }
 
     #[test]
@@ -594,5 +706,15 @@ mod tests {
         *places.at_mut(2).unwrap() = 7;
         assert_eq!((places.at(2).copied(), places.held.capacity()), (Some(7), 3));
         assert!(places.at_mut(0).is_none());
+        assert_eq!([4, 5, u64::MAX].map(|number| places.at(number).copied()), [None; 3], "they have not been yet");
+        assert_eq!(places.in_order().copied().collect::<Vec<_>>(), [10, 7, 30]);
+    }
+
+    #[test]
+    fn what_is_kept_weighs_what_it_is_said_to() {
+        let slots = SLOTS_MAX * size_of::<SlotKept>();
+        let bytes = slots + KEPT_MAX * size_of::<Kept>();
+        assert!((6_000_000..8_000_000).contains(&bytes), "{bytes}");
+        assert_eq!(size_of::<SlotKept>(), 64, "a line of the processor's cache");
     }
 }

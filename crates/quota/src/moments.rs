@@ -160,11 +160,12 @@ pub(crate) struct Told<'t> {
     pub(crate) ended: Instant,
 }
 
-/// The spans of sampled checks that share a batch; none, as for almost all batches.
+/// The spans of sampled checks in a batch; none, as for almost all batches. The first is the exemplar of how long the
+/// commit took, and each is a link of the others.
 pub(crate) fn links<'c>(checks: impl Iterator<Item = (&'c Check, &'c Moments)>) -> Option<Links> {
     let link = |(check, moments): (&Check, &Moments)| Some((check.origin.as_ref()?.trace, moments.span?));
     let links: Vec<_> = checks.filter_map(link).take(LINKS_MAX).collect();
-    (links.len() > 1).then(|| links.into())
+    (!links.is_empty()).then(|| links.into())
 }
 
 fn verdict(verdict: &Verdict) -> &'static str {
@@ -194,7 +195,7 @@ pub(crate) fn operation(operation: &Operation) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cellar_model::TryAgain;
+    use cellar_model::{Cost, DeadlineMs, TryAgain};
 
     const CALLER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -220,6 +221,26 @@ mod tests {
         assert_eq!((spans[2].began, spans[2].ended), (after(110), after(112)));
         assert_eq!(spans[3].links, [other]);
         assert!(spans[0].attributes.contains(&("cellar.wait_us", Value::Number(110))));
+    }
+
+    #[test]
+    fn one_sampled_check_is_enough_for_an_exemplar_and_others_are_not_named() {
+        let plain = |origin| Check {
+            user: "u".parse().unwrap(),
+            operation: Operation::Consume,
+            cost: Cost::one_request(),
+            attributes: Vec::new(),
+            key: None,
+            at: None,
+            deadline: DeadlineMs::QUOTA,
+            session: None,
+            origin,
+        };
+        let checks = [plain(Some(Origin::parse(CALLER).unwrap().into())), plain(None)];
+        let [sampled, not] = [Moments::new(Instant::now()).sampled(), Moments::new(Instant::now())];
+        let named = links(checks.iter().zip([&sampled, &not])).unwrap();
+        assert_eq!(named.iter().map(|(_, span)| Some(*span)).collect::<Vec<_>>(), [sampled.span]);
+        assert!(links(checks.iter().zip([&not, &not])).is_none());
     }
 
     #[test]

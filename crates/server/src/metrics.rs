@@ -25,8 +25,8 @@ struct Route {
 
 type Word = [(&'static str, &'static str); 1];
 
-/// Counters by a word, each at 0 from the start and found without a hash or a lock: there are few, and one of them is
-/// counted for every answer.
+/// Counters by a word, each at 0 from the start and found without a hash or a lock: there are few, and at a cell that
+/// need not flush each answer is counted under one.
 #[derive(Clone)]
 struct Words(Arc<[(&'static str, Counter)]>);
 
@@ -82,8 +82,8 @@ impl Shed {
 #[derive(Clone)]
 pub struct HttpMetrics {
     requests: Family<RouteStatus, Counter>,
-    /// Looked up once, as the verdicts: a batch has up to a thousand.
     routes: Arc<[RouteSeries]>,
+    /// Looked up once: a batch has up to a thousand.
     verdicts: [Counter; VERDICTS.len()],
     unknowns: Words,
     degraded: Words,
@@ -213,6 +213,7 @@ fn status_label(status: u16) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quota::Hot;
     use prometheus_client::encoding::text::encode;
 
     fn text(registry: &Registry) -> String {
@@ -236,6 +237,14 @@ mod tests {
         assert_eq!(statuses, 27, "26 known ones, and all others together");
         assert!(text.contains("{route=\"profile\",status=\"other\"} 874\n"), "{text}");
         assert!(!text.contains("how=\"100\""));
+    }
+
+    #[test]
+    fn every_route_that_is_answered_has_its_series() {
+        let metrics = HttpMetrics::register(&mut Registry::default());
+        for route in [Hot::Consume, Hot::Admit].map(Hot::name).into_iter().chain([route_names::OTHER]) {
+            assert!(metrics.routes.iter().any(|known| known.route == route), "{route}");
+        }
     }
 
     #[test]

@@ -94,7 +94,8 @@ impl Begun {
     }
 
     /// Does the request's work as its own. It stays where it is: a request's work is some kilobytes, which every
-    /// move would copy.
+    /// move would copy. Of a caller who goes away the work is dropped outside of the request: lines that it writes then
+    /// have no id.
     pub async fn run<T>(&self, work: Pin<&mut impl Future<Output = T>>) -> T {
         CURRENT.scope(Current { request: self.request.clone(), span: self.span, hop: None }, work).await
     }

@@ -234,7 +234,7 @@ pub(crate) fn body(jobs: &[Job]) -> Bytes {
     for job in jobs {
         body.extend_from_slice(&job.bytes);
     }
-    // One that is nobody's would put the others' in the wrong places.
+    // All of them or none: one that is left out would put the others' in the wrong places.
     if jobs.iter().all(|job| job.origin.is_some()) {
         let whose = jobs.iter().filter_map(|job| Some((job.checks as u32, job.origin.as_ref()?)));
         OriginOf::write(whose, &mut body);

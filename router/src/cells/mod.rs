@@ -58,6 +58,14 @@ impl Fault {
             Fault::Late => TryAgain::Deadline,
         }
     }
+
+    /// The cell did not answer. An overload and an impatient caller are nothing that it failed at.
+    fn is_the_cells(self) -> bool {
+        match self {
+            Fault::Down | Fault::Silent | Fault::Spent => true,
+            Fault::Full | Fault::Late => false,
+        }
+    }
 }
 
 /// What a cell said to one check.
@@ -170,7 +178,7 @@ impl Cell {
             [only] => only.decide(checks, until).await.into_iter().map(only_one).collect(),
             _ => self.decide_by_shard(checks, until).await,
         };
-        if said.iter().any(Result::is_err) {
+        if said.iter().any(|said| said.as_ref().is_err_and(|fault| fault.is_the_cells())) {
             self.failures.inc();
         }
         said
@@ -226,7 +234,7 @@ impl Cell {
         until: Instant,
     ) -> Result<Response<Incoming>, Fault> {
         let answer = self.processes[way.process].forward(request, until).await;
-        if answer.is_err() {
+        if answer.as_ref().is_err_and(|fault| fault.is_the_cells()) {
             self.failures.inc();
         }
         answer

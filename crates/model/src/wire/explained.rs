@@ -39,8 +39,9 @@ pub struct Explained {
     /// Absent of a check that never came to be decided.
     pub decided: Option<ExplainedDecision>,
     pub queued_us: u64,
-    pub decide_us: u64,
-    /// Until a store had it, and a replica or Postgres where the tier wants that. Absent: there is no answer yet.
+    /// Absent, as what follows: there is no answer yet.
+    pub decide_us: Option<u64>,
+    /// Until a store had it, and a replica or Postgres where the tier wants that.
     pub commit_us: Option<u64>,
 }
 

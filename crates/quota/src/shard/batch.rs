@@ -71,7 +71,9 @@ impl Deciding<'_> {
                 None => Decision::Refuse(Refusal::TryAgain { reason: TryAgain::NotReady }),
             };
             let (verdict, charged) = self.verdict(decision);
-            ask.remembered.decided();
+            if under.is_some() {
+                ask.remembered.decided();
+            }
             let (window_s, expiry_s) = windows(tier, &ask);
             let admitted = match (&verdict, charged) {
                 (Verdict::Admitted { answer, .. }, Some(charged)) => Some((answer, charged)),
