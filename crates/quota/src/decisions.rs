@@ -534,7 +534,7 @@ fn try_again(reason: TryAgain) -> &'static str {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use cellar_model::{Cost, DeadlineMs, Effect, Origin, RequestId, SlotAnswer, UserId};
     use cellar_policy_host::HostLimits;
@@ -545,7 +545,7 @@ mod tests {
         Some(Origin { named: Some(RequestId::new(request)?), ..traced })
     }
 
-    fn check(request: &str) -> Check {
+    pub(crate) fn check(request: &str) -> Check {
         Check {
             user: UserId::new("somebody-with-a-long-name").unwrap(),
             operation: Operation::Consume,

@@ -195,7 +195,8 @@ pub(crate) fn operation(operation: &Operation) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cellar_model::{Cost, DeadlineMs, TryAgain};
+    use crate::decisions::tests::check;
+    use cellar_model::TryAgain;
 
     const CALLER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -225,18 +226,7 @@ mod tests {
 
     #[test]
     fn one_sampled_check_is_enough_for_an_exemplar_and_others_are_not_named() {
-        let plain = |origin| Check {
-            user: "u".parse().unwrap(),
-            operation: Operation::Consume,
-            cost: Cost::one_request(),
-            attributes: Vec::new(),
-            key: None,
-            at: None,
-            deadline: DeadlineMs::QUOTA,
-            session: None,
-            origin,
-        };
-        let checks = [plain(Some(Origin::parse(CALLER).unwrap().into())), plain(None)];
+        let checks = [check("r-1"), check("r-2")];
         let [sampled, not] = [Moments::new(Instant::now()).sampled(), Moments::new(Instant::now())];
         let named = links(checks.iter().zip([&sampled, &not])).unwrap();
         assert_eq!(named.iter().map(|(_, span)| Some(*span)).collect::<Vec<_>>(), [sampled.span]);
