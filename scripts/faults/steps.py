@@ -19,15 +19,6 @@ def kill(name):
     return lambda stack: os.kill(stack.process(name)["pid"], signal.SIGKILL)
 
 
-def pause(name):
-    """It keeps its connections and answers nothing."""
-    return lambda stack: os.kill(stack.process(name)["pid"], signal.SIGSTOP)
-
-
-def go_on(name):
-    return lambda stack: os.kill(stack.process(name)["pid"], signal.SIGCONT)
-
-
 def flush(name):
     """Empties a Redis."""
 

@@ -1,6 +1,5 @@
 //! Whose request something is done for: the trace it belongs to, and the name people know it by.
 
-use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 use std::fmt;
 use std::ops::Deref;
@@ -41,11 +40,13 @@ impl<const N: usize> ShortText<N> {
         self
     }
 
-    fn push_hex(self, number: &[u8]) -> Self {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        number
-            .iter()
-            .fold(self, |text, byte| text.push(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]))
+    fn push_hex(mut self, number: &[u8]) -> Self {
+        let end = self.len + 2 * number.len();
+        let room = self.bytes.get_mut(self.len..end);
+        if room.is_some_and(|room| hex::encode_to_slice(number, room).is_ok()) {
+            self.len = end;
+        }
+        self
     }
 }
 
@@ -85,8 +86,7 @@ impl fmt::Debug for SpanId {
 /// A caller's own name for a request.
 ///
 /// **Invariant:** 1–64 characters of `[A-Za-z0-9._-]`: nothing that breaks a log line, and no e-mail.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "SmolStr", into = "SmolStr")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RequestId(SmolStr);
 
 impl RequestId {
@@ -98,20 +98,6 @@ impl RequestId {
 
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-impl TryFrom<SmolStr> for RequestId {
-    type Error = &'static str;
-
-    fn try_from(text: SmolStr) -> Result<Self, Self::Error> {
-        Self::new(&text).ok_or("not the id of a request")
-    }
-}
-
-impl From<RequestId> for SmolStr {
-    fn from(id: RequestId) -> Self {
-        id.0
     }
 }
 
